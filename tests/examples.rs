@@ -116,6 +116,10 @@ fn every_command_line_can_be_parsed() {
         let commands = commands(&text);
         assert!(commands.len() >= min_count, "{path}: {commands:?}");
         for command in commands {
+            // Variables of the CI examples: an image without a tag, and tags.
+            let image = "registry.example.com/team/app";
+            let expand = |word: &String| word.replace("$IMAGE", image).replace('$', "");
+            let command: Vec<String> = command.iter().map(expand).collect();
             if let Err(error) = Cli::try_parse_from(&command) {
                 panic!("{path}: {command:?}: {error}");
             }

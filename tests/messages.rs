@@ -17,8 +17,8 @@ const NETWORK: i32 = 6;
 const WRONG_PASSWORD: &str = "\
 error: target: HOST answered GET /v2/app/manifests/v1 with 401 Unauthorized: UNAUTHORIZED: \
 authentication required (as alice)
- hint: the password or token is wrong or has expired: set IMGSYNC_PASSWORD anew, which counts more \
-than what imgsync login HOST stores";
+ hint: the password or token is wrong or has expired: correct IMGSYNC_PASSWORD, which has \
+precedence over stored logins";
 
 const EXPIRED_TOKEN: &str = "\
 error: target: TOKENS answered a login for HOST with 400 Bad Request: UNAUTHORIZED: token expired
@@ -31,23 +31,23 @@ IMGSYNC_USERNAME and IMGSYNC_PASSWORD to run without it";
 
 const UNKNOWN_AUTHORITY: &str = "\
 error: target: cannot reach HOST: its certificate is signed by a CA that this machine does not know
- hint: get the CA's certificate and pass it with --ca-file, or put it into \
-/etc/docker/certs.d/HOST/ca.crt; --insecure checks nothing at all";
+ hint: pass the certificate of the CA with --ca-file, or save it as \
+/etc/docker/certs.d/HOST/ca.crt; --insecure skips the verification";
 
 const UNKNOWN_HOST: &str = "\
 error: target: cannot reach registry.invalid: no such host: failed to lookup address information: \
 Name or service not known
- hint: check the spelling, and that this machine's name servers know the host";
+ hint: check the spelling of the host, and the DNS settings of this machine";
 
 const REFUSED: &str = "\
 cannot reach HOST: tcp connect error: Connection refused (os error 111); trying again
 error: target: cannot reach HOST: tcp connect error: Connection refused (os error 111)
- hint: check the address and that the registry is running; then try again";
+ hint: check the address, and that the registry is running";
 
 const PLAIN_HTTP: &str = "\
 error: target: cannot reach registry.example.com:5000: it does not speak TLS
- hint: if registry.example.com:5000 is meant to speak plain HTTP, pass --plain-http: passwords and \
-images then travel unencrypted";
+ hint: if registry.example.com:5000 uses plain HTTP, pass --plain-http; passwords and images are \
+then sent unencrypted";
 
 const DISK_FULL: &str = "\
 error: source: layer 1/1: cannot write the compressed layer: the disk is full: N MB or more are \

@@ -1,29 +1,39 @@
-//! What was typed.
+//! Command-line options, parsed into typed values.
+//!
+//! The doc comments of the options are the text of `--help`. This module reads no files and sends no
+//! requests. Start reading at [`Cli`].
 
+mod manifest_name;
 mod mirror;
+mod registry;
 
 use clap::{Args, Parser, Subcommand};
+use imgsync_oci::manifest::Platform;
+use imgsync_oci::units::parse_bytes;
+use imgsync_oci::{Registry, RemoteName, Tag};
 
+use crate::image::platform::platform;
 use crate::report::{TransferVerb, Verbosity};
 
-pub use mirror::{
-    MirrorArgs, PullArgs, ReferrersArg, SourceAccessArgs, TagFilterArgs, TagOrderArg,
-};
+pub use manifest_name::ManifestName;
+pub use mirror::{MirrorArgs, PullArgs, TagFilterArgs};
+pub use registry::{AccessArgs, ConnectArgs, SourceAccessArgs};
 
-/// Gets container images to a registry, sending only what it lacks.
+/// Push, mirror and pull container images, and transfer only what is missing.
 #[derive(Debug, Parser)]
 #[command(name = "imgsync", version, about, max_term_width = 100)]
 #[command(after_help = "\
 Examples:
-  imgsync push app:v1 registry.example.com        an image of the local Docker
-  imgsync push app:v1 registry.example.com --dry-run
-  imgsync ls registry.example.com/app
-  imgsync pull registry.example.com/app:v1
+  imgsync push app:v1 registry.example.com               Push an image of the local Docker
+  imgsync push app:v1 registry.example.com --dry-run     Show what would be uploaded
+  imgsync mirror nginx:1.27 registry.example.com         Copy an image between registries
+  imgsync pull registry.example.com/app:v1               Pull an image into the local Docker
+  imgsync ls registry.example.com/app                    List the tags of a repository
 
-imgsync COMMAND --help has the options, exit codes and more examples of each.")]
+Run 'imgsync COMMAND --help' for the options, examples and exit codes of a command.")]
 pub struct Cli {
-    // Their order puts them behind each command's own options.
-    /// Say nothing but what went wrong; the outcome on stdout stays
+    // The display order puts these options behind those of each command.
+    /// Print only errors and the final result
     #[arg(
         long,
         short,
@@ -33,81 +43,73 @@ pub struct Cli {
     )]
     pub quiet: bool,
 
-    /// Say every fault of the line, and every try
+    /// Show retries and network errors
     #[arg(long, short, global = true, display_order = 901)]
     pub verbose: bool,
 
     #[command(subcommand)]
-    /// What to do.
+    /// The command.
     pub command: CliCommand,
 }
 
 impl Cli {
-    /// How much is told.
+    /// Returns how much is shown.
     pub fn verbosity(&self) -> Verbosity {
-        match (self.quiet, self.verbose) {
-            (true, _) => Verbosity::Quiet,
-            (false, true) => Verbosity::Verbose,
-            (false, false) => Verbosity::Normal,
+        if self.quiet {
+            Verbosity::Quiet
+        } else if self.verbose {
+            Verbosity::Verbose
+        } else {
+            Verbosity::Normal
         }
     }
 
-    /// What it is called that bytes move.
+    /// Returns the verb for transfers in messages.
     pub fn transfer_verb(&self) -> TransferVerb {
         match &self.command {
             CliCommand::Pull(_) => TransferVerb::Fetch,
-            CliCommand::Push(_)
-            | CliCommand::Mirror(_)
-            | CliCommand::Ls(_)
-            | CliCommand::Inspect(_)
-            | CliCommand::Rm(_)
-            | CliCommand::Login(_)
-            | CliCommand::Logout(_) => TransferVerb::Send,
+            _ => TransferVerb::Send,
         }
     }
 
-    /// Whether what happens is told as JSON.
+    /// Returns whether events are printed as JSON. `inspect --json` prints no events.
     pub fn is_json(&self) -> bool {
         match &self.command {
             CliCommand::Push(push) => push.json,
             CliCommand::Mirror(mirror) => mirror.json,
             CliCommand::Pull(pull) => pull.json,
-            CliCommand::Ls(_)
-            | CliCommand::Inspect(_)
-            | CliCommand::Rm(_)
-            | CliCommand::Login(_)
-            | CliCommand::Logout(_) => false,
+            _ => false,
         }
     }
 }
 
-/// The verbs.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum CliCommand {
     /// Push a local image to a registry
     Push(PushArgs),
-    /// Copy images from registry to registry, and keep them in step
+    /// Copy images from one registry to another
     Mirror(Box<MirrorArgs>),
-    /// Get an image from a registry into the local Docker
+    /// Pull an image from a registry into the local Docker
     Pull(PullArgs),
-    /// List repositories, or the tags of one
+    /// List the repositories of a registry, or the tags of a repository
     Ls(LsArgs),
-    /// Show what an image at a registry is made of
+    /// Show the config, layers and sizes of an image in a registry
     Inspect(InspectArgs),
-    /// Remove a tag or a manifest from a registry
+    /// Delete tags or manifests from a registry
     Rm(RmArgs),
-    /// Check a password at a registry and keep it where docker looks
+    /// Log in to a registry
     Login(LoginArgs),
-    /// Forget the password for a registry
+    /// Log out from a registry
     Logout(LogoutArgs),
 }
 
 /// `imgsync push`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit codes: 0 the image is at the registry; 2 usage; 3 the local image, its daemon, or the disk \
-here; 4 the registry said no; 5 authentication; 6 network; 130 interrupted; 143 terminated. After \
-any of them the same command goes on where this one stopped.
+Exit codes: 0 success; 2 usage; 3 the local image, the Docker daemon or the local disk; 4 the \
+registry; 5 authentication; 6 network; 130 interrupted; 143 terminated. After an error, run the \
+same command again: the push continues where it stopped.
 
 Examples:
   imgsync push app:v1 registry.example.com
@@ -115,147 +117,117 @@ Examples:
   docker save app:v1 | imgsync push - localhost:5000/app:v1
   imgsync push oci:build/image localhost:5000/app:v1")]
 pub struct PushArgs {
-    /// The image: a name or ID in the local Docker or podman; docker-daemon:NAME; a file or folder,
-    /// recognised by its content; docker-archive:PATH[:NAME], oci:PATH[:TAG],
-    /// oci-archive:PATH[:TAG]; or - for an archive on standard input
+    /// Image to push: a name or ID in the local Docker or podman, a path, or - for standard input
+    ///
+    /// A path is an archive or an OCI layout; the format is detected. Explicit forms are
+    /// docker-daemon:NAME, docker-archive:PATH[:NAME], oci:PATH[:TAG] and oci-archive:PATH[:TAG].
     #[arg(value_name = "IMAGE")]
     pub image: String,
 
-    /// Where to: host[:port]/repository[:tag], or host[:port] to keep the local name and tag
-    #[arg(value_name = "REMOTE")]
-    pub remote: String,
+    /// Target: host[:port]/repository[:tag], or host[:port] to keep the local name and tag
+    #[arg(value_name = "REMOTE", value_parser = parse_remote)]
+    pub remote: RemoteName,
 
-    /// Push only this platform of a multi-platform image, such as linux/arm64 or linux/arm/v7. Given
-    /// several times: an index of those. Without it all that is there goes, as one index
-    #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]")]
-    pub platforms: Vec<String>,
+    /// Push only this platform of a multi-platform image, for example linux/arm64. Can be repeated
+    ///
+    /// Several platforms are pushed as an index. Without this option, all platforms are pushed.
+    #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]", value_parser = parse_platform)]
+    pub platforms: Vec<Platform>,
 
-    /// Put the image under this tag as well; may be given several times
+    /// Give the image this tag too. Can be repeated
     #[arg(long = "tag", value_name = "TAG")]
-    pub tags: Vec<String>,
+    pub tags: Vec<Tag>,
 
-    /// Print what would be done, layer by layer, and change nothing anywhere
+    /// Print what would be done for each layer, and change nothing
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Tell plan, progress and outcome as JSON on stdout, one object a line
+    /// Print plan, progress and result as JSON lines on stdout
     #[arg(long)]
     pub json: bool,
 
-    /// Do not believe what other images at the registry say of their layers; mends an image that
-    /// was put together from a wrong one
+    /// Ignore layer digests claimed by other images in the registry
+    ///
+    /// Use this option to repair an image whose layers do not match its config.
     #[arg(long)]
     pub no_reuse: bool,
 
-    /// How many blobs to send at a time. Without it as many as the line is worth, from 1 to 8: one
-    /// more while that brings more through, one fewer after a fault
+    /// Upload N blobs at the same time (1 to 64) [default: 1 to 8, depending on the connection]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: Option<u16>,
 
-    /// Send no more than this in a second, all uploads together (bytes, or with KiB, MiB)
-    #[arg(long, value_name = "SIZE")]
-    pub limit_rate: Option<String>,
+    /// Upload at most SIZE bytes per second, all uploads together, for example 512KiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub limit_rate: Option<u64>,
 
-    /// The size of the first chunk of an upload; it grows on a quick line and shrinks after faults
-    /// (bytes, or with KiB, MiB)
-    #[arg(long, value_name = "SIZE", default_value = "8MiB")]
-    pub chunk_size: String,
+    /// Size of the first chunk of an upload, for example 1MiB
+    ///
+    /// Later chunks are larger on a fast connection, and smaller after errors.
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = parse_size)]
+    pub chunk_size: u64,
 
     #[command(flatten)]
-    /// How the registry is reached, and as whom.
+    /// The connection to the registry.
     pub access: AccessArgs,
-}
-
-/// How a registry is reached: the same for every verb.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Registry")]
-pub struct ConnectArgs {
-    /// Speak plain HTTP; on loopback that needs no asking
-    #[arg(long, conflicts_with_all = ["insecure", "ca_file"])]
-    pub plain_http: bool,
-
-    /// Check no certificates: whoever is in between can read and change everything
-    #[arg(long)]
-    pub insecure: bool,
-
-    /// Trust the CA certificates in this PEM file too; those in Docker's and podman's certs.d
-    /// folders count without asking
-    #[arg(long, value_name = "FILE")]
-    pub ca_file: Vec<std::path::PathBuf>,
-}
-
-/// How a registry is reached, and who one is there.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Registry")]
-pub struct AccessArgs {
-    #[command(flatten)]
-    /// How it is reached.
-    pub connect: ConnectArgs,
-
-    /// Log in as this user, with the password from --password-stdin; without it count
-    /// IMGSYNC_USERNAME with IMGSYNC_PASSWORD, then what docker, podman or imgsync login stored
-    #[arg(long, value_name = "NAME", requires = "password_stdin")]
-    pub username: Option<String>,
-
-    /// Read the password from standard input
-    #[arg(long, requires = "username")]
-    pub password_stdin: bool,
 }
 
 /// `imgsync login`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The password is checked at the registry first, then kept where docker keeps it: with the \
-credential helper that Docker's config.json names, else in that file itself.
+The password is checked with the registry. It is then stored where Docker stores it: in the \
+credential helper that Docker's config.json names, or in config.json itself.
 
 Examples:
   imgsync login registry.example.com
   echo \"$TOKEN\" | imgsync login registry.example.com --username ci --password-stdin")]
 pub struct LoginArgs {
-    /// The registry: host[:port]
+    /// Registry: host[:port]
     #[arg(value_name = "HOST")]
-    pub registry: String,
+    pub registry: Registry,
 
-    /// The user; asked for on a terminal
+    /// Username [default: ask on the terminal]
+    ///
+    /// Without this option, IMGSYNC_USERNAME and IMGSYNC_PASSWORD are used if they are set.
     #[arg(long, short, value_name = "NAME")]
     pub username: Option<String>,
 
-    /// Read the password from standard input; otherwise it is asked for on a terminal
-    #[arg(long)]
+    /// Read the password from standard input [default: ask on the terminal]
+    #[arg(long, requires = "username")]
     pub password_stdin: bool,
 
     #[command(flatten)]
-    /// How it is reached.
+    /// The connection to the registry.
     pub connect: ConnectArgs,
 }
 
 /// `imgsync logout`
 #[derive(Debug, Args)]
 pub struct LogoutArgs {
-    /// The registry: host[:port]
+    /// Registry: host[:port]
     #[arg(value_name = "HOST")]
-    pub registry: String,
+    pub registry: Registry,
 }
 
 /// `imgsync ls`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-With --long every tag's line has, with tabs between: tag, digest, size of all blobs, platforms.
+With --long, each line has these fields, separated by tabs: tag, digest, size of all blobs, \
+platforms.
 
 Examples:
-  imgsync ls registry.example.com             its repositories
-  imgsync ls registry.example.com/team/app    the tags of one")]
+  imgsync ls registry.example.com             List repositories
+  imgsync ls registry.example.com/team/app    List tags")]
 pub struct LsArgs {
-    /// What to list: host[:port] for repositories, host[:port]/repository for tags
-    #[arg(value_name = "REMOTE")]
-    pub remote: String,
+    /// Registry host[:port] to list repositories, or host[:port]/repository to list tags
+    #[arg(value_name = "REMOTE", value_parser = parse_remote)]
+    pub remote: RemoteName,
 
-    /// Show digests, sizes and platforms of tags too; costs requests for every tag
+    /// Show digest, size and platforms of each tag. Needs several requests for each tag
     #[arg(long, short)]
     pub long: bool,
 
     #[command(flatten)]
-    /// How the registry is reached, and as whom.
+    /// The connection to the registry.
     pub access: AccessArgs,
 }
 
@@ -267,11 +239,11 @@ Examples:
   imgsync inspect --raw registry.example.com/team/app:v1 | sha256sum
   imgsync inspect --json registry.example.com/team/app:v1 | jq -r .digest")]
 pub struct InspectArgs {
-    /// The image: host[:port]/repository[:tag|@digest]
+    /// Image: host[:port]/repository[:tag|@digest]
     #[arg(value_name = "REMOTE")]
-    pub remote: String,
+    pub remote: ManifestName,
 
-    /// Print the manifest's bytes as they are
+    /// Print the manifest unchanged
     #[arg(long, conflicts_with = "json")]
     pub raw: bool,
 
@@ -280,30 +252,122 @@ pub struct InspectArgs {
     pub json: bool,
 
     #[command(flatten)]
-    /// How the registry is reached, and as whom.
+    /// The connection to the registry.
     pub access: AccessArgs,
 }
 
 /// `imgsync rm`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-By tag only that tag goes. By digest the manifest goes, with every tag that names it. The space \
-comes back when the registry next collects its garbage.
+A tag is deleted alone. A digest deletes the manifest with all tags that point at it. The registry \
+frees the disk space at its next garbage collection.
 
 Examples:
   imgsync rm registry.example.com/team/app:v1
   imgsync rm registry.example.com/team/app@sha256:...")]
 pub struct RmArgs {
-    /// What to remove: host[:port]/repository:tag or host[:port]/repository@digest
-    #[arg(value_name = "REMOTE", required = true)]
-    pub remotes: Vec<String>,
+    /// What to delete: host[:port]/repository:tag or host[:port]/repository@digest
+    #[arg(value_name = "REMOTE", required = true, value_parser = ManifestName::parse_explicit)]
+    pub remotes: Vec<ManifestName>,
 
-    /// Delete the manifest that the tag names, with all its other tags: for registries that
-    /// cannot delete a tag alone
+    /// Delete the manifest of a tag, with all tags that point at it
+    ///
+    /// Use this option if the registry cannot delete a single tag.
     #[arg(long)]
     pub digest: bool,
 
     #[command(flatten)]
-    /// How the registry is reached, and as whom.
+    /// The connection to the registry.
     pub access: AccessArgs,
+}
+
+fn parse_remote(text: &str) -> Result<RemoteName, String> {
+    text.parse().map_err(|error: imgsync_oci::ParseError| {
+        let hint = if text.contains("://") {
+            "omit http:// and https://; for plain HTTP, pass --plain-http"
+        } else {
+            "write host[:port]/repository[:tag] in lower case, or host[:port]"
+        };
+        format!("{error}\n hint: {hint}")
+    })
+}
+
+fn parse_platform(text: &str) -> Result<Platform, String> {
+    let hint = "write OS/ARCH[/VARIANT], for example linux/arm64 or linux/arm/v7";
+    platform(text).ok_or_else(|| format!("invalid platform\n hint: {hint}"))
+}
+
+/// Parses a size of at least one byte. A single letter such as `8M` is refused, because it means a
+/// decimal unit in some tools and a binary unit in others.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let bytes = parse_bytes(text).ok();
+    bytes
+        .filter(|bytes| *bytes > 0 && !text.ends_with(['K', 'M', 'G', 'T', 'P']))
+        .ok_or_else(|| "invalid size\n hint: write for example 8MiB or 500kB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn sizes_are_parsed() {
+        assert_eq!(parse_size("17"), Ok(17));
+        assert_eq!(parse_size("4KiB"), Ok(4096));
+        assert_eq!(parse_size("8MiB"), Ok(8 * MIB));
+        assert_eq!(parse_size("1.5 MB"), Ok(1_500_000));
+        for bad in ["", "x", "-1", "8M", "18446744073709551615MiB", "0"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn spans() {
+        let hours = |text: &str| {
+            let age = format!("--min-age={text}");
+            let cli = Cli::try_parse_from(["imgsync", "mirror", "a", "b", &age]).ok()?;
+            let CliCommand::Mirror(mirror) = cli.command else {
+                panic!("another command");
+            };
+            mirror
+                .filter
+                .min_age
+                .map(|age: Duration| age.as_secs() / 3600)
+        };
+        assert_eq!(hours("7d"), Some(168));
+        assert_eq!(hours("12h"), Some(12));
+        assert_eq!(hours("1d 12h"), Some(36));
+        assert_eq!(hours("2 weeks"), Some(336));
+        for bad in ["", "7", "d", "-1d", "1 month", "1y"] {
+            assert_eq!(hours(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn options_of_one_mirror_conflict_with_a_file() {
+        let parse = |option: &[&str]| {
+            let words = ["imgsync", "mirror", "--config", "mirrors.yaml"];
+            Cli::try_parse_from(words.iter().chain(option))
+        };
+        assert!(parse(&["--jobs", "2", "--dry-run"]).is_ok());
+        for option in [
+            &["a", "b"][..],
+            &["--platform", "linux/arm64"],
+            &["--referrers", "new"],
+            &["--no-referrers"],
+            &["--prune"],
+            &["--newest", "2", "--by", "version"],
+            &["--exclude", "*"],
+            &["--plain-http"],
+            &["--username", "a", "--password-stdin"],
+            &["--source-insecure"],
+            &["--source-username", "a", "--source-password-stdin"],
+        ] {
+            assert!(parse(option).is_err(), "{option:?}");
+        }
+    }
 }

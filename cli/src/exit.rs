@@ -6,6 +6,7 @@
 mod body_limit;
 mod hints;
 
+use std::fmt::Display;
 use std::process::ExitCode;
 
 use http::StatusCode;
@@ -76,6 +77,16 @@ impl Failure {
         }
     }
 
+    /// Creates a failure of an invalid command line or configuration.
+    pub fn usage(what: impl Display) -> Self {
+        Self::new(FailureKind::Usage, what.to_string())
+    }
+
+    /// Creates a failure of the target, which the message names.
+    pub fn target(what: impl Display) -> Self {
+        Self::new(FailureKind::Target, format!("target: {what}"))
+    }
+
     /// Sets the hint.
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -107,32 +118,30 @@ impl From<client::Error> for Failure {
 }
 
 impl Failure {
-    /// Converts an error of the registry that is copied from.
+    /// Converts an error of the source registry.
     pub fn at_source(error: client::Error) -> Self {
         Self::from_registry("source", FailureKind::Source, &error)
     }
 
-    /// Converts an error of a registry. `end` is `source` or `target`, and `said_no` is the kind of
-    /// failure to use if the registry refused the request.
-    fn from_registry(end: &str, said_no: FailureKind, error: &client::Error) -> Self {
+    /// Converts an error of a registry. `side` is `source` or `target`, and `refused` is the kind of
+    /// failure if the registry refused the request.
+    fn from_registry(side: &str, refused: FailureKind, error: &client::Error) -> Self {
         let kind = match error {
             client::Error::Setup { .. }
             | client::Error::Connect { .. }
             | client::Error::ConnectionLost { .. } => FailureKind::Network,
-            client::Error::InvalidResponse { .. } => said_no,
+            client::Error::InvalidResponse { .. } => refused,
             client::Error::Status {
-                status,
-                is_login: login,
-                ..
+                status, is_login, ..
             } => match *status {
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => FailureKind::Authentication,
-                status if *login && status.is_client_error() => FailureKind::Authentication,
-                _ => said_no,
+                status if *is_login && status.is_client_error() => FailureKind::Authentication,
+                _ => refused,
             },
         };
         Self {
             kind,
-            what: format!("{end}: {error}"),
+            what: format!("{side}: {error}"),
             hint: hints::hint(error),
             is_rate_limited: error.status() == Some(StatusCode::TOO_MANY_REQUESTS),
         }
@@ -148,12 +157,11 @@ pub fn request_too_large(error: &client::Error, size: u64, why: &str) -> Failure
     else {
         return error.clone().into();
     };
-    let (size, server) = (format_bytes(size), server.as_deref());
-    let who = server.map_or_else(
-        || format!("a proxy before {registry}"),
-        |server| format!("{server} before {registry}"),
-    );
-    let what = format!("target: {who} refuses a request of {size} as too large, and {why}");
-    Failure::new(FailureKind::Target, what)
-        .with_hint(body_limit::hint_for_body_limit(server, registry))
+    let server = server.as_deref();
+    let proxy = server.unwrap_or("a proxy");
+    let size = format_bytes(size);
+    Failure::target(format!(
+        "{proxy} in front of {registry} refuses a request of {size} as too large, and {why}"
+    ))
+    .with_hint(body_limit::hint_for_body_limit(server, registry))
 }

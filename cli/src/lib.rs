@@ -1,4 +1,5 @@
-//! imgsync: uploads what a registry lacks of a local container image.
+//! The tool `imgsync`: pushes, mirrors and pulls container images, and transfers only what is
+//! missing.
 
 pub mod args;
 pub mod cache;

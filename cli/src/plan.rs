@@ -1,7 +1,6 @@
-//! Decides what happens to each blob of an image, from evidence alone: no I/O, and nothing that
-//! cannot be printed.
+//! Decides what happens to each blob of an image, from the evidence alone.
 //!
-//! A push and a copy make the same kind of step: start reading at [`BlobStep`].
+//! This module does no I/O. A push and a copy use the same steps. Start reading at [`BlobStep`].
 
 use std::collections::HashSet;
 
@@ -72,12 +71,12 @@ impl std::fmt::Display for EvidenceSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Image => f.write_str("the image names the blob"),
-            Self::SameImage => f.write_str("the tag names this very image"),
+            Self::SameImage => f.write_str("the tag points at this image"),
             Self::Registry => f.write_str("the registry knows the layer"),
             Self::OtherRepository(repository) => write!(f, "mounted from {repository}"),
-            Self::Claim(tag) => write!(f, "the image tagged {tag} has it"),
-            Self::Copy(repository) => write!(f, "the image is in {repository} too"),
-            Self::Cache => f.write_str("pushed before from this machine"),
+            Self::Claim(tag) => write!(f, "the tag {tag} has the layer"),
+            Self::Copy(repository) => write!(f, "the repository {repository} has the image"),
+            Self::Cache => f.write_str("pushed earlier from this machine"),
         }
     }
 }
@@ -172,11 +171,11 @@ impl PlanTotals {
 
 impl PushPlan {
     /// Decides from the evidence and the blobs that the target confirmed.
-    pub fn new(evidence: Vec<LayerEvidence>, held: &HashSet<Digest>) -> Self {
+    pub fn new(evidence: Vec<LayerEvidence>, confirmed: &HashSet<Digest>) -> Self {
         let mut seen = HashSet::new();
         let steps = evidence.into_iter().map(|layer| {
             let digest = layer.layer.clone();
-            (digest, decide(layer, held, &mut seen))
+            (digest, decide(layer, confirmed, &mut seen))
         });
         Self {
             steps: steps.collect(),
@@ -212,11 +211,15 @@ impl PushPlan {
     }
 }
 
-/// Decides about one layer; `seen` has the earlier layers of the image that must be read.
-fn decide(layer: LayerEvidence, held: &HashSet<Digest>, seen: &mut HashSet<Digest>) -> BlobStep {
-    let is_held = |blob: &Descriptor| held.contains(&blob.digest) || blob.is_foreign();
+/// Decides about one layer. `seen` has the earlier layers of the image that must be read.
+fn decide(
+    layer: LayerEvidence,
+    confirmed: &HashSet<Digest>,
+    seen: &mut HashSet<Digest>,
+) -> BlobStep {
+    let is_present = |blob: &Descriptor| confirmed.contains(&blob.digest) || blob.is_foreign();
     match layer.candidate {
-        Some(candidate) if is_held(&candidate.blob) => {
+        Some(candidate) if is_present(&candidate.blob) => {
             let mounted = layer.mount.map(EvidenceSource::OtherRepository);
             BlobStep::AlreadyPresent(BlobCandidate {
                 evidence: mounted.unwrap_or(candidate.evidence),
@@ -226,7 +229,7 @@ fn decide(layer: LayerEvidence, held: &HashSet<Digest>, seen: &mut HashSet<Diges
         _ if !seen.insert(layer.layer) => BlobStep::Duplicate,
         candidate => BlobStep::Send {
             read: layer.size,
-            // A copy's blob was compressed elsewhere; this machine makes another one of the layer.
+            // The blob of a copy was compressed elsewhere, so its size says nothing about this one.
             send: candidate
                 .filter(|candidate| !matches!(candidate.evidence, EvidenceSource::Copy(_)))
                 .map(|candidate| candidate.blob.size),
@@ -260,8 +263,8 @@ mod tests {
             evidence("c", None),
         ];
         let first = facts[0].candidate.clone().unwrap();
-        let held = HashSet::from([first.blob.digest.clone()]);
-        let plan = PushPlan::new(facts.clone(), &held);
+        let confirmed = HashSet::from([first.blob.digest.clone()]);
+        let plan = PushPlan::new(facts.clone(), &confirmed);
         let (read, send) = (Some(100), Some(10));
         let steps: Vec<BlobStep> = plan.steps.iter().map(|(_, step)| step.clone()).collect();
         assert_eq!(
@@ -292,7 +295,7 @@ mod tests {
             ..PlanTotals::default()
         };
         assert_eq!(plan.totals(), sums);
-        assert!(PushPlan::new(facts[..1].to_vec(), &held).is_complete());
+        assert!(PushPlan::new(facts[..1].to_vec(), &confirmed).is_complete());
     }
 
     #[test]
@@ -302,8 +305,8 @@ mod tests {
             evidence("b", None),
         ];
         let first = facts[0].candidate.clone().unwrap();
-        let held = HashSet::from([first.blob.digest.clone()]);
-        let mut plan = PushPlan::new(facts, &held);
+        let confirmed = HashSet::from([first.blob.digest.clone()]);
+        let mut plan = PushPlan::new(facts, &confirmed);
         plan.mark_packed(&Digest::of(b"a"), 30);
         plan.mark_packed(&Digest::of(b"b"), 40);
         assert_eq!(plan.steps[0].1, BlobStep::AlreadyPresent(first));
@@ -342,9 +345,12 @@ mod tests {
         let mut layer = evidence("a", Some(EvidenceSource::Copy(from.clone())));
         layer.mount = Some(from.clone());
         let blob = layer.candidate.clone().unwrap().blob;
-        let step = |held: &[&Digest]| {
-            let held = held.iter().copied().cloned().collect();
-            PushPlan::new(vec![layer.clone()], &held).steps.remove(0).1
+        let step = |confirmed: &[&Digest]| {
+            let confirmed = confirmed.iter().copied().cloned().collect();
+            PushPlan::new(vec![layer.clone()], &confirmed)
+                .steps
+                .remove(0)
+                .1
         };
         let would = BlobStep::Send {
             read: Some(100),

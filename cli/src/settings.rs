@@ -1,72 +1,55 @@
-//! What the typed words mean.
+//! Settings of the commands, from the parsed options, the environment, standard input and
+//! `mirrors.yaml`.
+//!
+//! This module sends no requests. Start reading at [`MirrorSettings`].
 
-mod access;
 mod mirror;
 
 use std::num::NonZeroUsize;
 
-use imgsync_oci::{ParseError, RemoteName, Tag};
+use imgsync_oci::client::Credentials;
 
-use crate::args;
+use crate::args::{AccessArgs, ConnectArgs, PushArgs, SourceAccessArgs};
 use crate::cache::UserFolders;
-use crate::exit::{Failure, FailureKind};
-use crate::image::{ImageLocation, Platforms};
-use crate::login::RegistryAccess;
+use crate::exit::Failure;
+use crate::image::ImageLocation;
+use crate::login::credentials::CredentialVariables;
+use crate::login::{RegistryAccess, read_stdin_password};
 use crate::push::PushSettings;
-use crate::text::parse_size;
 use crate::transports::ImageRequest;
 use crate::upload::TransferOptions;
 
 pub use mirror::{MirrorAccess, MirrorSettings, RecordLocation};
 
-/// Compression gains little beyond, and every thread holds blocks in memory.
+/// More threads compress hardly faster, and each of them holds blocks in memory.
 const MAX_COMPRESSION_THREADS: usize = 8;
 
 impl PushSettings {
-    /// Reads the arguments of a push.
+    /// Creates the settings of a push.
     ///
     /// # Errors
-    /// Words that are no image, no remote or no size.
-    pub fn parse(args: &args::PushArgs) -> Result<Self, Failure> {
-        let usage =
-            |error: &dyn std::fmt::Display| Failure::new(FailureKind::Usage, error.to_string());
-        let remote: RemoteName = args.remote.parse().map_err(|error| {
-            let hint = match args.remote.contains("://") {
-                true => "leave http:// and https:// out; for plain HTTP pass --plain-http",
-                false => "write host[:port]/repository[:tag] in lower case, or just host[:port]",
-            };
-            usage(&error).with_hint(hint)
-        })?;
+    /// Fails if the image cannot be located, or if the password cannot be read.
+    pub fn parse(args: PushArgs) -> Result<Self, Failure> {
         if args.image == "-" && args.access.password_stdin {
             let what = "standard input cannot be both the image and the password";
             let hint = "set IMGSYNC_USERNAME and IMGSYNC_PASSWORD instead of --password-stdin";
-            return Err(Failure::new(FailureKind::Usage, what).with_hint(hint));
+            return Err(Failure::usage(what).with_hint(hint));
         }
-        let tags = args.tags.iter().map(|tag| tag.parse()).collect();
-        let tags: Result<Vec<Tag>, ParseError> = tags;
         let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Ok(Self {
             image: ImageRequest {
                 location: ImageLocation::parse(&args.image)?,
-                platforms: Platforms::parse(&args.platforms).map_err(|word| {
-                    let what = format!("invalid --platform: {word:?}");
-                    Failure::new(FailureKind::Usage, what)
-                        .with_hint("for instance linux/arm64 or linux/arm/v7")
-                })?,
+                platforms: args.platforms.into_iter().collect(),
             },
-            tags: tags.map_err(|error| usage(&error))?,
-            access: RegistryAccess::parse(&args.access)?,
-            remote,
+            tags: args.tags,
+            access: RegistryAccess::parse(args.access)?,
+            remote: args.remote,
             is_dry_run: args.dry_run,
             reuse: !args.no_reuse,
             transfer_options: TransferOptions {
                 max_uploads: args.jobs.map(usize::from),
-                chunk_bytes: parse_size_option("--chunk-size", &args.chunk_size)?,
-                max_bytes_per_second: args
-                    .limit_rate
-                    .as_ref()
-                    .map(|rate| parse_size_option("--limit-rate", rate))
-                    .transpose()?,
+                chunk_bytes: args.chunk_size,
+                max_bytes_per_second: args.limit_rate,
             },
             threads: threads.min(MAX_COMPRESSION_THREADS),
             folders: UserFolders::from_environment()?,
@@ -74,10 +57,43 @@ impl PushSettings {
     }
 }
 
-/// The size that an option names; nothing is no size.
-fn parse_size_option(option: &str, text: &str) -> Result<u64, Failure> {
-    parse_size(text).filter(|size| *size > 0).ok_or_else(|| {
-        Failure::new(FailureKind::Usage, format!("invalid {option}: {text:?}"))
-            .with_hint("for instance 8MiB")
-    })
+impl RegistryAccess {
+    /// Creates the access to the registry of a command, or to the target of a mirror. Reads the
+    /// password from standard input if the user asks for it.
+    ///
+    /// # Errors
+    /// Fails if the password cannot be read.
+    pub fn parse(args: AccessArgs) -> Result<Self, Failure> {
+        Self::from_args(args, "--password-stdin", CredentialVariables::Primary)
+    }
+
+    /// Creates the access to the source of a mirror, as [`RegistryAccess::parse`] does.
+    ///
+    /// # Errors
+    /// Fails if the password cannot be read.
+    pub fn parse_source(args: SourceAccessArgs) -> Result<Self, Failure> {
+        let option = "--source-password-stdin";
+        Self::from_args(args.into(), option, CredentialVariables::Source)
+    }
+
+    fn from_args(
+        args: AccessArgs,
+        password_option: &str,
+        variables: CredentialVariables,
+    ) -> Result<Self, Failure> {
+        let credentials = match args.username {
+            Some(username) => Some(Credentials::Password {
+                username,
+                password: read_stdin_password(password_option)?,
+            }),
+            None => None,
+        };
+        Ok(Self::from(args.connect).with_credentials(credentials, variables))
+    }
+}
+
+impl From<ConnectArgs> for RegistryAccess {
+    fn from(args: ConnectArgs) -> Self {
+        Self::new(args.plain_http, args.insecure, args.ca_file)
+    }
 }

@@ -98,7 +98,7 @@ fn a_tag_that_the_registry_cannot_delete_alone_is_kept_without_an_error() {
         let lines = outcome.stdout.lines();
         let lines: Vec<_> = lines.filter(|line| line.contains(": kept: ")).collect();
         assert!(
-            matches!(lines[..], [line] if line.contains(":v2: ") && line.ends_with("deletes no tag alone")),
+            matches!(lines[..], [line] if line.contains(":v2: ") && line.ends_with("cannot delete a single tag")),
             "{outcome}"
         );
         assert!(outcome.stderr.contains("imgsync rm --digest"), "{outcome}");

@@ -1,28 +1,34 @@
 //! `imgsync mirror` and `imgsync pull`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
+use imgsync_oci::LocalName;
+use imgsync_oci::manifest::Platform;
+use imgsync_oci::units::parse_duration;
 
-use super::AccessArgs;
+use super::{AccessArgs, SourceAccessArgs, parse_platform, parse_size};
+use crate::mirror::location::{SourceLocation, TargetLocation};
+use crate::mirror::selection::{TagOrder, TagPattern, TagRules, VersionRange};
+use crate::transports::ReferrersPolicy;
 
 /// `imgsync mirror`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Which tags: all that are there, or those that the rules under \"Tags\" take; every rule must hold. \
-Tags that are versions may have a v before them, and parts may be missing (1.2 is 1.2.0). With \
---semver, or --newest by version, a tag with something behind the version (1.2.3-alpine, \
-2.0.0-rc.1) counts only if a --tag with a - in it, or a --tag-regex, matches it; --newest then \
-counts every variant by itself.
+Tags: without options, all tags are copied. A tag is copied if every option under \"Tags\" selects \
+it. v1.2 and 1.2 are the version 1.2.0. --semver, and --newest by version, select pre-releases and \
+variants (2.0.0-rc.1, 1.2.3-alpine) only with a --tag that contains -, or with a --tag-regex. \
+--newest counts each kind of variant separately.
 
-The options under \"Registry\" are for the target, unless source and target are at one registry.
+Registries: the options under \"Registry\" are for the target. They are also for the source, if it \
+is in the same registry.
 
-Pruning takes tags out of the target that this mirror once brought and that are no longer wanted, \
-and never one that somebody else put there or has moved since.
+Pruning deletes only tags that this mirror copied and nobody changed since.
 
-Exit codes: 0 all that is wanted is there; 7 some tags failed, the others are done; 8 there was \
-nothing to do (with --exit-code only); 2 usage; 3 source, or the disk on this side; 4 target; \
-5 authentication; 6 network; 130 interrupted; 143 terminated.
+Exit codes: 0 success; 2 usage; 3 the source or the local disk; 4 the target; 5 authentication; \
+6 network; 7 some tags failed, and the others are copied; 8 there was nothing to do (only with \
+--exit-code); 130 interrupted; 143 terminated.
 
 Examples:
   imgsync mirror nginx:1.27 registry.example.com/mirror/nginx:1.27
@@ -32,227 +38,213 @@ Examples:
   imgsync mirror oci-archive:app.tar inside.example.com/team/app
   imgsync mirror --config mirrors.yaml")]
 pub struct MirrorArgs {
-    /// From where: a repository (all its tags), repository:tag or repository@digest, as docker
-    /// names them (nginx is docker.io/library/nginx); oci:PATH[:TAG] or oci-archive:PATH[:TAG]
-    #[arg(value_name = "SOURCE", required_unless_present = "config")]
-    pub source: Option<String>,
+    /// Source: a repository with or without :tag or @digest, oci:PATH[:TAG] or oci-archive:PATH[:TAG]
+    ///
+    /// Names are read as Docker does: nginx is docker.io/library/nginx. Without a tag or digest, all
+    /// tags are copied.
+    #[arg(
+        value_name = "SOURCE",
+        required_unless_present = "config",
+        value_parser = parse_source
+    )]
+    pub source: Option<SourceLocation>,
 
-    /// Where to: host[:port]/repository[:tag], or host[:port] to keep the source's name;
-    /// oci:PATH[:TAG], oci-archive:PATH[:TAG], or docker-daemon:[NAME[:TAG]]
-    #[arg(value_name = "REMOTE", required_unless_present = "config")]
-    pub remote: Option<String>,
+    /// Target: host[:port]/repository[:tag], or host[:port] to keep the name of the source
+    ///
+    /// Other targets are oci:PATH[:TAG], oci-archive:PATH[:TAG] and docker-daemon:[NAME[:TAG]].
+    #[arg(
+        value_name = "REMOTE",
+        required_unless_present = "config",
+        value_parser = parse_target
+    )]
+    pub remote: Option<TargetLocation>,
 
-    /// Do what this file says: many mirrors, with their rules and registries
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["source", "remote"])]
+    /// Read mirrors, rules and registries from this file
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "source", "remote", "platforms", "referrers", "no_referrers", "prune",
+        "tags", "tags_regex", "semver", "newest", "by", "min_age", "exclude", "exclude_regex",
+        "plain_http", "insecure", "ca_file", "username",
+        "source_plain_http", "source_insecure", "source_ca_file", "source_username",
+    ])]
     pub config: Option<PathBuf>,
 
-    /// Take only this platform of multi-platform images, such as linux/arm64; may be given several
-    /// times. An index that loses parts gets another digest, which is said
-    #[arg(
-        long = "platform",
-        value_name = "OS/ARCH[/VARIANT]",
-        conflicts_with = "config"
-    )]
-    pub platforms: Vec<String>,
+    /// Copy only this platform of multi-platform images, for example linux/arm64. Can be repeated
+    ///
+    /// An index with fewer platforms has another digest, and the output says so.
+    #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]", value_parser = parse_platform)]
+    pub platforms: Vec<Platform>,
 
-    /// What speaks about an image - signatures, attestations, lists of parts - comes along: new,
-    /// when the image is copied; all, also what was added since, for one more request a tag; or none
-    #[arg(
-        long,
-        value_name = "WHICH",
-        default_value = "new",
-        conflicts_with = "config"
-    )]
-    pub referrers: ReferrersArg,
+    /// Copy these referrers of an image: signatures, attestations and SBOMs
+    #[arg(long, value_name = "WHICH", default_value = "new")]
+    pub referrers: ReferrersPolicy,
 
     /// The same as --referrers none
-    #[arg(long, conflicts_with_all = ["config", "referrers"])]
+    #[arg(long, conflicts_with = "referrers")]
     pub no_referrers: bool,
 
-    /// Delete tags at the target that this mirror once brought, and that the source no longer has
-    /// or the rules no longer take
-    #[arg(long, conflicts_with = "config")]
+    /// Delete tags at the target that this mirror copied and that are no longer selected
+    ///
+    /// A tag is no longer selected if the source has deleted it, or if the rules do not match it.
+    #[arg(long)]
     pub prune: bool,
 
-    /// Keep the record of what was brought in this file, and not below ~/.local/state/imgsync
+    /// Record the copied tags in this file [default: a file in ~/.local/state/imgsync]
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
 
-    /// Print what would be copied and pruned, with bytes, and which tags are left out, and why;
-    /// change nothing
+    /// Print what would be copied and deleted, and change nothing
+    ///
+    /// Also prints which tags are not selected, and why.
     #[arg(long)]
     pub dry_run: bool,
 
-    /// End with 8 where there was nothing to do
+    /// Exit with 8 if there was nothing to do
     #[arg(long)]
     pub exit_code: bool,
 
-    /// Tell tags, progress and the sum as JSON on stdout, one object a line
+    /// Print tags, progress and summary as JSON lines on stdout
     #[arg(long)]
     pub json: bool,
 
-    /// How many tags to work on at a time
-    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    /// Number of tags to copy at the same time (1 to 64)
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 4,
+        value_parser = clap::value_parser!(u16).range(1..=64)
+    )]
     pub jobs: u16,
 
-    /// Send no more than this in a second, all uploads together (bytes, or with KiB, MiB)
-    #[arg(long, value_name = "SIZE")]
-    pub limit_rate: Option<String>,
+    /// Upload at most SIZE bytes per second, all uploads together, for example 512KiB
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub limit_rate: Option<u64>,
 
     #[command(flatten)]
-    /// Which tags.
+    /// The rules for tags.
     pub filter: TagFilterArgs,
 
     #[command(flatten)]
-    /// How the target is reached, and as whom.
+    /// The connection to the target.
     pub access: AccessArgs,
 
     #[command(flatten)]
-    /// How the source is reached, and as whom.
+    /// The connection to the source.
     pub source_access: SourceAccessArgs,
 }
 
-/// Which tags of a source are taken.
+/// The rules that select the tags of a source.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Tags")]
 pub struct TagFilterArgs {
-    /// Only tags that match: * any letters, ? one, [a-z] one of these, {a,b} either. May be given
-    /// several times
-    #[arg(long = "tag", value_name = "GLOB", conflicts_with = "config")]
-    pub tags: Vec<String>,
+    /// Copy only tags that match this pattern, for example 'v1.*'. Can be repeated
+    ///
+    /// The character * matches any text, ? one character, [a-z] one of a class, and {a,b} one of
+    /// several texts. With several --tag and --tag-regex, a tag is copied if one of them matches.
+    #[arg(long = "tag", value_name = "GLOB", value_parser = TagPattern::glob)]
+    pub tags: Vec<TagPattern>,
 
-    /// Only tags that match as a whole, or match a --tag. May be given several times
-    #[arg(long = "tag-regex", value_name = "REGEX", conflicts_with = "config")]
-    pub tags_regex: Vec<String>,
+    /// Copy only tags that match this regular expression as a whole. Can be repeated
+    #[arg(long = "tag-regex", value_name = "REGEX", value_parser = TagPattern::regex)]
+    pub tags_regex: Vec<TagPattern>,
 
-    /// Only versions in this range, as Cargo has them: '^1.2', '>=1.20, <2', '1.* || 3.*'
-    #[arg(long, value_name = "RANGE", conflicts_with = "config")]
-    pub semver: Option<String>,
+    /// Copy only versions in this range, as in Cargo: '^1.2', '>=1.20, <2', '1.* || 3.*'
+    #[arg(long, value_name = "RANGE")]
+    pub semver: Option<VersionRange>,
 
-    /// Only the N newest
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "config")]
+    /// Copy only the N newest tags
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub newest: Option<u32>,
 
-    /// What --newest goes by: the version, or the date in the image
+    /// What --newest compares
     #[arg(
         long,
         value_name = "WHAT",
         requires = "newest",
-        default_value = "version",
-        conflicts_with = "config"
+        default_value = "version"
     )]
-    pub by: TagOrderArg,
+    pub by: TagOrder,
 
-    /// Only images that were made at least so long ago, by the date in them: 7d, 12h, '2 weeks'
-    #[arg(long, value_name = "TIME", conflicts_with = "config")]
-    pub min_age: Option<String>,
+    /// Copy only images that are at least this old, for example 7d, 12h or '2 weeks'
+    ///
+    /// The age is counted from the creation date in the image.
+    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
+    pub min_age: Option<Duration>,
 
-    /// No tags that match. May be given several times
-    #[arg(long, value_name = "GLOB", conflicts_with = "config")]
-    pub exclude: Vec<String>,
+    /// Do not copy tags that match this pattern. Can be repeated
+    #[arg(long, value_name = "GLOB", value_parser = TagPattern::glob)]
+    pub exclude: Vec<TagPattern>,
 
-    /// No tags that match as a whole. May be given several times
-    #[arg(
-        long = "exclude-regex",
-        value_name = "REGEX",
-        conflicts_with = "config"
-    )]
-    pub exclude_regex: Vec<String>,
+    /// Do not copy tags that match this regular expression as a whole. Can be repeated
+    #[arg(long = "exclude-regex", value_name = "REGEX", value_parser = TagPattern::regex)]
+    pub exclude_regex: Vec<TagPattern>,
 }
 
-/// What makes a tag newer.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum TagOrderArg {
-    /// The version that it is.
-    #[default]
-    Version,
-    /// The date that its image was made.
-    Date,
-}
-
-/// What comes along with an image.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub enum ReferrersArg {
-    /// Nothing.
-    None,
-    /// What is there when it is copied.
-    #[default]
-    New,
-    /// The same, asked for again each time.
-    All,
-}
-
-/// How the source is reached, and as whom.
-#[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Registry of the source")]
-pub struct SourceAccessArgs {
-    /// Speak plain HTTP with the source
-    #[arg(long, conflicts_with_all = ["source_insecure", "source_ca_file", "config"])]
-    pub source_plain_http: bool,
-
-    /// Check no certificates of the source
-    #[arg(long, conflicts_with = "config")]
-    pub source_insecure: bool,
-
-    /// Trust the CA certificates in this PEM file too, at the source
-    #[arg(long, value_name = "FILE", conflicts_with = "config")]
-    pub source_ca_file: Vec<PathBuf>,
-
-    /// Log in to the source as this user, with the password from --source-password-stdin; without
-    /// it count IMGSYNC_SOURCE_USERNAME with IMGSYNC_SOURCE_PASSWORD, then what is stored
-    #[arg(
-        long,
-        value_name = "NAME",
-        requires = "source_password_stdin",
-        conflicts_with = "config"
-    )]
-    pub source_username: Option<String>,
-
-    /// Read the source's password from standard input
-    #[arg(long, requires = "source_username", conflicts_with = "password_stdin")]
-    pub source_password_stdin: bool,
+impl From<TagFilterArgs> for TagRules {
+    fn from(args: TagFilterArgs) -> Self {
+        Self {
+            patterns: [args.tags, args.tags_regex].concat(),
+            exclude: [args.exclude, args.exclude_regex].concat(),
+            range: args.semver,
+            newest: args
+                .newest
+                .map(|count| usize::try_from(count).unwrap_or(usize::MAX)),
+            order: args.by,
+            min_age: args.min_age,
+        }
+    }
 }
 
 /// `imgsync pull`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A word for imgsync mirror REMOTE docker-daemon:[NAME]. Layers that the local Docker has are not \
-fetched.
+Layers that the local Docker has are not downloaded. The command is the same as \
+'imgsync mirror REMOTE docker-daemon:[NAME] --no-referrers'.
 
-Exit codes: 0 the image is here; 8 it was here before (with --exit-code only); 2 usage; 3 the \
-registry said no, or the disk here; 4 the local Docker; 5 authentication; 6 network; \
-130 interrupted; 143 terminated.
+Exit codes: 0 success; 2 usage; 3 the registry or the local disk; 4 the local Docker; \
+5 authentication; 6 network; 8 the image was up to date (only with --exit-code); 130 interrupted; \
+143 terminated.
 
 Examples:
   imgsync pull nginx:1.27
   imgsync pull registry.example.com/team/app:v1
   imgsync pull registry.example.com/team/app@sha256:... app:v1")]
 pub struct PullArgs {
-    /// The image, as docker names it: repository[:tag|@digest]; nginx is docker.io/library/nginx
-    #[arg(value_name = "REMOTE")]
-    pub remote: String,
+    /// Image: repository[:tag|@digest]. As in Docker, nginx is docker.io/library/nginx
+    #[arg(value_name = "REMOTE", value_parser = SourceLocation::parse)]
+    pub remote: SourceLocation,
 
-    /// What it is to be called here; without it as docker pull would call it
+    /// Name for the image in the local Docker [default: the name that docker pull uses]
     #[arg(value_name = "NAME")]
-    pub name: Option<String>,
+    pub name: Option<LocalName>,
 
-    /// The platform to take, such as linux/arm64; without it the local Docker's own
-    #[arg(long, value_name = "OS/ARCH[/VARIANT]")]
-    pub platform: Option<String>,
+    /// Pull this platform, for example linux/arm64 [default: the platform of the local Docker]
+    #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = parse_platform)]
+    pub platform: Option<Platform>,
 
-    /// Print what would be fetched, with bytes, and change nothing
+    /// Print what would be downloaded, and change nothing
     #[arg(long)]
     pub dry_run: bool,
 
-    /// End with 8 where there was nothing to do
+    /// Exit with 8 if the image is already up to date
     #[arg(long)]
     pub exit_code: bool,
 
-    /// Tell progress and the sum as JSON on stdout, one object a line
+    /// Print progress and result as JSON lines on stdout
     #[arg(long)]
     pub json: bool,
 
     #[command(flatten)]
-    /// How the registry is reached, and as whom.
+    /// The connection to the registry.
     pub access: AccessArgs,
+}
+
+fn parse_source(text: &str) -> Result<SourceLocation, String> {
+    let hint = "write [host[:port]/]repository[:tag|@digest], oci:PATH or oci-archive:PATH";
+    SourceLocation::parse(text).map_err(|error| format!("{error}\n hint: {hint}"))
+}
+
+fn parse_target(text: &str) -> Result<TargetLocation, String> {
+    let hint = "write host[:port]/repository[:tag] in lower case, host[:port], oci:PATH, \
+                oci-archive:PATH or docker-daemon:NAME";
+    TargetLocation::parse(text).map_err(|error| format!("{error}\n hint: {hint}"))
 }

@@ -1,4 +1,4 @@
-//! What a manifest at a registry comes to: its images, their layers and configs.
+//! Fetches what a manifest in a registry refers to: its images, with their layers and configs.
 
 use futures::{StreamExt, TryStreamExt};
 use imgsync_oci::client::{Client, FetchedManifest};
@@ -6,26 +6,26 @@ use imgsync_oci::manifest::Platform;
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, media};
 use serde_json::Value;
 
-use super::manifest_name;
-use crate::exit::{Failure, FailureKind};
+use super::fetch_manifest;
+use crate::args::ManifestName;
+use crate::exit::Failure;
+use crate::image::platform;
 use crate::text::sanitize;
 
-/// No config is larger, in bytes.
+/// The size of the largest config, in bytes.
 const MAX_CONFIG_BYTES: usize = 4 * 1024 * 1024;
-/// Children of an index that are asked for at a time.
+/// The number of children of an index that are fetched at the same time.
 const MAX_CONCURRENT_CHILDREN: usize = 8;
-/// An index of more is no image that anybody runs.
+/// The number of children of an index that are shown.
 const MAX_INDEX_CHILDREN: usize = 1000;
 
-/// A manifest and what is below it.
+/// A manifest, and the images that it refers to.
 pub(super) struct ManifestContents {
-    pub(super) digest: Digest,
+    /// The manifest.
+    pub(super) fetched: FetchedManifest,
     pub(super) media_type: String,
-    /// Its bytes.
-    pub(super) bytes: bytes::Bytes,
-    /// Whether it is an index.
     pub(super) is_index: bool,
-    /// One for a manifest, one a child for an index.
+    /// The only image of a manifest, or the children of an index.
     pub(super) images: Vec<RemoteImage>,
 }
 
@@ -33,133 +33,101 @@ pub(super) struct ManifestContents {
 pub(super) struct RemoteImage {
     pub(super) digest: Digest,
     pub(super) media_type: String,
-    /// `os/architecture[/variant]`; `None` where it is no image that runs (an attestation).
+    /// `os/architecture[/variant]`; `None` if the image cannot be run, such as an attestation.
     pub(super) platform: Option<String>,
+    /// `None` if the registry does not have the image.
     pub(super) config: Option<Descriptor>,
     pub(super) layers: Vec<Descriptor>,
-    /// The config, read; of a single image only.
+    /// The content of the config; only of a single image.
     pub(super) config_json: Option<Value>,
 }
 
 impl RemoteImage {
-    /// All blobs that the registry holds for it.
+    /// Returns the blobs that the registry holds.
     pub(super) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         let layers = self.layers.iter().filter(|layer| !layer.is_foreign());
         self.config.iter().chain(layers)
     }
 }
 
-/// Fetches a manifest, an index's children, and a single image's config.
+/// Fetches a manifest, and the children of an index or the config of a single image.
 ///
 /// # Errors
-/// There is none of that name, it makes no sense, or the registry does not give it.
+/// Fails if there is no such manifest, if it is invalid, or if a request fails.
 pub(super) async fn fetch_contents(
     client: &Client,
-    name: &manifest_name::ManifestName,
+    name: &ManifestName,
 ) -> Result<ManifestContents, Failure> {
     let fetched = fetch_manifest(client, name).await?;
     let (media_type, manifest) = parse(name, &fetched)?;
     let (is_index, images) = match manifest {
+        Manifest::Index { manifests, .. } => (true, fetch_children(client, name, manifests).await?),
         Manifest::Image { config, layers, .. } => {
-            let digest = fetched.digest.clone();
-            let image =
-                fetch_image(client, name, digest, media_type.clone(), config, layers).await?;
+            let config_json = fetch_config(client, name, &config).await?;
+            let image = RemoteImage {
+                digest: fetched.digest.clone(),
+                media_type: media_type.clone(),
+                platform: config_json.as_ref().and_then(config_platform),
+                config: Some(config),
+                layers,
+                config_json,
+            };
             (false, vec![image])
         }
-        Manifest::Index { manifests, .. } => (true, children(client, name, manifests).await?),
     };
     Ok(ManifestContents {
-        digest: fetched.digest,
+        fetched,
         media_type,
-        bytes: fetched.bytes,
         is_index,
         images,
     })
 }
 
-/// Fetches a manifest's bytes.
-///
-/// # Errors
-/// As [`of`].
-pub(super) async fn fetch_manifest(
-    client: &Client,
-    name: &manifest_name::ManifestName,
-) -> Result<FetchedManifest, Failure> {
-    let fetched = client
-        .fetch_manifest(&name.repository, &name.reference)
-        .await?;
-    fetched.ok_or_else(|| manifest_name::not_found(name))
-}
-
-fn parse(
-    name: &manifest_name::ManifestName,
-    fetched: &FetchedManifest,
-) -> Result<(String, Manifest), Failure> {
+fn parse(name: &ManifestName, fetched: &FetchedManifest) -> Result<(String, Manifest), Failure> {
     Manifest::parse(&fetched.bytes, fetched.media_type.as_deref()).map_err(|error| {
-        let what = format!("target: {name} cannot be read: {error}");
-        Failure::new(FailureKind::Target, what).with_hint("--raw prints it as it is")
+        let hint = "to print the manifest unchanged, use imgsync inspect --raw";
+        Failure::target(format!("invalid manifest {name}: {error}")).with_hint(hint)
     })
 }
 
-async fn fetch_image(
+/// Fetches the config of an image. Other artifacts have configs that cannot be shown.
+async fn fetch_config(
     client: &Client,
-    name: &manifest_name::ManifestName,
-    digest: Digest,
-    media_type: String,
-    config: Descriptor,
-    layers: Vec<Descriptor>,
-) -> Result<RemoteImage, Failure> {
-    // Artifacts have configs of their own kind, which say nothing here.
-    let settings = match media::is_image_config(&config.media_type) {
-        true => {
-            let bytes = client
-                .fetch_small_blob(&name.repository, &config.digest, MAX_CONFIG_BYTES)
-                .await?;
-            bytes.and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok())
-        }
-        false => None,
-    };
-    let platform = settings.as_ref().and_then(|settings| {
-        let platform = Platform {
-            os: settings["os"].as_str()?.to_owned(),
-            architecture: settings["architecture"].as_str()?.to_owned(),
-            variant: settings["variant"].as_str().map(str::to_owned),
-        };
-        format_platform(&platform)
-    });
-    Ok(RemoteImage {
-        digest,
-        media_type,
-        platform,
-        config: Some(config),
-        layers,
-        config_json: settings,
+    name: &ManifestName,
+    config: &Descriptor,
+) -> Result<Option<Value>, Failure> {
+    if !media::is_image_config(&config.media_type) {
+        return Ok(None);
+    }
+    let bytes = client.fetch_small_blob(&name.repository, &config.digest, MAX_CONFIG_BYTES);
+    let bytes = bytes.await?;
+    Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
+}
+
+fn config_platform(config: &Value) -> Option<String> {
+    format_platform(&Platform {
+        os: config["os"].as_str()?.to_owned(),
+        architecture: config["architecture"].as_str()?.to_owned(),
+        variant: config["variant"].as_str().map(str::to_owned),
     })
 }
 
-async fn children(
+async fn fetch_children(
     client: &Client,
-    name: &manifest_name::ManifestName,
+    name: &ManifestName,
     manifests: Vec<Descriptor>,
 ) -> Result<Vec<RemoteImage>, Failure> {
     let children = manifests.into_iter().take(MAX_INDEX_CHILDREN);
     let children = children.map(|child| async move {
-        let reference = Reference::Digest(child.digest.clone());
-        let name = manifest_name::ManifestName {
-            reference,
-            ..name.clone()
-        };
-        let manifest = match client
-            .fetch_manifest(&name.repository, &name.reference)
-            .await?
-        {
-            Some(fetched) => Some(parse(&name, &fetched)?.1),
-            // An index may be there with some of its platforms only.
-            None => None,
-        };
-        let (config, layers) = match manifest {
-            Some(Manifest::Image { config, layers, .. }) => (Some(config), layers),
-            Some(Manifest::Index { .. }) | None => (None, Vec::new()),
+        let name = name.with_reference(Reference::Digest(child.digest.clone()));
+        let fetched = client.fetch_manifest(&name.repository, &name.reference);
+        // A registry may have an index with some of its platforms only.
+        let (config, layers) = match fetched.await? {
+            Some(fetched) => match parse(&name, &fetched)?.1 {
+                Manifest::Image { config, layers, .. } => (Some(config), layers),
+                Manifest::Index { .. } => (None, Vec::new()),
+            },
+            None => (None, Vec::new()),
         };
         Ok(RemoteImage {
             platform: child.platform.as_ref().and_then(format_platform),
@@ -176,18 +144,7 @@ async fn children(
         .await
 }
 
-/// A platform as people write it; attestations call theirs unknown.
+/// Formats a platform. The platform of attestations is `unknown/unknown`.
 fn format_platform(platform: &Platform) -> Option<String> {
-    let Platform {
-        os,
-        architecture,
-        variant,
-    } = platform;
-    if os == "unknown" {
-        return None;
-    }
-    let variant = variant
-        .as_ref()
-        .map_or(String::new(), |variant| format!("/{variant}"));
-    Some(sanitize(&format!("{os}/{architecture}{variant}")))
+    (platform.os != "unknown").then(|| sanitize(&platform::text(platform)))
 }

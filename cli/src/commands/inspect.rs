@@ -1,19 +1,19 @@
-//! `imgsync inspect`: what an image at a registry is made of.
+//! Runs `imgsync inspect`: shows config, layers and sizes of an image in a registry.
 
 use std::sync::Arc;
 
 use imgsync_oci::Descriptor;
 use serde_json::{Value, json};
 
-use super::contents::{self, ManifestContents, RemoteImage};
-use super::manifest_name::ManifestName;
-use crate::args;
+use super::contents::{ManifestContents, RemoteImage, fetch_contents};
+use super::fetch_manifest;
+use crate::args::{InspectArgs, ManifestName};
 use crate::exit::Failure;
 use crate::login::RegistryAccess;
 use crate::report::Report;
 use crate::text::{format_bytes, sanitize};
 
-/// What of a config people ask for, by its name there and here.
+/// The fields of a config that are shown, with their labels.
 const SHOWN_CONFIG_FIELDS: [(&str, &str); 7] = [
     ("Entrypoint", "entrypoint"),
     ("Cmd", "command"),
@@ -24,106 +24,91 @@ const SHOWN_CONFIG_FIELDS: [(&str, &str); 7] = [
     ("Labels", "labels"),
 ];
 
-/// Yields the bytes to print.
+/// Prints an image.
 ///
 /// # Errors
-/// There is no such image, or the registry does not tell.
-pub(super) async fn inspect(
-    args: &args::InspectArgs,
-    report: &Arc<dyn Report>,
-) -> Result<Vec<u8>, Failure> {
-    let manifest: ManifestName = args.remote.parse()?;
-    let access = RegistryAccess::parse(&args.access)?;
-    let (registry, repository) = (&manifest.registry, &manifest.repository);
-    let client = access
-        .connect(registry, Some(repository), false, report)
-        .await?;
+/// Fails if there is no such image, or if a request fails.
+pub(super) async fn inspect(args: InspectArgs, report: &Arc<dyn Report>) -> Result<(), Failure> {
+    let name = &args.remote;
+    let access = RegistryAccess::parse(args.access)?;
+    let client = access.connect(&name.registry, Some(&name.repository), false, report);
+    let client = client.await?;
     if args.raw {
-        return Ok(contents::fetch_manifest(&client, &manifest)
-            .await?
-            .bytes
-            .to_vec());
+        let manifest = fetch_manifest(&client, name).await?;
+        report.output().write(&manifest.bytes);
+        return Ok(());
     }
-    let found = contents::fetch_contents(&client, &manifest).await?;
-    let mut text = match args.json {
-        true => to_json(&manifest, &found).to_string(),
-        false => lines(&manifest, &found).join("\n"),
-    };
-    text.push('\n');
-    Ok(text.into_bytes())
+    let contents = fetch_contents(&client, name).await?;
+    if args.json {
+        report.output().print(&to_json(name, &contents).to_string());
+    } else {
+        report.output().print(&lines(name, &contents).join("\n"));
+    }
+    Ok(())
 }
 
-fn total(image: &RemoteImage) -> u64 {
+fn total_size(image: &RemoteImage) -> u64 {
     image.blobs().map(|blob| blob.size).sum()
 }
 
-fn to_json(name: &ManifestName, found: &ManifestContents) -> Value {
-    let layers = |image: &RemoteImage| -> Vec<Value> {
-        let layer = |layer: &Descriptor| json!({"digest": layer.digest, "size": layer.size, "mediaType": layer.media_type});
-        image.layers.iter().map(layer).collect()
-    };
+fn to_json(name: &ManifestName, contents: &ManifestContents) -> Value {
+    let layer = |layer: &Descriptor| json!({"digest": layer.digest, "size": layer.size, "mediaType": layer.media_type});
     let image = |image: &RemoteImage| {
         json!({
             "digest": image.digest,
             "mediaType": image.media_type,
             "platform": image.platform,
-            "size": total(image),
+            "size": total_size(image),
             "config": image.config.as_ref().map(|config| &config.digest),
-            "layers": layers(image),
+            "layers": image.layers.iter().map(layer).collect::<Vec<_>>(),
         })
     };
     let mut object = json!({
         "name": name.to_string(),
-        "digest": found.digest,
-        "mediaType": found.media_type,
-        "manifestSize": found.bytes.len(),
-        "images": found.images.iter().map(image).collect::<Vec<Value>>(),
+        "digest": contents.fetched.digest,
+        "mediaType": contents.media_type,
+        "manifestSize": contents.fetched.bytes.len(),
+        "images": contents.images.iter().map(image).collect::<Vec<_>>(),
     });
-    if let (false, [single]) = (found.is_index, &*found.images) {
+    if let [single] = &*contents.images
+        && !contents.is_index
+    {
         object["config"] = single.config_json.clone().unwrap_or(Value::Null);
     }
     object
 }
 
-fn lines(name: &ManifestName, found: &ManifestContents) -> Vec<String> {
+fn lines(name: &ManifestName, contents: &ManifestContents) -> Vec<String> {
     let mut lines = vec![
         name.to_string(),
-        field("digest", &found.digest.to_string()),
-        field("type", &found.media_type),
+        field("digest", &contents.fetched.digest.to_string()),
+        field("type", &contents.media_type),
     ];
-    for image in &found.images {
-        if found.is_index {
-            lines.push(String::new());
-            lines.push(match &image.platform {
-                Some(platform) => platform.clone(),
-                None => "(for no platform)".to_owned(),
-            });
+    for image in &contents.images {
+        if contents.is_index {
+            let platform = image.platform.as_deref().unwrap_or("(no platform)");
+            lines.extend([String::new(), platform.to_owned()]);
             lines.push(field("digest", &image.digest.to_string()));
         } else if let Some(platform) = &image.platform {
             lines.push(field("platform", platform));
         }
         if image.config.is_none() {
-            lines.push(field("size", "(not at this registry)"));
+            lines.push(field("size", "(not in this registry)"));
             continue;
         }
-        let layers = image.layers.len();
-        let size = format!("{} in {layers} layers", format_bytes(total(image)));
-        lines.push(field("size", &size));
+        let (size, layers) = (format_bytes(total_size(image)), image.layers.len());
+        lines.push(field("size", &format!("{size} in {layers} layers")));
         lines.extend(image.config_json.iter().flat_map(config_lines));
         lines.extend(image.layers.iter().map(|layer| {
-            let size = format_bytes(layer.size);
-            format!(
-                "  {}  {size:>9}  {}",
-                layer.digest,
-                sanitize(&layer.media_type)
-            )
+            let (size, media_type) = (format_bytes(layer.size), sanitize(&layer.media_type));
+            format!("  {}  {size:>9}  {media_type}", layer.digest)
         }));
     }
     lines
 }
 
-fn field(name: &str, value: &str) -> String {
-    format!("  {name:<12} {}", sanitize(value))
+fn field(label: &str, value: &str) -> String {
+    format!("  {label:<12} {}", sanitize(value))
 }
 
 fn config_lines(config: &Value) -> Vec<String> {
@@ -131,12 +116,12 @@ fn config_lines(config: &Value) -> Vec<String> {
     if let Some(created) = config["created"].as_str() {
         lines.push(field("created", created));
     }
-    for (theirs, ours) in SHOWN_CONFIG_FIELDS {
-        match &config["config"][theirs] {
+    for (key, label) in SHOWN_CONFIG_FIELDS {
+        match &config["config"][key] {
             Value::Null => {}
             Value::String(text) if text.is_empty() => {}
-            Value::String(text) => lines.push(field(ours, text)),
-            value => lines.push(field(ours, &value.to_string())),
+            Value::String(text) => lines.push(field(label, text)),
+            value => lines.push(field(label, &value.to_string())),
         }
     }
     lines

@@ -1,104 +1,91 @@
-//! `imgsync login`: the password is checked at the registry, then kept where docker looks.
-//! `imgsync logout` forgets it.
+//! Runs `imgsync login` and `imgsync logout`.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
 
+use console::Term;
 use imgsync_oci::Registry;
 use imgsync_oci::client::Credentials;
 
-use crate::args;
-use crate::exit::{Failure, FailureKind};
+use crate::args::LoginArgs;
+use crate::exit::Failure;
+use crate::login::credentials::CredentialVariables;
 use crate::login::{RegistryAccess, credentials, read_stdin_password};
 use crate::report::Report;
 
-/// Checks and keeps credentials, and says through `line` where.
+/// Checks credentials with the registry, stores them, and prints where.
 ///
 /// # Errors
-/// The registry does not take them, or is not there; they cannot be kept.
-pub(super) async fn login(
-    args: args::LoginArgs,
-    report: &Arc<dyn Report>,
-    line: &mut (dyn FnMut(String) + Send),
-) -> Result<(), Failure> {
-    let registry = registry(&args.registry)?;
-    let access = RegistryAccess::parse_connect(&args.connect);
-    let asked = tokio::task::spawn_blocking(move || read_login(&args)).await;
-    let asked = asked.map_err(|error| Failure::new(FailureKind::Usage, error.to_string()))?;
-    let (username, password) = asked?;
+/// Fails if the registry refuses the credentials, or if they cannot be read or stored.
+pub(super) async fn login(args: LoginArgs, report: &Arc<dyn Report>) -> Result<(), Failure> {
+    let LoginArgs {
+        registry,
+        username,
+        password_stdin,
+        connect,
+    } = args;
+    let read = move || read_credentials(username, password_stdin);
+    let read = tokio::task::spawn_blocking(read).await;
+    let (username, password) = read.map_err(Failure::usage)??;
     let credentials = Credentials::Password {
         username: username.clone(),
         password: password.clone(),
     };
+    let access = RegistryAccess::from(connect);
     let client = access.connect_as(&registry, credentials, report).await?;
     client.check().await?;
     if !client.has_logged_in() {
         report.note(&format!(
-            "note: {registry} asks for no login, so the password could not be checked"
+            "note: {registry} does not require a login, so the password was not checked"
         ));
     }
-    let place = credentials::store(&registry, &username, &password).await?;
-    line(format!(
-        "logged in to {registry} as {username}; kept in {place}"
-    ));
+    let store = credentials::store(&registry, &username, &password).await?;
+    let text = format!("logged in to {registry} as {username}; the password is stored in {store}");
+    report.output().print(&text);
     Ok(())
 }
 
-/// Forgets credentials, and says through `line` whether there were any.
+/// Removes stored credentials, and prints whether there were any.
 ///
 /// # Errors
-/// They cannot be taken out of where they are.
-pub(super) async fn logout(
-    args: &args::LogoutArgs,
-    line: &mut (dyn FnMut(String) + Send),
-) -> Result<(), Failure> {
-    let registry = registry(&args.registry)?;
-    line(match credentials::erase(&registry).await? {
-        true => format!("logged out of {registry}"),
-        false => format!("nothing was kept for {registry}"),
-    });
+/// Fails if the credentials cannot be removed.
+pub(super) async fn logout(registry: &Registry, report: &Arc<dyn Report>) -> Result<(), Failure> {
+    let text = if credentials::erase(registry).await? {
+        format!("logged out of {registry}")
+    } else {
+        format!("not logged in to {registry}")
+    };
+    report.output().print(&text);
     Ok(())
 }
 
-fn registry(text: &str) -> Result<Registry, Failure> {
-    text.parse().map_err(|error: imgsync_oci::ParseError| {
-        Failure::new(FailureKind::Usage, error.to_string())
-            .with_hint("write just host or host:port")
-    })
-}
-
-/// The name and password: as typed or piped, else the environment's, else asked for.
-fn read_login(args: &args::LoginArgs) -> Result<(String, String), Failure> {
-    if args.password_stdin {
-        let username = args
-            .username
-            .clone()
-            .ok_or_else(|| Failure::new(FailureKind::Usage, "--password-stdin needs --username"))?;
-        return Ok((username, read_stdin_password("--password-stdin")?));
-    }
-    if args.username.is_none()
-        && let Some(Credentials::Password { username, password }) =
-            credentials::from_environment(credentials::CredentialVariables::Primary)?
+/// Reads username and password from the options, the environment or the terminal.
+fn read_credentials(
+    username: Option<String>,
+    password_stdin: bool,
+) -> Result<(String, String), Failure> {
+    if let Some(username) = &username {
+        if password_stdin {
+            return Ok((username.clone(), read_stdin_password("--password-stdin")?));
+        }
+    } else if let Some(Credentials::Password { username, password }) =
+        credentials::from_environment(CredentialVariables::Primary)?
     {
         return Ok((username, password));
     }
-    let terminal = console::Term::stderr();
+    let terminal = Term::stderr();
     if !(std::io::stdin().is_terminal() && terminal.is_term()) {
-        let what = "there is no terminal to ask for a password on";
+        let what = "cannot ask for a password: standard input or standard error is not a terminal";
         let hint = "pass --username NAME --password-stdin, with the password on standard input";
-        return Err(Failure::new(FailureKind::Usage, what).with_hint(hint));
+        return Err(Failure::usage(what).with_hint(hint));
     }
-    ask(&terminal, args.username.as_deref()).map_err(|error| {
-        Failure::new(
-            FailureKind::Usage,
-            format!("cannot ask for a password: {error}"),
-        )
-    })
+    prompt(&terminal, username)
+        .map_err(|error| Failure::usage(format!("cannot ask for a password: {error}")))
 }
 
-fn ask(terminal: &console::Term, username: Option<&str>) -> std::io::Result<(String, String)> {
+fn prompt(terminal: &Term, username: Option<String>) -> std::io::Result<(String, String)> {
     let username = match username {
-        Some(username) => username.to_owned(),
+        Some(username) => username,
         None => {
             terminal.write_str("Username: ")?;
             terminal.read_line()?.trim().to_owned()
@@ -106,10 +93,10 @@ fn ask(terminal: &console::Term, username: Option<&str>) -> std::io::Result<(Str
     };
     terminal.write_str("Password: ")?;
     let password = terminal.read_secure_line()?;
-    let empty = |what: &str| std::io::Error::other(format!("the {what} is empty"));
-    match (username.is_empty(), password.is_empty()) {
-        (true, _) => Err(empty("username")),
-        (false, true) => Err(empty("password")),
-        (false, false) => Ok((username, password)),
+    for (name, value) in [("username", &username), ("password", &password)] {
+        if value.is_empty() {
+            return Err(std::io::Error::other(format!("the {name} is empty")));
+        }
     }
+    Ok((username, password))
 }

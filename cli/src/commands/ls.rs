@@ -1,147 +1,125 @@
-//! `imgsync ls`: the repositories of a registry, or the tags of a repository, one a line.
+//! Runs `imgsync ls`: prints the repositories of a registry, or the tags of a repository.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use imgsync_oci::client::{Client, ListPage};
-use imgsync_oci::{Reference, Registry, RemoteName, Repository, Tag};
+use imgsync_oci::{Reference, Registry, Repository, Tag};
 
-use super::contents::{self, ManifestContents};
-use super::manifest_name::{ManifestName, not_found};
-use crate::args;
+use super::contents::{RemoteImage, fetch_contents};
+use super::not_found;
+use crate::args::{LsArgs, ManifestName};
 use crate::exit::{Failure, FailureKind};
 use crate::login::RegistryAccess;
 use crate::report::Report;
 use crate::text::format_bytes;
 
-/// Tags that are looked at at a time, for the long form.
+/// The number of tags that are inspected at the same time for `--long`.
 const MAX_CONCURRENT_TAGS: usize = 8;
 
-/// Prints through `line` what is there.
+/// Prints repositories or tags, one on each line.
 ///
 /// # Errors
-/// The registry does not tell.
-pub(super) async fn ls(
-    args: &args::LsArgs,
-    report: &Arc<dyn Report>,
-    line: &mut (dyn FnMut(String) + Send),
-) -> Result<(), Failure> {
-    let remote: RemoteName = args
-        .remote
-        .parse()
-        .map_err(|error: imgsync_oci::ParseError| {
-            Failure::new(FailureKind::Usage, error.to_string())
-                .with_hint("write host[:port] or host[:port]/repository")
-        })?;
-    let access = RegistryAccess::parse(&args.access)?;
-    let registry = &remote.registry;
-    match remote.name {
-        None => {
-            let client = access.connect(registry, None, false, report).await?;
-            repositories(&client, line).await
+/// Fails if the repository does not exist, or if a request fails.
+pub(super) async fn ls(args: LsArgs, report: &Arc<dyn Report>) -> Result<(), Failure> {
+    let registry = &args.remote.registry;
+    let repository = match &args.remote.name {
+        None => None,
+        Some((repository, None)) => Some(repository),
+        Some((repository, Some(tag))) => {
+            let hint = format!("to show the image: imgsync inspect {registry}/{repository}:{tag}");
+            let what = format!("ls lists repositories or tags, but {tag} is a single tag");
+            return Err(Failure::usage(what).with_hint(hint));
         }
-        Some((repository, None)) => {
-            let client = access
-                .connect(registry, Some(&repository), false, report)
-                .await?;
-            tags(&client, registry, &repository, args.long, line).await
-        }
-        Some((_, Some(tag))) => {
-            let what = format!("ls lists repositories or tags, and {tag} is a tag already");
-            let hint = format!("imgsync inspect {} shows what it names", args.remote);
-            Err(Failure::new(FailureKind::Usage, what).with_hint(hint))
-        }
+    };
+    let access = RegistryAccess::parse(args.access)?;
+    let client = access.connect(registry, repository, false, report).await?;
+    match repository {
+        Some(repository) => print_tags(&client, registry, repository, args.long, report).await,
+        None => print_repositories(&client, report).await,
     }
 }
 
-async fn repositories(
-    client: &Client,
-    line: &mut (dyn FnMut(String) + Send),
-) -> Result<(), Failure> {
+async fn print_repositories(client: &Client, report: &Arc<dyn Report>) -> Result<(), Failure> {
     let mut next = None;
     loop {
-        let ListPage { names, next: more } = client.list_repositories(next).await?;
-        for name in names {
-            line(name.to_string());
-        }
-        match more {
-            Some(more) => next = Some(more),
-            None => return Ok(()),
+        let page = client.list_repositories(next).await?;
+        print_all(&page.names, report);
+        next = page.next;
+        if next.is_none() {
+            return Ok(());
         }
     }
 }
 
-async fn tags(
+fn print_all<T: ToString>(names: &[T], report: &Arc<dyn Report>) {
+    for name in names {
+        report.output().print(&name.to_string());
+    }
+}
+
+async fn print_tags(
     client: &Client,
     registry: &Registry,
     repository: &Repository,
-    long: bool,
-    line: &mut (dyn FnMut(String) + Send),
+    is_long: bool,
+    report: &Arc<dyn Report>,
 ) -> Result<(), Failure> {
     let mut next = None;
     loop {
-        let Some(found) = client.list_tags(repository, next).await? else {
-            let what = format!("target: {registry} has no repository {repository}");
-            let hint = format!("see which it has: imgsync ls {registry}");
-            return Err(Failure::new(FailureKind::Target, what).with_hint(hint));
+        let Some(ListPage { names, next: more }) = client.list_tags(repository, next).await? else {
+            let hint = format!("list the repositories with imgsync ls {registry}");
+            let what = format!("{registry} has no repository {repository}");
+            return Err(Failure::target(what).with_hint(hint));
         };
-        if long {
-            let lines = found
-                .names
+        if is_long {
+            let lines = names
                 .into_iter()
-                .map(|tag| tag_line(client, registry, repository, tag));
-            let mut lines =
-                std::pin::pin!(futures::stream::iter(lines).buffered(MAX_CONCURRENT_TAGS));
-            while let Some(text) = lines.try_next().await? {
-                line(text);
+                .map(|tag| long_line(client, registry, repository, tag));
+            let lines = futures::stream::iter(lines).buffered(MAX_CONCURRENT_TAGS);
+            let mut lines = std::pin::pin!(lines);
+            while let Some(line) = lines.try_next().await? {
+                report.output().print(&line);
             }
         } else {
-            for tag in found.names {
-                line(tag.to_string());
-            }
+            print_all(&names, report);
         }
-        match found.next {
-            Some(more) => next = Some(more),
-            None => return Ok(()),
+        next = more;
+        if next.is_none() {
+            return Ok(());
         }
     }
 }
 
-/// A tag's line: tag, digest, size, platforms.
-async fn tag_line(
+/// Returns tag, digest, size and platforms.
+async fn long_line(
     client: &Client,
     registry: &Registry,
     repository: &Repository,
     tag: Tag,
 ) -> Result<String, Failure> {
-    let manifest = ManifestName {
+    let name = ManifestName {
         registry: registry.clone(),
         repository: repository.clone(),
         reference: Reference::Tag(tag.clone()),
     };
-    let found = match contents::fetch_contents(client, &manifest).await {
-        Ok(found) => found,
-        // Gone since it was listed, or of a kind that is none of ours.
+    let contents = match fetch_contents(client, &name).await {
+        Ok(contents) => contents,
+        // The tag was deleted since it was listed, or its manifest has an unknown format.
         Err(failure) if failure.kind == FailureKind::Target => {
-            let gone = not_found(&manifest).what == failure.what;
-            let why = if gone { "(gone)" } else { "(unreadable)" };
+            let is_deleted = failure.what == not_found(&name).what;
+            let why = if is_deleted { "(gone)" } else { "(unreadable)" };
             return Ok(format!("{tag}\t{why}\t\t"));
         }
         Err(failure) => return Err(failure),
     };
-    let ManifestContents { digest, images, .. } = &found;
-    let mut once = HashSet::new();
-    let size: u64 = images
-        .iter()
-        .flat_map(|image| image.blobs())
-        .filter(|blob| once.insert(&blob.digest))
-        .map(|blob| blob.size)
-        .sum();
-    let platforms: Vec<String> = images
-        .iter()
-        .filter_map(|image| image.platform.clone())
-        .collect();
-    let size = format_bytes(size);
-    Ok(format!("{tag}\t{digest}\t{size}\t{}", platforms.join(",")))
+    let (digest, images) = (&contents.fetched.digest, &contents.images);
+    let mut seen = HashSet::new();
+    let blobs = images.iter().flat_map(RemoteImage::blobs);
+    let blobs = blobs.filter(|blob| seen.insert(&blob.digest));
+    let size = format_bytes(blobs.map(|blob| blob.size).sum());
+    let platforms = images.iter().filter_map(|image| image.platform.as_deref());
+    let platforms = platforms.collect::<Vec<_>>().join(",");
+    Ok(format!("{tag}\t{digest}\t{size}\t{platforms}"))
 }

@@ -1,10 +1,9 @@
-//! One file a verb.
+//! Runs the commands, with one file for each. Start reading at [`run`].
 
 mod contents;
 mod inspect;
 mod login;
 mod ls;
-mod manifest_name;
 mod mirror;
 mod push;
 mod rm;
@@ -12,20 +11,22 @@ mod rm;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::args::{Cli, CliCommand};
+use imgsync_oci::Reference;
+use imgsync_oci::client::{Client, FetchedManifest};
+
+use crate::args::{Cli, CliCommand, ManifestName};
 use crate::exit::{Failure, FailureKind};
 use crate::report::{self, Report};
-use crate::settings;
+use crate::settings::MirrorSettings;
 
-/// Runs the command that was typed, to its exit code.
-pub fn run(arguments: Cli) -> ExitCode {
-    let report = report::new(
-        arguments.verbosity(),
-        arguments.is_json(),
-        arguments.transfer_verb(),
-    );
-    let done = dispatch(arguments.command, &report);
-    match done.and_then(|code| report.output().finish().map(|()| code)) {
+/// The exit code of mirrors that had nothing to do, if the user asks for it.
+const NOTHING_TO_DO_EXIT_CODE: u8 = 8;
+
+/// Runs a command and returns its exit code.
+pub fn run(cli: Cli) -> ExitCode {
+    let report = report::new(cli.verbosity(), cli.is_json(), cli.transfer_verb());
+    let result = dispatch(cli.command, &report);
+    match result.and_then(|code| report.output().finish().map(|()| code)) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
             report.show_failure(&failure);
@@ -34,42 +35,27 @@ pub fn run(arguments: Cli) -> ExitCode {
     }
 }
 
-/// What mirrors end with that had nothing to do, where they are asked to tell.
-const NOTHING_TO_DO_EXIT_CODE: u8 = 8;
-
-/// Yields the exit code.
 fn dispatch(command: CliCommand, report: &Arc<dyn Report>) -> Result<u8, Failure> {
-    let mut print = |line: String| report.output().print(&line);
     match command {
-        CliCommand::Push(args) => push::push(&args, report, &mut print)?,
-        CliCommand::Mirror(args) => {
-            return run_mirror(&settings::MirrorSettings::parse(&args)?, report);
-        }
-        CliCommand::Pull(args) => {
-            return run_mirror(&settings::MirrorSettings::parse_pull(&args)?, report);
-        }
-        CliCommand::Ls(args) => run_until_stopped(ls::ls(&args, report, &mut print))?,
-        CliCommand::Inspect(args) => {
-            let bytes = run_until_stopped(inspect::inspect(&args, report))?;
-            report.output().write(&bytes);
-        }
-        CliCommand::Rm(args) => run_until_stopped(rm::rm(&args, report, &mut print))?,
-        CliCommand::Login(args) => run_until_stopped(login::login(args, report, &mut print))?,
-        CliCommand::Logout(args) => run_until_stopped(login::logout(&args, &mut print))?,
+        CliCommand::Push(args) => push::push(args, report)?,
+        CliCommand::Mirror(args) => return run_mirror(&MirrorSettings::parse(&args)?, report),
+        CliCommand::Pull(args) => return run_mirror(&MirrorSettings::parse_pull(args)?, report),
+        CliCommand::Ls(args) => run_until_stopped(ls::ls(args, report))?,
+        CliCommand::Inspect(args) => run_until_stopped(inspect::inspect(args, report))?,
+        CliCommand::Rm(args) => run_until_stopped(rm::rm(args, report))?,
+        CliCommand::Login(args) => run_until_stopped(login::login(args, report))?,
+        CliCommand::Logout(args) => run_until_stopped(login::logout(&args.registry, report))?,
     }
     Ok(0)
 }
 
-fn run_mirror(
-    settings: &settings::MirrorSettings,
-    report: &Arc<dyn Report>,
-) -> Result<u8, Failure> {
-    match run_until_stopped(mirror::mirror(settings, report))? {
-        mirror::MirrorOutcome::Unchanged if settings.is_exit_code_requested => {
-            Ok(NOTHING_TO_DO_EXIT_CODE)
-        }
-        mirror::MirrorOutcome::Unchanged | mirror::MirrorOutcome::Changed => Ok(0),
-    }
+fn run_mirror(settings: &MirrorSettings, report: &Arc<dyn Report>) -> Result<u8, Failure> {
+    let is_changed = run_until_stopped(mirror::mirror(settings, report))?;
+    Ok(if settings.is_exit_code_requested && !is_changed {
+        NOTHING_TO_DO_EXIT_CODE
+    } else {
+        0
+    })
 }
 
 /// Runs a command until it ends or is interrupted.
@@ -78,26 +64,30 @@ fn run_until_stopped<T>(command: impl Future<Output = Result<T, Failure>>) -> Re
         .worker_threads(2)
         .enable_all()
         .build()
-        .map_err(|error| Failure::new(FailureKind::Source, format!("cannot start: {error}")))?;
-    let outcome = runtime.block_on(async {
+        .map_err(|error| {
+            let what = format!("cannot start the runtime: {error}");
+            Failure::new(FailureKind::Source, what)
+        })?;
+    let result = runtime.block_on(async {
         tokio::select! {
-            // First, so that it listens before the command has begun.
+            // The signal handler is installed before the command starts.
             biased;
-            kind = wait_for_stop_signal() => Err(interrupted_failure(kind)),
-            outcome = command => outcome,
+            kind = wait_for_stop_signal() => Err(Failure::new(kind, "interrupted")
+                .with_hint("run the same command again: it continues where this run stopped")),
+            result = command => result,
         }
     });
-    // A thread that is still compressing has nothing left to do.
+    // Threads that still compress are not waited for.
     runtime.shutdown_background();
-    outcome
+    result
 }
 
-/// Ends when somebody wants the command to stop: Ctrl-C, or SIGTERM.
+/// Waits for Ctrl-C or SIGTERM.
 async fn wait_for_stop_signal() -> FailureKind {
     let interrupted = async {
         match tokio::signal::ctrl_c().await {
             Ok(()) => FailureKind::Interrupted,
-            // Nobody can tell: the signal's own way stays.
+            // Without a handler, the signal ends the process.
             Err(_) => std::future::pending().await,
         }
     };
@@ -114,6 +104,35 @@ async fn wait_for_stop_signal() -> FailureKind {
     interrupted.await
 }
 
-fn interrupted_failure(kind: FailureKind) -> Failure {
-    Failure::new(kind, "interrupted").with_hint("run it again: it goes on where this run stopped")
+/// Fetches a manifest.
+///
+/// # Errors
+/// Fails if there is no such manifest, or if the request fails.
+async fn fetch_manifest(client: &Client, name: &ManifestName) -> Result<FetchedManifest, Failure> {
+    let fetched = client.fetch_manifest(&name.repository, &name.reference);
+    fetched.await?.ok_or_else(|| not_found(name))
+}
+
+/// Returns the name of a manifest with its digest instead of its tag.
+///
+/// # Errors
+/// Fails as [`fetch_manifest`] does.
+async fn resolve(client: &Client, name: &ManifestName) -> Result<ManifestName, Failure> {
+    if let Reference::Digest(_) = &name.reference {
+        return Ok(name.clone());
+    }
+    let head = client.head_manifest(&name.repository, &name.reference);
+    let head = head.await?.ok_or_else(|| not_found(name))?;
+    let digest = match head.digest {
+        Some(digest) => digest,
+        // Some registries do not state the digest.
+        None => fetch_manifest(client, name).await?.digest,
+    };
+    Ok(name.with_reference(Reference::Digest(digest)))
+}
+
+fn not_found(name: &ManifestName) -> Failure {
+    let (registry, repository) = (&name.registry, &name.repository);
+    let hint = format!("list the tags with imgsync ls {registry}/{repository}");
+    Failure::target(format!("there is no {name}")).with_hint(hint)
 }

@@ -3,29 +3,27 @@
 use std::sync::Arc;
 
 use super::run_until_stopped;
-use crate::args;
+use crate::args::PushArgs;
 use crate::exit::Failure;
 use crate::push::{self, PushSettings};
 use crate::report::{self, Report};
 
-pub(super) fn push(
-    args: &args::PushArgs,
-    report: &Arc<dyn Report>,
-    print: &mut dyn FnMut(String),
-) -> Result<(), Failure> {
+pub(super) fn push(args: PushArgs, report: &Arc<dyn Report>) -> Result<(), Failure> {
+    let is_json = args.json;
     let settings = PushSettings::parse(args)?;
     if !settings.is_dry_run {
-        let outcome = run_until_stopped(push::push(&settings, report))?;
-        report.show_push_summary(&outcome);
+        let summary = run_until_stopped(push::push(&settings, report))?;
+        report.show_push_summary(&summary);
         return Ok(());
     }
     let preview = run_until_stopped(push::preview(&settings, report))?;
-    if args.json {
+    if is_json {
         report.show_plan(&preview.plan);
-        preview.notes.iter().for_each(|line| report.note(line));
+        preview.notes.iter().for_each(|note| report.note(note));
     } else {
         let lines = report::plan_lines(&preview.plan).into_iter();
-        lines.chain(preview.notes).for_each(print);
+        let lines = lines.chain(preview.notes);
+        lines.for_each(|line| report.output().print(&line));
     }
     Ok(())
 }

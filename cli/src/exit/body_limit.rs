@@ -7,33 +7,27 @@ pub(super) fn hint_for_body_limit(server: Option<&str>, registry: &Registry) -> 
     let server = server.unwrap_or_default().to_ascii_lowercase();
     let is = |name: &str| server.contains(name);
     if is("cloudflare") {
-        return format!(
-            "Cloudflare limits requests by plan (100 MB at the least): raise it there, or let \
-             {registry} bypass the proxy (\"DNS only\")"
-        );
+        format!(
+            "Cloudflare limits the size of a request by plan, to 100 MB or more: change the plan, \
+             or bypass the proxy for {registry} (\"DNS only\")"
+        )
+    } else if is("nginx") || is("openresty") || is("tengine") {
+        format!("add to the server or location block of {registry}: client_max_body_size 0;")
+    } else if is("apache") {
+        format!("add to the virtual host of {registry}: LimitRequestBody 0")
+    } else if is("caddy") {
+        format!("remove max_size from request_body of {registry} in the Caddyfile")
+    } else if is("traefik") {
+        format!(
+            "set maxRequestBodyBytes: 0 in the buffering middleware of the router of {registry}"
+        )
+    } else {
+        format!(
+            "raise the request limit of the proxy in front of {registry}; nginx: \
+             client_max_body_size 0; Apache: LimitRequestBody 0; Traefik: \
+             buffering.maxRequestBodyBytes: 0; Caddy: request_body max_size"
+        )
     }
-    if is("nginx") || is("openresty") || is("tengine") {
-        return format!(
-            "write into the server or location of {registry} in its configuration: \
-             client_max_body_size 0;"
-        );
-    }
-    if is("apache") {
-        return format!("write into the section of {registry}: LimitRequestBody 0");
-    }
-    if is("caddy") {
-        return format!("take max_size out of request_body at {registry} in the Caddyfile");
-    }
-    if is("traefik") {
-        return format!(
-            "set maxRequestBodyBytes: 0 in the buffering middleware of {registry}'s router"
-        );
-    }
-    format!(
-        "raise the limit of whatever stands before {registry}; for nginx: client_max_body_size 0; \
-         for Apache: LimitRequestBody 0; for Traefik: buffering.maxRequestBodyBytes: 0; for Caddy: \
-         request_body max_size"
-    )
 }
 
 #[cfg(test)]
@@ -41,9 +35,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_known_proxy_has_its_line() {
+    fn every_known_proxy_has_its_setting() {
         let registry: Registry = "registry.example.com".parse().unwrap();
-        for (server, line) in [
+        for (server, setting) in [
             (Some("nginx/1.22.1"), "client_max_body_size 0;"),
             (Some("openresty"), "client_max_body_size 0;"),
             (Some("cloudflare"), "plan"),
@@ -54,7 +48,7 @@ mod tests {
         ] {
             let text = hint_for_body_limit(server, &registry);
             assert!(
-                text.contains(line) && text.contains(registry.as_str()),
+                text.contains(setting) && text.contains(registry.as_str()),
                 "{text}"
             );
         }

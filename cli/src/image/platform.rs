@@ -16,14 +16,8 @@ impl Platforms {
     /// # Errors
     /// Returns the first invalid argument.
     pub fn parse(words: &[String]) -> Result<Self, &str> {
-        let mut platforms = Vec::new();
-        for word in words {
-            let platform = platform(word).ok_or(word.as_str())?;
-            if !platforms.contains(&platform) {
-                platforms.push(platform);
-            }
-        }
-        Ok(Self(platforms))
+        let parse = |word| platform(word).ok_or(word);
+        words.iter().map(String::as_str).map(parse).collect()
     }
 
     /// Returns whether no platform is requested.
@@ -79,6 +73,18 @@ impl Platforms {
     }
 }
 
+impl FromIterator<Platform> for Platforms {
+    fn from_iter<I: IntoIterator<Item = Platform>>(all: I) -> Self {
+        let mut platforms = Vec::new();
+        for platform in all {
+            if !platforms.contains(&platform) {
+                platforms.push(platform);
+            }
+        }
+        Self(platforms)
+    }
+}
+
 impl fmt::Display for Platforms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.0.iter().map(text).collect();
@@ -125,7 +131,8 @@ fn normalize(platform: &Platform) -> (&str, &str, &str) {
     (os, architecture, variant)
 }
 
-fn platform(word: &str) -> Option<Platform> {
+/// Parses `os/architecture[/variant]`.
+pub(crate) fn platform(word: &str) -> Option<Platform> {
     let mut parts = word.split('/');
     let mut part = || parts.next().map(|part| part.to_ascii_lowercase());
     let (os, architecture, variant) = (part()?, part()?, part());

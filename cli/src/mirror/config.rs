@@ -8,6 +8,7 @@ mod raw;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use imgsync_oci::units::parse_duration;
 use imgsync_oci::{ParseError, Registry};
 use serde_saphyr::Spanned;
 
@@ -16,7 +17,7 @@ use super::location::{SourceLocation, TargetLocation};
 use super::selection::{TagPattern, TagRules};
 use crate::image::Platforms;
 use crate::login::{RegistrySettings, is_same_registry};
-use crate::text;
+
 use raw::MirrorEntry;
 
 /// The content of a file.
@@ -136,7 +137,7 @@ fn rules(entry: &MirrorEntry) -> Result<TagRules, String> {
         return Err("newest: 0 would select no tags".to_owned());
     }
     let range = entry.semver.as_ref().map(|text| text.parse()).transpose();
-    let min_age = entry.min_age.as_deref().map(text::parse_duration);
+    let min_age = entry.min_age.as_deref().map(parse_duration);
     Ok(TagRules {
         patterns,
         exclude,

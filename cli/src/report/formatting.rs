@@ -1,75 +1,75 @@
 //! Formats the plan and the result of a push as text.
 
 use super::PushSummary;
-use crate::plan::{BlobStep, PlanTotals, PushPlan};
+use crate::plan::{BlobCandidate, BlobStep, PlanTotals, PushPlan};
 use crate::text::{format_bytes, format_duration};
 
 /// Returns the last line of a push.
-pub fn push_summary_line(outcome: &PushSummary) -> String {
+pub fn push_summary_line(summary: &PushSummary) -> String {
     format!(
         "{}@{}: sent {}, saved {}, {}",
-        outcome.image,
-        outcome.digest,
-        format_bytes(outcome.sent),
-        format_bytes(outcome.saved),
-        format_duration(outcome.elapsed)
+        summary.image,
+        summary.digest,
+        format_bytes(summary.sent),
+        format_bytes(summary.saved),
+        format_duration(summary.elapsed)
     )
 }
 
 /// Returns the lines of a plan: one for each layer, and one for the totals.
 pub fn plan_lines(plan: &PushPlan) -> Vec<String> {
-    let of = plan.steps.len();
-    let mut lines = Vec::new();
-    for (position, (digest, step)) in plan.steps.iter().enumerate() {
-        let what = match step {
-            BlobStep::AlreadyPresent(held) => {
-                let (size, why) = (format_bytes(held.blob.size), &held.evidence);
-                format!("there already, {size} ({why})")
-            }
-            BlobStep::Send {
-                read,
-                send,
-                mount,
-                is_packed: kept,
-            } => {
-                let read = match read {
-                    Some(size) => format!("read {}", format_bytes(*size)),
-                    None => "read".to_owned(),
-                };
-                let send = match send {
-                    Some(size) if *kept => {
-                        format!("kept from an earlier run: send {}", format_bytes(*size))
-                    }
-                    Some(size) => format!("{read}, send {}", format_bytes(*size)),
-                    None => format!("{read}, compress, send if it is not there"),
-                };
-                match mount {
-                    Some(from) => format!("would try to mount from {from}, else {send}"),
-                    None => send,
-                }
-            }
-            BlobStep::Mount { from, size } => format!("mount {} from {from}", format_bytes(*size)),
-            BlobStep::SentByAnother { .. } => "sent with another image".to_owned(),
-            BlobStep::Duplicate => "the same as an earlier one".to_owned(),
-        };
-        let digest = digest.short();
-        lines.push(format!("layer {}/{of} {digest}: {what}", position + 1));
-    }
-    lines.push(total(&plan.totals()));
-    lines
+    let count = plan.steps.len();
+    let layers = plan.steps.iter().enumerate();
+    let layers = layers.map(|(position, (digest, step))| {
+        let (number, digest) = (position + 1, digest.short());
+        format!("layer {number}/{count} {digest}: {}", step_text(step))
+    });
+    layers.chain([totals_line(&plan.totals())]).collect()
 }
 
-fn total(sums: &PlanTotals) -> String {
-    let and = |count: usize, what: &str| match count {
+fn step_text(step: &BlobStep) -> String {
+    match step {
+        BlobStep::AlreadyPresent(BlobCandidate { blob, evidence }) => {
+            format!("already there, {} ({evidence})", format_bytes(blob.size))
+        }
+        BlobStep::Send {
+            read,
+            send,
+            mount,
+            is_packed,
+        } => {
+            let read = read.map_or("read".to_owned(), |size| {
+                format!("read {}", format_bytes(size))
+            });
+            let send = match send.map(format_bytes) {
+                Some(size) if *is_packed => format!("kept from an earlier run: send {size}"),
+                Some(size) => format!("{read}, send {size}"),
+                None => format!("{read}, compress, send if the registry does not have it"),
+            };
+            match mount {
+                Some(from) => format!("try to mount from {from}, else {send}"),
+                None => send,
+            }
+        }
+        BlobStep::Mount { from, size } => format!("mount {} from {from}", format_bytes(*size)),
+        BlobStep::SentByAnother { .. } => "sent with another image".to_owned(),
+        BlobStep::Duplicate => "same as an earlier layer".to_owned(),
+    }
+}
+
+fn totals_line(totals: &PlanTotals) -> String {
+    let unknown = |count: usize| match count {
         0 => String::new(),
-        1 => format!(" and what one layer {what}"),
-        many => format!(" and what each of {many} layers {what}"),
+        1 => " and 1 layer of unknown size".to_owned(),
+        count => format!(" and {count} layers of unknown size"),
     };
-    let read = format_bytes(sums.read) + &and(sums.unsized_layers, "holds");
-    let send = format_bytes(sums.send) + &and(sums.unpacked_layers, "packs to");
     format!(
-        "read {read}, send {send}, saved {}",
-        format_bytes(sums.saved)
+        "read {}{}, send {}{}, saved {}",
+        format_bytes(totals.read),
+        unknown(totals.unsized_layers),
+        format_bytes(totals.send),
+        unknown(totals.unpacked_layers),
+        format_bytes(totals.saved)
     )
 }
 

@@ -4,16 +4,18 @@
 //! Start reading at [`JsonReport`].
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use imgsync_oci::Digest;
 use serde_json::{Value, json};
 
-use super::mirror::{summary_fields, tag_fields};
-use super::{MirrorSummary, MirroredTag, PushSummary, Report, StdoutWriter, Verbosity};
+use super::{
+    KeepReason, MirrorSummary, MirroredTag, PushSummary, Report, StdoutWriter, TagOutcome,
+    TagState, Verbosity,
+};
 use crate::exit::Failure;
-use crate::plan::{BlobStep, PushPlan};
+use crate::plan::{BlobCandidate, BlobStep, PushPlan};
 use crate::text::sanitize;
 
 /// The shortest time between two progress events of a blob.
@@ -23,7 +25,7 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct JsonReport {
     verbosity: Verbosity,
-    data: StdoutWriter,
+    output: StdoutWriter,
     last_progress: Mutex<HashMap<Digest, Instant>>,
 }
 
@@ -32,35 +34,29 @@ impl JsonReport {
     pub(super) fn new(verbosity: Verbosity) -> Self {
         Self {
             verbosity,
-            data: StdoutWriter::default(),
+            output: StdoutWriter::default(),
             last_progress: Mutex::default(),
         }
     }
 
-    fn event(&self, name: &str, mut fields: Value) {
-        let mut line = json!({ "event": name });
-        if let (Some(line), Some(fields)) = (line.as_object_mut(), fields.as_object_mut()) {
-            line.append(fields);
-        }
-        self.data.print(&line.to_string());
+    fn event(&self, name: &str, fields: Value) {
+        let line = concat(json!({ "event": name }), fields);
+        self.output.print(&line.to_string());
+    }
+
+    fn last_progress(&self) -> MutexGuard<'_, HashMap<Digest, Instant>> {
+        let last_progress = self.last_progress.lock();
+        last_progress.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Report for JsonReport {
-    fn note(&self, text: &str) {
-        match self.verbosity {
-            Verbosity::Quiet => {}
-            Verbosity::Normal | Verbosity::Verbose => {
-                self.event("note", json!({ "text": sanitize(text) }))
-            }
-        }
+    fn verbosity(&self) -> Verbosity {
+        self.verbosity
     }
 
-    fn detail(&self, text: &str) {
-        match self.verbosity {
-            Verbosity::Quiet | Verbosity::Normal => {}
-            Verbosity::Verbose => self.event("detail", json!({ "text": sanitize(text) })),
-        }
+    fn show_message(&self, event: &str, text: &str) {
+        self.event(event, json!({ "text": sanitize(text) }));
     }
 
     fn show_plan(&self, plan: &PushPlan) {
@@ -73,38 +69,27 @@ impl Report for JsonReport {
     }
 
     fn update_blob(&self, digest: &Digest, offset: u64) {
-        let mut told = self
-            .last_progress
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let due = match told.get(digest) {
-            Some(last) => now.duration_since(*last) >= PROGRESS_INTERVAL,
-            None => true,
-        };
-        if due {
-            told.insert(digest.clone(), now);
+        let mut last_progress = self.last_progress();
+        let last = last_progress.get(digest);
+        if last.is_none_or(|last| now.duration_since(*last) >= PROGRESS_INTERVAL) {
+            last_progress.insert(digest.clone(), now);
             self.event("progress", json!({ "blob": digest, "offset": offset }));
         }
     }
 
     fn finish_blob(&self, digest: &Digest) {
-        let mut told = self
-            .last_progress
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        told.remove(digest);
-        drop(told);
+        self.last_progress().remove(digest);
         self.event("done", json!({ "blob": digest }));
     }
 
-    fn show_push_summary(&self, outcome: &PushSummary) {
+    fn show_push_summary(&self, summary: &PushSummary) {
         let fields = json!({
-            "image": outcome.image,
-            "digest": outcome.digest,
-            "sent": outcome.sent,
-            "saved": outcome.saved,
-            "seconds": outcome.elapsed.as_secs_f64(),
+            "image": summary.image,
+            "digest": summary.digest,
+            "sent": summary.sent,
+            "saved": summary.saved,
+            "seconds": summary.elapsed.as_secs_f64(),
         });
         self.event("outcome", fields);
     }
@@ -115,31 +100,20 @@ impl Report for JsonReport {
         self.event("mirror", fields);
     }
 
-    fn finish_tag(&self, mirrored: &MirroredTag) {
-        self.event("tag", tag_fields(mirrored));
+    fn finish_tag(&self, tag: &MirroredTag) {
+        self.event("tag", tag_fields(tag));
     }
 
-    fn skip_tag(&self, left: &MirroredTag) {
-        if left.is_dry_run || self.verbosity == Verbosity::Verbose {
-            self.finish_tag(left);
-        }
-    }
-
-    fn show_mirror_summary(&self, sum: &MirrorSummary) {
-        self.event("summary", summary_fields(sum));
+    fn show_mirror_summary(&self, summary: &MirrorSummary) {
+        self.event("summary", summary_fields(summary));
     }
 
     fn show_failure(&self, failure: &Failure) {
-        let fields = json!({
-            "code": failure.kind.exit_code(),
-            "what": sanitize(&failure.what),
-            "hint": failure.hint.as_deref().map(sanitize),
-        });
-        self.event("failure", fields);
+        self.event("failure", failure_fields(failure));
     }
 
     fn output(&self) -> &StdoutWriter {
-        &self.data
+        &self.output
     }
 }
 
@@ -147,25 +121,25 @@ impl Report for JsonReport {
 /// known.
 fn plan_fields(plan: &PushPlan) -> Value {
     let layer = |(digest, step): &(Digest, BlobStep)| match step {
-        BlobStep::AlreadyPresent(held) => json!({
+        BlobStep::AlreadyPresent(BlobCandidate { blob, evidence }) => json!({
             "layer": digest,
             "step": "have",
-            "blob": held.blob.digest,
-            "size": held.blob.size,
-            "why": held.evidence.to_string(),
+            "blob": blob.digest,
+            "size": blob.size,
+            "why": evidence.to_string(),
         }),
         BlobStep::Send {
             read,
             send,
             mount,
-            is_packed: kept,
+            is_packed,
         } => json!({
             "layer": digest,
             "step": "send",
             "read": read,
             "send": send,
             "mount": mount.as_ref().map(ToString::to_string),
-            "kept": kept,
+            "kept": is_packed,
         }),
         BlobStep::Mount { from, size } => json!({
             "layer": digest,
@@ -177,11 +151,76 @@ fn plan_fields(plan: &PushPlan) -> Value {
             json!({ "layer": digest, "step": "again" })
         }
     };
-    let sums = plan.totals();
+    let totals = plan.totals();
     json!({
         "layers": plan.steps.iter().map(layer).collect::<Vec<_>>(),
-        "read": sums.read,
-        "send": sums.send,
-        "saved": sums.saved,
+        "read": totals.read,
+        "send": totals.send,
+        "saved": totals.saved,
     })
+}
+
+/// Returns the fields of the event for a tag.
+fn tag_fields(tag: &MirroredTag) -> Value {
+    let fields = json!({
+        "source": tag.source,
+        "target": tag.target,
+        "state": tag.outcome.state().name(),
+        "dry": tag.is_dry_run,
+    });
+    let more = match &tag.outcome {
+        TagOutcome::Present(copied) => json!({
+            "digest": copied.digest,
+            "sourceDigest": copied.source_digest,
+            "before": copied.previous_digest,
+            "sent": copied.sent,
+            "saved": copied.saved,
+            "linked": copied.mounted,
+            "referrers": copied.referrer_count,
+            "companions": copied.referrer_tags.iter().map(|(tag, digest)| {
+                json!({ "tag": tag.as_str(), "digest": digest })
+            }).collect::<Vec<_>>(),
+            "leftOut": copied.left_out.iter().map(|text| sanitize(text)).collect::<Vec<_>>(),
+        }),
+        TagOutcome::Pruned(digest, why) => json!({ "digest": digest, "why": sanitize(why) }),
+        TagOutcome::Kept(digest, why, reason) => json!({
+            "digest": digest,
+            "why": sanitize(why),
+            "stays": match reason {
+                KeepReason::Moved => "moved",
+                KeepReason::Undeletable => "undeletable",
+            },
+        }),
+        TagOutcome::Skipped(why) => json!({ "why": sanitize(why) }),
+        TagOutcome::Failed(failure) => failure_fields(failure),
+    };
+    concat(fields, more)
+}
+
+fn failure_fields(failure: &Failure) -> Value {
+    json!({
+        "code": failure.kind.exit_code(),
+        "what": sanitize(&failure.what),
+        "hint": failure.hint.as_deref().map(sanitize),
+    })
+}
+
+/// Returns the fields of the event for the totals.
+fn summary_fields(summary: &MirrorSummary) -> Value {
+    let counts = TagState::ALL.map(|state| (state.name().to_owned(), summary.count(state).into()));
+    let totals = json!({
+        "sent": summary.sent,
+        "saved": summary.saved,
+        "seconds": summary.elapsed.as_secs_f64(),
+        "dry": summary.is_dry_run,
+    });
+    concat(Value::Object(counts.into_iter().collect()), totals)
+}
+
+/// Returns an object with the fields of both objects, in this order.
+fn concat(mut first: Value, mut second: Value) -> Value {
+    if let (Some(first), Some(second)) = (first.as_object_mut(), second.as_object_mut()) {
+        first.append(second);
+    }
+    first
 }

@@ -1,15 +1,14 @@
-//! The results of mirrors, formatted as text and as JSON: one for each tag, and the totals.
+//! The results of mirrors, and their text: one for each tag, and the totals.
 //!
 //! This module does not decide which tags to mirror. Start reading at [`TagOutcome`].
 
 use std::time::Duration;
 
 use imgsync_oci::Digest;
-use serde_json::{Value, json};
 
 use super::{CopyChange, CopyOutcome, TransferVerb};
 use crate::exit::Failure;
-use crate::text::{format_bytes, sanitize};
+use crate::text::{format_bytes, format_duration};
 
 /// The result for a tag, or the expected result in a dry run.
 #[derive(Debug, Clone)]
@@ -50,26 +49,87 @@ pub enum KeepReason {
     Undeletable,
 }
 
+/// The state of a tag after a run, as it is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TagState {
+    /// The tag was created at the target.
+    Copied,
+    /// The tag had another digest at the target before.
+    Moved,
+    /// The tag was up to date, and referrers were added, such as signatures.
+    Accompanied,
+    /// The tag was up to date.
+    Unchanged,
+    /// The tag was deleted at the target.
+    Pruned,
+    /// The tag is not selected any more, but could not be deleted.
+    Kept,
+    /// The tag, or a whole mirror, failed.
+    Failed,
+    /// The rules do not select the tag.
+    Left,
+}
+
+impl TagState {
+    /// All states, in the order in which they are shown.
+    pub(super) const ALL: [Self; 8] = [
+        Self::Copied,
+        Self::Moved,
+        Self::Accompanied,
+        Self::Unchanged,
+        Self::Pruned,
+        Self::Kept,
+        Self::Failed,
+        Self::Left,
+    ];
+
+    /// Returns the name in JSON.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Copied => "copied",
+            Self::Moved => "moved",
+            Self::Accompanied => "accompanied",
+            Self::Unchanged => "unchanged",
+            Self::Pruned => "pruned",
+            Self::Kept => "kept",
+            Self::Failed => "failed",
+            Self::Left => "left",
+        }
+    }
+
+    /// Returns the words for people.
+    fn words(self) -> &'static str {
+        match self {
+            Self::Accompanied => "with new referrers",
+            Self::Left => "not selected",
+            _ => self.name(),
+        }
+    }
+}
+
+impl TagOutcome {
+    /// Returns the state that is counted.
+    pub(super) fn state(&self) -> TagState {
+        match self {
+            Self::Present(copied) => match (copied.change, &copied.previous_digest) {
+                (CopyChange::Nothing, _) => TagState::Unchanged,
+                (CopyChange::Referrers, _) => TagState::Accompanied,
+                (CopyChange::Tag | CopyChange::Image, None) => TagState::Copied,
+                (CopyChange::Tag | CopyChange::Image, Some(_)) => TagState::Moved,
+            },
+            Self::Pruned(..) => TagState::Pruned,
+            Self::Kept(..) => TagState::Kept,
+            Self::Skipped(_) => TagState::Left,
+            Self::Failed(_) => TagState::Failed,
+        }
+    }
+}
+
 /// The totals of all mirrors.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MirrorSummary {
-    /// The number of tags created at the target.
-    pub copied: usize,
-    /// The number of tags that had another digest before.
-    pub moved: usize,
-    /// The number of unchanged tags to which referrers were added, such as signatures.
-    pub referrers_added: usize,
-    /// The number of tags that were up to date.
-    pub unchanged: usize,
-    /// The number of tags deleted at the target.
-    pub pruned: usize,
-    /// The number of tags that were not pruned because another user or tool has changed them, or
-    /// because the registry cannot delete them.
-    pub kept: usize,
-    /// The number of tags, or whole mirrors, that failed.
-    pub failed: usize,
-    /// The number of source tags that are not selected.
-    pub skipped: usize,
+    /// The number of tags in each state, in the order of the states.
+    counts: [usize; TagState::ALL.len()],
     /// The blob bytes that were sent, or would be sent in a dry run.
     pub sent: u64,
     /// The blob bytes that did not have to be sent.
@@ -82,194 +142,98 @@ pub struct MirrorSummary {
 
 impl MirrorSummary {
     /// Counts the outcome of one tag.
-    pub fn add(&mut self, fate: &TagOutcome) {
-        let count = match fate {
-            TagOutcome::Present(copied) => {
-                self.sent += copied.sent;
-                self.saved += copied.saved;
-                match (copied.change, &copied.previous_digest) {
-                    (CopyChange::Nothing, _) => &mut self.unchanged,
-                    (CopyChange::Referrers, _) => &mut self.referrers_added,
-                    (CopyChange::Tag | CopyChange::Image, None) => &mut self.copied,
-                    (CopyChange::Tag | CopyChange::Image, Some(_)) => &mut self.moved,
-                }
-            }
-            TagOutcome::Pruned(..) => &mut self.pruned,
-            TagOutcome::Kept(..) => &mut self.kept,
-            TagOutcome::Skipped(_) => &mut self.skipped,
-            TagOutcome::Failed(_) => &mut self.failed,
-        };
-        *count += 1;
+    pub fn add(&mut self, outcome: &TagOutcome) {
+        if let TagOutcome::Present(copied) = outcome {
+            self.sent += copied.sent;
+            self.saved += copied.saved;
+        }
+        self.counts[outcome.state() as usize] += 1;
+    }
+
+    /// Returns the number of tags in a state.
+    pub fn count(&self, state: TagState) -> usize {
+        self.counts[state as usize]
     }
 
     /// Returns whether nothing was changed, or would be changed in a dry run.
     pub fn is_idle(&self) -> bool {
-        self.copied + self.moved + self.referrers_added + self.pruned == 0
+        self.succeeded() == self.count(TagState::Unchanged) + self.count(TagState::Kept)
     }
 
     /// Returns the number of tags that are in the desired state, or were kept.
     pub fn succeeded(&self) -> usize {
-        self.copied + self.moved + self.referrers_added + self.unchanged + self.pruned + self.kept
-    }
-}
-
-/// Returns the value of `state` in JSON for an outcome.
-fn state_name(fate: &TagOutcome) -> &'static str {
-    match fate {
-        TagOutcome::Present(copied) => match (copied.change, &copied.previous_digest) {
-            (CopyChange::Nothing, _) => "unchanged",
-            (CopyChange::Referrers, _) => "accompanied",
-            (CopyChange::Tag | CopyChange::Image, None) => "copied",
-            (CopyChange::Tag | CopyChange::Image, Some(_)) => "moved",
-        },
-        TagOutcome::Pruned(..) => "pruned",
-        TagOutcome::Kept(..) => "kept",
-        TagOutcome::Skipped(_) => "left",
-        TagOutcome::Failed(_) => "failed",
+        let others = self.count(TagState::Failed) + self.count(TagState::Left);
+        self.counts.iter().sum::<usize>() - others
     }
 }
 
 /// Formats the line for a tag.
-pub(super) fn tag_line(it: &MirroredTag, verb: TransferVerb) -> String {
-    let would = if it.is_dry_run { "would be " } else { "" };
-    let text = match &it.outcome {
-        TagOutcome::Present(copied) => present_text(copied, would, verb),
+pub(super) fn tag_line(tag: &MirroredTag, verb: TransferVerb) -> String {
+    let would = if tag.is_dry_run { "would be " } else { "" };
+    let text = match &tag.outcome {
+        TagOutcome::Present(copied) => {
+            let verb = verb.in_totals(tag.is_dry_run);
+            format_copy(copied, tag.outcome.state(), would, verb)
+        }
         TagOutcome::Pruned(_, why) => format!("{would}pruned: {why}"),
         TagOutcome::Kept(now, why, KeepReason::Moved) => {
-            format!("kept: {why}, but somebody moved it to {}", now.short())
+            format!(
+                "kept: {why}, but somebody else changed it to {}",
+                now.short()
+            )
         }
         TagOutcome::Kept(_, why, KeepReason::Undeletable) => {
-            format!("kept: {why}, but the registry deletes no tag alone")
+            format!("kept: {why}, but the registry cannot delete a single tag")
         }
-        TagOutcome::Skipped(why) => return format!("{}: left out: {why}", it.source),
+        TagOutcome::Skipped(why) => return format!("{}: not selected: {why}", tag.source),
         TagOutcome::Failed(failure) => format!("failed: {}", failure.what),
     };
-    format!("{}: {text}", it.target)
+    format!("{}: {text}", tag.target)
 }
 
-fn present_text(copied: &CopyOutcome, would: &str, verb: TransferVerb) -> String {
-    let sent = match would.is_empty() {
-        true => verb.moved(),
-        false => verb.to_move(),
-    };
-    let (sent, saved) = (
-        format!("{sent} {}", format_bytes(copied.sent)),
-        format_bytes(copied.saved),
-    );
-    let mut text = match (copied.change, &copied.previous_digest) {
-        (CopyChange::Nothing, _) => "unchanged".to_owned(),
-        (CopyChange::Referrers, _) => {
-            format!("unchanged; what speaks about it {would}copied, {sent}")
-        }
-        (CopyChange::Tag | CopyChange::Image, None) => {
-            format!("{would}copied, {sent}, saved {saved}")
-        }
-        (CopyChange::Tag | CopyChange::Image, Some(before)) => {
-            let before = before.short();
-            format!("{would}moved from {before}, {sent}, saved {saved}")
+fn format_copy(copied: &CopyOutcome, state: TagState, would: &str, verb: &str) -> String {
+    let sent = format!("{verb} {}", format_bytes(copied.sent));
+    let saved = format_bytes(copied.saved);
+    let mut text = match (state, &copied.previous_digest) {
+        (TagState::Unchanged, _) => "unchanged".to_owned(),
+        (TagState::Accompanied, _) => format!("unchanged, referrers {would}copied, {sent}"),
+        (_, None) => format!("{would}copied, {sent}, saved {saved}"),
+        (_, Some(before)) => {
+            format!(
+                "{would}moved from {}, {sent}, saved {saved}",
+                before.short()
+            )
         }
     };
     if !copied.left_out.is_empty() {
-        let parts = copied.left_out.join(", ");
-        text += &format!("; without {parts}");
+        text += &format!("; without {}", copied.left_out.join(", "));
     }
     if copied.digest != copied.source_digest {
         let (source, digest) = (copied.source_digest.short(), copied.digest.short());
-        text += &format!("; so {source} became {digest}");
+        text += &format!("; the digest changes from {source} to {digest}");
     }
     text
 }
 
 /// Formats the line for the totals.
-pub(super) fn summary_line(sum: &MirrorSummary, verb: TransferVerb) -> String {
-    let counts = [
-        (sum.copied, "copied"),
-        (sum.moved, "moved"),
-        (sum.referrers_added, "accompanied"),
-        (sum.unchanged, "unchanged"),
-        (sum.pruned, "pruned"),
-        (sum.kept, "kept"),
-        (sum.failed, "failed"),
-        (sum.skipped, "left out"),
-    ];
-    let told = counts.iter().filter(|(count, _)| *count > 0);
-    let told: Vec<_> = told
-        .map(|(count, word)| format!("{count} {word}"))
+pub(super) fn summary_line(summary: &MirrorSummary, verb: TransferVerb) -> String {
+    let counts = TagState::ALL.map(|state| (summary.count(state), state.words()));
+    let counts = counts.iter().filter(|(count, _)| *count > 0);
+    let counts: Vec<_> = counts
+        .map(|(count, words)| format!("{count} {words}"))
         .collect();
-    let told = match told.is_empty() {
-        true => "no tags".to_owned(),
-        false => told.join(", "),
+    let counts = match &*counts {
+        [] => "no tags".to_owned(),
+        counts => counts.join(", "),
     };
-    let (sent, saved) = (format_bytes(sum.sent), format_bytes(sum.saved));
-    match sum.is_dry_run {
-        true => format!("would be: {told}; {} {sent}, saved {saved}", verb.to_move()),
-        false => {
-            let took = crate::text::format_duration(sum.elapsed);
-            format!("{told}; {} {sent}, saved {saved}, {took}", verb.moved())
-        }
+    let verb = verb.in_totals(summary.is_dry_run);
+    let (sent, saved) = (format_bytes(summary.sent), format_bytes(summary.saved));
+    let totals = format!("{counts}; {verb} {sent}, saved {saved}");
+    if summary.is_dry_run {
+        format!("dry run: {totals}")
+    } else {
+        format!("{totals}, {}", format_duration(summary.elapsed))
     }
-}
-
-/// Returns the fields of the JSON event for a tag.
-pub(super) fn tag_fields(it: &MirroredTag) -> Value {
-    let mut fields = json!({
-        "source": it.source,
-        "target": it.target,
-        "state": state_name(&it.outcome),
-        "dry": it.is_dry_run,
-    });
-    let more = match &it.outcome {
-        TagOutcome::Present(copied) => json!({
-            "digest": copied.digest,
-            "sourceDigest": copied.source_digest,
-            "before": copied.previous_digest,
-            "sent": copied.sent,
-            "saved": copied.saved,
-            "linked": copied.mounted,
-            "referrers": copied.referrer_count,
-            "companions": copied.referrer_tags.iter().map(|(tag, digest)| {
-                json!({ "tag": tag.as_str(), "digest": digest })
-            }).collect::<Vec<_>>(),
-            "leftOut": copied.left_out.iter().map(|text| sanitize(text)).collect::<Vec<_>>(),
-        }),
-        TagOutcome::Pruned(digest, why) => json!({ "digest": digest, "why": sanitize(why) }),
-        TagOutcome::Kept(digest, why, stays) => json!({
-            "digest": digest,
-            "why": sanitize(why),
-            "stays": match stays {
-                KeepReason::Moved => "moved",
-                KeepReason::Undeletable => "undeletable",
-            },
-        }),
-        TagOutcome::Skipped(why) => json!({ "why": sanitize(why) }),
-        TagOutcome::Failed(failure) => json!({
-            "code": failure.kind.exit_code(),
-            "what": sanitize(&failure.what),
-            "hint": failure.hint.as_deref().map(sanitize),
-        }),
-    };
-    if let (Some(fields), Value::Object(mut more)) = (fields.as_object_mut(), more) {
-        fields.append(&mut more);
-    }
-    fields
-}
-
-/// Returns the fields of the JSON event for the totals.
-pub(super) fn summary_fields(sum: &MirrorSummary) -> Value {
-    json!({
-        "copied": sum.copied,
-        "moved": sum.moved,
-        "accompanied": sum.referrers_added,
-        "unchanged": sum.unchanged,
-        "pruned": sum.pruned,
-        "kept": sum.kept,
-        "failed": sum.failed,
-        "left": sum.skipped,
-        "sent": sum.sent,
-        "saved": sum.saved,
-        "seconds": sum.elapsed.as_secs_f64(),
-        "dry": sum.is_dry_run,
-    })
 }
 
 #[cfg(test)]
@@ -294,16 +258,16 @@ mod tests {
 
     #[test]
     fn lines_and_summary() {
-        let line = |fate: TagOutcome, is_dry| {
+        let line = |outcome: TagOutcome, is_dry_run| {
             let (source, target) = ("a/b:v1".to_owned(), "c/d:v1".to_owned());
-            let it = MirroredTag {
+            let tag = MirroredTag {
                 source,
                 target,
-                outcome: fate,
-                is_dry_run: is_dry,
+                outcome,
+                is_dry_run,
             };
-            let fetched = tag_line(&it, TransferVerb::Fetch);
-            let sent = tag_line(&it, TransferVerb::Send);
+            let fetched = tag_line(&tag, TransferVerb::Fetch);
+            let sent = tag_line(&tag, TransferVerb::Send);
             assert_eq!(
                 fetched,
                 sent.replace("to send", "to fetch")
@@ -323,18 +287,23 @@ mod tests {
         let moved = copied(CopyChange::Tag, Some(b"0"));
         assert!(line(moved.clone(), false).starts_with("c/d:v1: moved from "));
         let left = TagOutcome::Skipped("is no version".to_owned());
-        assert_eq!(line(left.clone(), true), "a/b:v1: left out: is no version");
+        assert_eq!(
+            line(left.clone(), true),
+            "a/b:v1: not selected: is no version"
+        );
         let mut all = MirrorSummary::default();
         assert!(all.is_idle());
         assert_eq!(
             summary_line(&all, TransferVerb::Send),
             "no tags; sent 0 B, saved 0 B, 0.0 s"
         );
-        [new, moved, left].iter().for_each(|fate| all.add(fate));
+        for outcome in [new, moved, left] {
+            all.add(&outcome);
+        }
         assert!(!all.is_idle() && all.succeeded() == 2);
         assert_eq!(
             summary_line(&all, TransferVerb::Send),
-            "1 copied, 1 moved, 1 left out; sent 4.0 kB, saved 10 B, 0.0 s"
+            "1 copied, 1 moved, 1 not selected; sent 4.0 kB, saved 10 B, 0.0 s"
         );
     }
 }

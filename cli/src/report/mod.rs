@@ -9,9 +9,9 @@ mod bars;
 mod copy;
 mod formatting;
 mod json;
-mod lines;
 mod mirror;
 mod stdout;
+mod text;
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -23,51 +23,68 @@ use crate::plan::PushPlan;
 
 pub use copy::{CopyChange, CopyOutcome};
 pub use formatting::{plan_lines, push_summary_line};
-pub use mirror::{KeepReason, MirrorSummary, MirroredTag, TagOutcome};
-
+pub use mirror::{KeepReason, MirrorSummary, MirroredTag, TagOutcome, TagState};
 pub use stdout::StdoutWriter;
 
 /// Receives the events of a command as they happen.
 pub trait Report: Send + Sync {
-    /// Shows a message at normal verbosity.
-    fn note(&self, text: &str);
-    /// Shows a message only at verbosity [`Verbosity::Verbose`].
-    fn detail(&self, text: &str);
+    /// Returns how much is shown.
+    fn verbosity(&self) -> Verbosity;
+    /// Shows a message, whatever the verbosity is. `event` is its name in JSON. Callers use
+    /// [`Report::note`] and [`Report::detail`].
+    fn show_message(&self, event: &str, text: &str);
     /// Shows the plan of a push.
     fn show_plan(&self, plan: &PushPlan);
     /// Reports that the upload of a blob of `size` bytes has started. `label` is the name to show.
     fn start_blob(&self, digest: &Digest, label: &str, size: u64);
-    /// Reports the offset that a blob has reached. After a fault it may be less than before.
+    /// Reports the offset that a blob has reached. After an error it may be less than before.
     fn update_blob(&self, digest: &Digest, offset: u64);
     /// Reports that a blob is at the target.
     fn finish_blob(&self, digest: &Digest);
     /// Reports the result of a successful push.
-    fn show_push_summary(&self, outcome: &PushSummary);
+    fn show_push_summary(&self, summary: &PushSummary);
     /// Reports the start of a mirror with its source, its target and the number of tags; `tags` is
     /// `None` for a single image.
     fn start_mirror(&self, source: &str, target: &str, tags: Option<usize>);
     /// Reports what was done with a tag of a mirror.
-    fn finish_tag(&self, mirrored: &MirroredTag);
-    /// Reports a tag that a mirror does not select. Shown only in a dry run and at verbosity
-    /// [`Verbosity::Verbose`].
-    fn skip_tag(&self, left: &MirroredTag);
+    fn finish_tag(&self, tag: &MirroredTag);
     /// Reports the totals of all mirrors.
-    fn show_mirror_summary(&self, sum: &MirrorSummary);
+    fn show_mirror_summary(&self, summary: &MirrorSummary);
     /// Reports that the command has failed.
     fn show_failure(&self, failure: &Failure);
     /// Returns the writer for stdout.
     fn output(&self) -> &StdoutWriter;
+
+    /// Shows a message, unless the verbosity is [`Verbosity::Quiet`].
+    fn note(&self, text: &str) {
+        if self.verbosity() != Verbosity::Quiet {
+            self.show_message("note", text);
+        }
+    }
+    /// Shows a message only at verbosity [`Verbosity::Verbose`].
+    fn detail(&self, text: &str) {
+        if self.verbosity() == Verbosity::Verbose {
+            self.show_message("detail", text);
+        }
+    }
+    /// Reports a tag that a mirror does not select. Shown only in a dry run and at verbosity
+    /// [`Verbosity::Verbose`].
+    fn skip_tag(&self, tag: &MirroredTag) {
+        if tag.is_dry_run || self.verbosity() == Verbosity::Verbose {
+            self.finish_tag(tag);
+        }
+    }
 }
 
 /// How much is shown.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Verbosity {
-    /// Only failures.
+    /// Errors and the final result.
     Quiet,
-    /// What a user usually wants to follow.
+    /// Progress, results and notes.
     #[default]
     Normal,
-    /// All network errors and retries as well.
+    /// Network errors and retries, too.
     Verbose,
 }
 
@@ -98,25 +115,25 @@ impl TransferVerb {
         }
     }
 
-    /// Returns the infinitive for a transfer in a dry run.
-    fn to_move(self) -> &'static str {
+    /// Returns the words before a number of bytes that were moved, or would be in a dry run.
+    fn in_totals(self, is_dry_run: bool) -> &'static str {
         match self {
-            Self::Send => "to send",
-            Self::Fetch => "to fetch",
+            Self::Send if is_dry_run => "to send",
+            Self::Fetch if is_dry_run => "to fetch",
+            _ => self.moved(),
         }
     }
 }
 
 /// Creates the report for the given options: JSON, or progress bars if stderr is a terminal, or
 /// lines.
-pub fn new(voice: Verbosity, json: bool, verb: TransferVerb) -> Arc<dyn Report> {
-    if json {
-        Arc::new(json::JsonReport::new(voice))
-    } else if voice != Verbosity::Quiet && std::io::stderr().is_terminal() {
-        Arc::new(bars::BarReport::new(voice, verb))
-    } else {
-        Arc::new(lines::LineReport::new(voice, verb))
+pub fn new(verbosity: Verbosity, is_json: bool, verb: TransferVerb) -> Arc<dyn Report> {
+    if is_json {
+        return Arc::new(json::JsonReport::new(verbosity));
     }
+    let has_bars = verbosity != Verbosity::Quiet && std::io::stderr().is_terminal();
+    let bars = has_bars.then(bars::ProgressBars::default);
+    Arc::new(text::TextReport::new(verbosity, verb, bars))
 }
 
 /// The result of a push.

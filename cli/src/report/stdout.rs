@@ -3,7 +3,7 @@
 //! This module does not format anything. Start reading at [`StdoutWriter`].
 
 use std::io::{self, ErrorKind, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::exit::{Failure, FailureKind};
 
@@ -32,31 +32,26 @@ impl StdoutWriter {
     /// Returns the first write error, for example of a full disk.
     pub fn finish(&self) -> Result<(), Failure> {
         self.write_or_record(|out| out.flush());
-        let mut fault = self
-            .first_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        match fault.take() {
-            None => Ok(()),
-            Some(error) => {
-                let what = format!("cannot write to standard output: {error}");
-                let hint = "what was done is done; only what there was to say of it is lost";
-                Err(Failure::new(FailureKind::Source, what).with_hint(hint))
-            }
-        }
+        let Some(error) = self.first_error().take() else {
+            return Ok(());
+        };
+        let what = format!("cannot write to standard output: {error}");
+        let hint = "the command itself has succeeded; only its output is incomplete";
+        Err(Failure::new(FailureKind::Source, what).with_hint(hint))
     }
 
     /// Writes, and records the first error. A closed pipe is no error.
     fn write_or_record(&self, write: impl FnOnce(&mut io::StdoutLock<'_>) -> io::Result<()>) {
-        let result = write(&mut io::stdout().lock());
-        let Err(error) = result else { return };
-        if error.kind() == ErrorKind::BrokenPipe {
-            return;
+        match write(&mut io::stdout().lock()) {
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                self.first_error().get_or_insert(error);
+            }
+            _ => {}
         }
-        let mut fault = self
-            .first_error
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        fault.get_or_insert(error);
+    }
+
+    fn first_error(&self) -> MutexGuard<'_, Option<io::Error>> {
+        let first_error = self.first_error.lock();
+        first_error.unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,13 +1,26 @@
-//! Parses and formats sizes, times and versions, and makes untrusted text safe to print.
+//! Formats sizes and times, orders versions, and makes untrusted text safe to print.
 //!
 //! This module does not print anything. Start reading at [`format_bytes`] and [`sanitize`].
 
 mod safe_text;
-mod size;
 mod tag_order;
 mod time;
 
+pub use imgsync_oci::units::format_bytes;
 pub use safe_text::sanitize;
-pub use size::{MIB, format_bytes, parse_size};
 pub use tag_order::{compare_versions, nearest_tags};
-pub use time::{format_duration, format_timestamp, parse_duration, parse_timestamp};
+pub use time::{format_duration, format_timestamp, parse_timestamp};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_shown() {
+        assert_eq!(format_bytes(0), "0 B");
+        assert_eq!(format_bytes(999), "999 B");
+        assert_eq!(format_bytes(1000), "1.0 kB");
+        assert_eq!(format_bytes(999_999), "1.0 MB");
+        assert_eq!(format_bytes(12_345_678), "12.3 MB");
+    }
+}

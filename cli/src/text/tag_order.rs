@@ -37,7 +37,7 @@ pub fn compare_versions(a: &str, b: &str) -> Ordering {
         let ((one, rest_a), (other, rest_b)) = (run(a), run(b));
         let ordering = match (number(one), number(other)) {
             (Some(x), Some(y)) => x.len().cmp(&y.len()).then_with(|| x.cmp(y)),
-            (None, None) | (Some(_), None) | (None, Some(_)) => one.cmp(other),
+            _ => one.cmp(other),
         };
         if ordering != Ordering::Equal {
             return ordering;

@@ -3,26 +3,27 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use imgsync_oci::{Digest, Reference, Tag};
 use serde::Deserialize;
 
 use crate::exit::Failure;
 use crate::image::Platforms;
 
-/// Which signatures, attestations and other artifacts are copied with an image.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+/// The referrers that are copied with an image, such as signatures, attestations and SBOMs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReferrersPolicy {
-    /// None.
+    /// No referrers
+    #[value(name = "none")]
     #[serde(rename = "none")]
     Skip,
-    /// The referrers that exist when the tag of the image is written, and those under tags of
-    /// cosign's scheme. For an image whose tag is up to date, the list of referrers is not
-    /// requested again, which would cost another request for each tag.
+    // For an image whose tag is up to date, the list of referrers is not requested again. Tags of
+    // cosign's scheme are copied in any case.
+    /// Referrers that the source has when the image is copied
     #[default]
     New,
-    /// Like `New`, but the list of referrers is requested every time, so that later signatures are
-    /// copied, too.
+    /// Also referrers that were added later, with one more request for each tag
     All,
 }
 

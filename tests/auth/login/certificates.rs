@@ -26,8 +26,8 @@ fn a_ca_is_trusted_from_a_file_or_from_dockers_folders() {
         stderr_of(&outcome, &host),
         "error: target: cannot reach ADDRESS: its certificate is signed by a CA that this machine \
          does not know\n \
-         hint: get the CA's certificate and pass it with --ca-file, or put it into \
-         /etc/docker/certs.d/ADDRESS/ca.crt; --insecure checks nothing at all"
+         hint: pass the certificate of the CA with --ca-file, or save it as \
+         /etc/docker/certs.d/ADDRESS/ca.crt; --insecure skips the verification"
     );
     let wrong = namesake.certificate();
     let options = ["--ca-file", wrong.to_str().unwrap()];

@@ -37,7 +37,7 @@ fn the_proxy_is_used_except_for_no_proxy() {
         outcome.stderr.trim_end(),
         "error: target: cannot reach registry.invalid: no such host: failed to lookup address \
          information: Name or service not known\n \
-         hint: check the spelling, and that this machine's name servers know the host"
+         hint: check the spelling of the host, and the DNS settings of this machine"
     );
     assert_eq!(proxy.request_lines(), seen);
 }
@@ -59,8 +59,8 @@ fn a_registry_without_tls_needs_plain_http_or_insecure_registries() {
     assert_eq!(
         stderr_of(&outcome, host),
         "error: target: cannot reach ADDRESS: it does not speak TLS\n \
-         hint: if ADDRESS is meant to speak plain HTTP, pass --plain-http: passwords and images \
-         then travel unencrypted"
+         hint: if ADDRESS uses plain HTTP, pass --plain-http; passwords and images are then sent \
+         unencrypted"
     );
     fixture.push(&["--plain-http"], &remote).succeeded();
 
@@ -98,6 +98,6 @@ fn a_refused_connection_is_a_network_error() {
         "cannot reach ADDRESS: tcp connect error: Connection refused (os error 111); trying again\n\
          error: target: cannot reach ADDRESS: tcp connect error: Connection refused (os error \
          111)\n \
-         hint: check the address and that the registry is running; then try again"
+         hint: check the address, and that the registry is running"
     );
 }

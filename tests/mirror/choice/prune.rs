@@ -52,7 +52,7 @@ fn only_mirrored_tags_are_pruned() {
     let second = fixture.mirror(&options).succeeded();
     assert_eq!(line_of(&second, "1.1"), "pruned: is not among the 2 newest");
     assert!(
-        line_of(&second, "1.2").contains("somebody moved it"),
+        line_of(&second, "1.2").contains("somebody else changed it"),
         "{second}"
     );
     assert!(

@@ -29,7 +29,7 @@ fn rules_select_tags_and_a_dry_run_prints_the_reasons() {
     for (tag, expected) in [
         ("1.10.0", "would be copied"),
         ("1.2.0", "would be copied"),
-        ("1.1.0", "left out: excluded by 1.1.*"),
+        ("1.1.0", "not selected: excluded by 1.1.*"),
         ("1.0.0", "not among the 2 newest"),
         ("2.0.0", "not in ^1"),
         ("2.0.0-rc1", "variant or pre-release"),
@@ -38,7 +38,10 @@ fn rules_select_tags_and_a_dry_run_prints_the_reasons() {
     ] {
         assert!(line_of(&dry, tag).contains(expected), "{tag}: {dry}");
     }
-    assert!(last_line(&dry).contains("2 copied, 8 left out"), "{dry}");
+    assert!(
+        last_line(&dry).contains("2 copied, 8 not selected"),
+        "{dry}"
+    );
 
     let outcome = fixture.mirror(&options).succeeded();
     assert_eq!(fixture.target_tags(), ["1.10.0", "1.2.0"]);
@@ -46,7 +49,7 @@ fn rules_select_tags_and_a_dry_run_prints_the_reasons() {
         line_of(&outcome, "1.10.0").starts_with("copied, sent "),
         "{outcome}"
     );
-    assert!(!outcome.stdout.contains("left out:"), "{outcome}");
+    assert!(!outcome.stdout.contains("not selected:"), "{outcome}");
     for tag in fixture.target_tags() {
         let source = tag_digest(fixture.source.address(), "team/app", &tag);
         assert_eq!(
@@ -57,7 +60,7 @@ fn rules_select_tags_and_a_dry_run_prints_the_reasons() {
     let again = fixture.mirror(&options).succeeded();
     assert_eq!(line_of(&again, "1.2.0"), "unchanged");
     assert!(
-        last_line(&again).starts_with("2 unchanged, 8 left out; sent 0 B"),
+        last_line(&again).starts_with("2 unchanged, 8 not selected; sent 0 B"),
         "{again}"
     );
 

@@ -58,17 +58,20 @@ fn a_limit_that_is_too_low_is_explained() {
     let cases: [Case; 4] = [
         (
             nginx_reply,
-            &["nginx/1.22.1 before", "client_max_body_size 0;"],
+            &["nginx/1.22.1 in front of", "client_max_body_size 0;"],
         ),
         (
             openresty_reply,
-            &["openresty before", "client_max_body_size 0;"],
+            &["openresty in front of", "client_max_body_size 0;"],
         ),
         (
             || status(413).header("Server", "cloudflare"),
-            &["cloudflare before", "by plan"],
+            &["cloudflare in front of", "by plan"],
         ),
-        (|| status(413), &["a proxy before", "client_max_body_size"]),
+        (
+            || status(413),
+            &["a proxy in front of", "client_max_body_size"],
+        ),
     ];
     for (too_large, words) in cases {
         let registry = QuirkyRegistry::start(RegistryQuirks {

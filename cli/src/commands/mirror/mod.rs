@@ -1,10 +1,12 @@
 //! Runs `imgsync mirror` and `imgsync pull`: one job after the other, several tags at a time. A
 //! failed tag does not stop other tags, and a failed job does not stop other jobs.
+//!
+//! Start reading at [`mirror`].
 
+mod batch;
 mod daemon;
 mod prune;
 mod selection;
-mod tags;
 mod transports;
 
 use std::collections::HashSet;
@@ -16,22 +18,15 @@ use imgsync_oci::{Reference, Tag};
 use crate::copy::Copier;
 use crate::exit::{Failure, FailureKind};
 use crate::mirror::job::{MirrorJob, MirrorTarget};
-use crate::report::{MirrorSummary, MirroredTag, Report, TagOutcome};
-use crate::settings;
+use crate::mirror::selection::SkipReason;
+use crate::report::{MirrorSummary, MirroredTag, Report, TagOutcome, TagState};
+use crate::settings::MirrorSettings;
+use crate::transports::CopySource;
 use selection::SourceTags;
-
-/// How a command without failures ends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum MirrorOutcome {
-    /// Something was copied or pruned, or would be.
-    Changed,
-    /// Everything was up to date.
-    Unchanged,
-}
 
 /// The state that all jobs share.
 struct MirrorRunner<'a> {
-    settings: &'a settings::MirrorSettings,
+    settings: &'a MirrorSettings,
     copier: Copier,
     report: &'a Arc<dyn Report>,
     /// The time from which ages are counted.
@@ -48,15 +43,25 @@ struct MirrorProgress {
     pruned: HashSet<Tag>,
 }
 
-/// Runs all jobs.
+/// The images that a job copies.
+struct CopyBatch<'a> {
+    source: &'a dyn CopySource,
+    selected: &'a [Reference],
+    /// The tags of the source; `None` if the source is a single image.
+    tags: Option<&'a SourceTags>,
+    /// Whether the batch is one image and the whole command: then its failure is the command's.
+    is_alone: bool,
+}
+
+/// Runs all jobs. Returns whether something was copied or deleted, or would be in a dry run.
 ///
 /// # Errors
-/// A tag or a job failed. All others are done all the same.
+/// Returns a summary of the failures after all jobs have run.
 pub(super) async fn mirror(
-    settings: &settings::MirrorSettings,
+    settings: &MirrorSettings,
     report: &Arc<dyn Report>,
-) -> Result<MirrorOutcome, Failure> {
-    let began = Instant::now();
+) -> Result<bool, Failure> {
+    let start = Instant::now();
     let runner = MirrorRunner {
         settings,
         copier: Copier::new(Arc::clone(report)),
@@ -77,95 +82,91 @@ pub(super) async fn mirror(
         }
     }
     runner.report_rate_limits();
-    progress.summary.elapsed = began.elapsed();
+    progress.summary.elapsed = start.elapsed();
     report.show_mirror_summary(&progress.summary);
-    outcome(progress)
+    match progress.failure {
+        None => Ok(!progress.summary.is_idle()),
+        Some(first) => Err(summarize(first, &progress.summary)),
+    }
 }
 
-/// Returns how the command ends: well, or with the failure that decides the exit code.
-fn outcome(progress: MirrorProgress) -> Result<MirrorOutcome, Failure> {
-    let summary = &progress.summary;
-    let Some(first) = progress.failure else {
-        return Ok(if summary.is_idle() {
-            MirrorOutcome::Unchanged
-        } else {
-            MirrorOutcome::Changed
-        });
+/// Returns the failure of a command in which tags failed. It decides the exit code.
+fn summarize(first: Failure, summary: &MirrorSummary) -> Failure {
+    let (failed, succeeded) = (summary.count(TagState::Failed), summary.succeeded());
+    let (kind, count) = match (failed, succeeded) {
+        (1, 0) => return first,
+        (_, 0) => (first.kind, format!("all {failed} failed")),
+        _ => {
+            let all = failed + succeeded;
+            (FailureKind::Partial, format!("{failed} of {all} failed"))
+        }
     };
-    let failed = summary.failed;
-    let all = failed + summary.succeeded();
-    let (kind, count) = match summary.succeeded() {
-        // A single failure needs no summary.
-        0 if failed == 1 => return Err(first),
-        0 => (first.kind, format!("all {failed} failed")),
-        _ => (FailureKind::Partial, format!("{failed} of {all} failed")),
-    };
-    let what = format!("{count}; the first: {}", first.what);
-    let hint = first.hint.as_deref();
-    let hint =
-        hint.unwrap_or("fix the error and run it again: images that arrived are not copied twice");
-    Err(Failure::new(kind, what).with_hint(hint))
+    let hint = "fix the error and run the same command again; complete images are not copied again";
+    let hint = first.hint.as_deref().unwrap_or(hint);
+    Failure::new(kind, format!("{count}; the first error: {}", first.what)).with_hint(hint)
 }
 
 impl MirrorRunner<'_> {
     /// Runs one job.
     ///
     /// # Errors
-    /// The job failed as a whole: nothing could be listed, or the target cannot be used.
+    /// Fails if the source, the target or the record cannot be used. Failures of single tags are
+    /// reported.
     async fn run_job(&self, job: &MirrorJob, progress: &mut MirrorProgress) -> Result<(), Failure> {
         let opened = self.open_source(job).await?;
         let source = &*opened.source;
-        let names = (job.source(), job.to.to_string());
-        let is_single = opened.single_reference.is_some();
-        let tags = if is_single {
-            SourceTags::default()
-        } else {
-            self.select_tags(source, job).await?
+        let tags = match opened.single_reference {
+            Some(_) => None,
+            None => Some(self.select_tags(source, job).await?),
         };
-        let wanted = match (opened.single_reference, opened.only_image) {
-            (Some(single), _) => vec![single],
+        let selected = match (opened.single_reference, opened.only_image, &tags) {
+            (Some(single), _, _) => vec![single],
             // The only image of a layout need not have a tag.
-            (None, Some(only)) if tags.listed.is_empty() => vec![Reference::Digest(only)],
-            (None, _) => tags.selected.into_iter().map(Reference::Tag).collect(),
+            (None, Some(only), Some(tags)) if tags.listed.is_empty() => {
+                vec![Reference::Digest(only)]
+            }
+            (None, _, tags) => {
+                let tags = tags.iter().flat_map(|tags| &tags.selected);
+                tags.cloned().map(Reference::Tag).collect()
+            }
         };
-        let count = (!is_single).then_some(wanted.len());
-        self.report.start_mirror(&names.0, &names.1, count);
-        let undated = tags.undated.len();
-        for (tag, failure) in tags.undated {
-            let reference = Reference::Tag(tag);
-            let names = (
-                image_name(&names.0, &reference),
-                image_name(&names.1, &reference),
-            );
-            self.report_tag(progress, names, TagOutcome::Failed(failure));
+        let count = tags.as_ref().map(|_| selected.len());
+        let target = job.to.to_string();
+        self.report.start_mirror(&job.source(), &target, count);
+        for (tag, failure) in tags.iter().flat_map(|tags| &tags.undated) {
+            let outcome = TagOutcome::Failed(failure.clone());
+            self.report_tag(progress, tag_names(job, tag), outcome);
         }
-        let is_alone = is_single && self.settings.jobs.len() == 1;
+        let batch = CopyBatch {
+            source,
+            selected: &selected,
+            tags: tags.as_ref(),
+            is_alone: tags.is_none() && self.settings.jobs.len() == 1,
+        };
         let failure = match &job.to {
-            MirrorTarget::Daemon(_) => {
-                let images = (source, &wanted[..]);
-                self.load(job, images, is_alone, progress).await?
+            MirrorTarget::Daemon(name) => self.load_batch(job, name, &batch, progress).await?,
+            MirrorTarget::Registry(registry, repository) => {
+                let target = self.open_registry(registry, repository).await?;
+                self.copy_batch(job, &batch, &*target, progress).await?
             }
-            MirrorTarget::Registry(..) | MirrorTarget::Layout(_) => {
-                let batch = tags::CopyBatch {
-                    source,
-                    wanted: &wanted,
-                    listed: (!is_single).then_some(tags.listed),
-                    skipped: &tags.skipped,
-                    undated,
-                    is_alone,
-                };
-                self.copy_tags(job, batch, progress).await?
+            MirrorTarget::Layout(layout) => {
+                let target = self.open_layout(job, layout).await?;
+                self.copy_batch(job, &batch, &*target, progress).await?
             }
         };
-        for (tag, reason) in &tags.skipped {
-            self.report_skipped(progress, job, tag, reason);
+        for (tag, reason) in tags.iter().flat_map(|tags| &tags.skipped) {
+            // Referrers are copied with their image, and pruned tags are reported already.
+            if *reason != SkipReason::ReferrerTag && !progress.pruned.contains(tag) {
+                let outcome = TagOutcome::Skipped(reason.to_string());
+                self.report_tag(progress, tag_names(job, tag), outcome);
+            }
         }
         progress.pruned.clear();
         // The failure of a command's only image is reported once, with its hint.
-        failure.filter(|_| is_alone).map_or(Ok(()), Err)
+        failure.filter(|_| batch.is_alone).map_or(Ok(()), Err)
     }
 
-    /// Reports what happened to a tag, and counts it.
+    /// Reports what happened to a tag, and counts it. The names are those of source and target.
     fn report_tag(
         &self,
         progress: &mut MirrorProgress,
@@ -176,33 +177,52 @@ impl MirrorRunner<'_> {
         if let TagOutcome::Failed(failure) = &outcome {
             progress.failure.get_or_insert_with(|| failure.clone());
         }
-        self.report.finish_tag(&MirroredTag {
+        let tag = MirroredTag {
             source,
             target,
-            outcome,
             is_dry_run: self.settings.is_dry_run,
-        });
+            outcome,
+        };
+        match &tag.outcome {
+            TagOutcome::Skipped(_) => self.report.skip_tag(&tag),
+            _ => self.report.finish_tag(&tag),
+        }
     }
 
-    /// Reports the rate limits that registries stated.
+    /// Reports the remaining pulls, as far as registries state them.
     fn report_rate_limits(&self) {
-        for (registry, limit) in self.copier.rate_limits() {
-            let Some(remaining) = limit.remaining else {
+        for (registry, rate) in self.copier.rate_limits() {
+            let Some(remaining) = rate.remaining else {
                 continue;
             };
-            let of = limit
+            let limit = rate
                 .limit
                 .map_or(String::new(), |limit| format!(" of {limit}"));
-            let text = format!("{registry}: {remaining}{of} pulls are left");
+            let text = format!("{registry}: {remaining}{limit} pulls remaining");
             self.report.note(&text);
         }
     }
 }
 
-/// Returns the name of an image.
-fn image_name(place: &str, reference: &Reference) -> String {
-    match reference {
-        Reference::Tag(tag) => format!("{place}:{tag}"),
-        Reference::Digest(digest) => format!("{place}@{digest}"),
-    }
+/// Returns the names of an image at the source and at the target.
+fn image_names(job: &MirrorJob, from: &Reference, to: &Reference) -> (String, String) {
+    let name = |repository: String, reference: &Reference| match reference {
+        Reference::Tag(tag) => format!("{repository}:{tag}"),
+        Reference::Digest(digest) => format!("{repository}@{digest}"),
+    };
+    (name(job.source(), from), name(job.to.to_string(), to))
+}
+
+/// Returns the names of a tag that is the same at the source and at the target.
+fn tag_names(job: &MirrorJob, tag: &Tag) -> (String, String) {
+    let reference = Reference::Tag(tag.clone());
+    image_names(job, &reference, &reference)
+}
+
+/// Returns whether other requests to the registry will probably fail in the same way.
+fn is_systemic(failure: &Failure) -> bool {
+    matches!(
+        failure.kind,
+        FailureKind::Network | FailureKind::Authentication
+    )
 }

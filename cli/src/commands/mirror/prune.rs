@@ -1,41 +1,42 @@
-//! Deletes tags at the target that the mirror copied earlier and that are no longer wanted.
+//! Deletes tags at the target that the mirror copied earlier and that are no longer selected.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use imgsync_oci::client::DeleteOutcome;
 use imgsync_oci::{Digest, Reference, Tag};
 
-use super::tags::CopyBatch;
-use super::{MirrorProgress, MirrorRunner, image_name};
-use crate::exit::{Failure, FailureKind};
+use super::selection::SourceTags;
+use super::{MirrorProgress, MirrorRunner, is_systemic, tag_names};
+use crate::exit::Failure;
 use crate::image::subject_of;
 use crate::mirror::job::MirrorJob;
-use crate::mirror::prune::{self, PruneDecision, PruneInput};
+use crate::mirror::prune::{PruneDecision, PruneInput, candidates, decide};
 use crate::mirror::record::MirrorRecord;
 use crate::mirror::selection::SkipReason;
 use crate::report::{KeepReason, TagOutcome};
 use crate::transports::CopyTarget;
 
-/// What decides about pruning.
+/// The information that decides which tags are deleted.
 pub(super) struct PruneRequest<'a> {
     pub(super) target: &'a dyn CopyTarget,
     pub(super) record: &'a MirrorRecord,
     /// The tags that the mirror had copied when this run began.
     pub(super) mirrored: BTreeMap<Tag, Vec<Digest>>,
-    pub(super) batch: &'a CopyBatch<'a>,
-    /// The digests of the wanted images, if all are known.
-    pub(super) wanted_images: Option<&'a HashSet<Digest>>,
+    pub(super) selected: &'a [Reference],
+    pub(super) tags: &'a SourceTags,
+    /// The digests of the selected images, if all are known.
+    pub(super) selected_images: Option<&'a HashSet<Digest>>,
 }
 
 impl PruneRequest<'_> {
-    /// Returns why nothing may be pruned at all.
+    /// Returns why nothing may be deleted.
     fn obstacle(&self) -> Option<&'static str> {
         if self.mirrored.is_empty() {
-            Some("there is no record yet of what this mirror copied")
-        } else if self.batch.wanted.is_empty() {
-            Some("no tag at all is wanted, which is probably a mistake in a rule or at the source")
-        } else if self.batch.undated > 0 {
-            Some("for some tags it is unknown whether they are wanted")
+            Some("there is no record yet of the tags that this mirror copied")
+        } else if self.selected.is_empty() {
+            Some("no tag is selected, which is probably a mistake in a rule or at the source")
+        } else if !self.tags.undated.is_empty() {
+            Some("the creation dates of some images could not be read")
         } else {
             None
         }
@@ -43,51 +44,45 @@ impl PruneRequest<'_> {
 
     /// Returns the tags that may be deleted.
     fn candidates(&self) -> Vec<Tag> {
-        let wanted = self.batch.wanted.iter().filter_map(|wanted| match wanted {
-            Reference::Tag(tag) => Some(tag.clone()),
-            Reference::Digest(_) => None,
-        });
+        let selected = self
+            .selected
+            .iter()
+            .filter_map(|reference| match reference {
+                Reference::Tag(tag) => Some(tag.clone()),
+                Reference::Digest(_) => None,
+            });
         let input = PruneInput {
             mirrored: &self.mirrored,
-            selected: &wanted.collect(),
+            selected: &selected.collect(),
             subjects: &self.record.tag_subjects(),
-            selected_images: self.wanted_images,
+            selected_images: self.selected_images,
         };
-        prune::candidates(input, |tag| subject_of(tag).is_some())
-    }
-}
-
-/// Returns why a tag is no longer wanted.
-fn reason(skipped: Option<&&SkipReason>) -> String {
-    match skipped {
-        Some(SkipReason::ReferrerTag) => "its image is no longer wanted".to_owned(),
-        Some(reason) => reason.to_string(),
-        None => "the source no longer has it".to_owned(),
+        candidates(input, |tag| subject_of(tag).is_some())
     }
 }
 
 impl MirrorRunner<'_> {
     /// Prunes, and reports every tag.
-    ///
-    /// # Errors
-    /// The target could not be asked.
     pub(super) async fn prune(
         &self,
         job: &MirrorJob,
         request: PruneRequest<'_>,
         progress: &mut MirrorProgress,
-    ) -> Result<(), Failure> {
-        let target = job.to.to_string();
+    ) {
+        let target = &job.to;
         if let Some(obstacle) = request.obstacle() {
             let text = format!("{target}: nothing is pruned: {obstacle}");
-            self.report.note(&text);
-            return Ok(());
+            return self.report.note(&text);
         }
-        let skipped = request.batch.skipped.iter();
+        let skipped = request.tags.skipped.iter();
         let skipped: HashMap<_, _> = skipped.map(|(tag, reason)| (tag, reason)).collect();
         let mut undeletable = None;
         for tag in request.candidates() {
-            let reason = reason(skipped.get(&tag));
+            let reason = match skipped.get(&tag) {
+                Some(SkipReason::ReferrerTag) => "its image is no longer selected".to_owned(),
+                Some(reason) => reason.to_string(),
+                None => "the source no longer has it".to_owned(),
+            };
             let can_delete = undeletable.is_none();
             let pruned = self.prune_tag(&request, &tag, reason, can_delete).await;
             let outcome = match pruned {
@@ -98,37 +93,27 @@ impl MirrorRunner<'_> {
             if let TagOutcome::Kept(_, _, KeepReason::Undeletable) = &outcome {
                 undeletable.get_or_insert_with(|| tag.clone());
             }
-            let is_systemic = matches!(
-                &outcome,
-                TagOutcome::Failed(failure)
-                    if matches!(failure.kind, FailureKind::Network | FailureKind::Authentication)
-            );
-            let reference = Reference::Tag(tag.clone());
-            let names = (
-                image_name(&job.source(), &reference),
-                image_name(&target, &reference),
-            );
-            self.report_tag(progress, names, outcome);
+            let is_aborted =
+                matches!(&outcome, TagOutcome::Failed(failure) if is_systemic(failure));
+            self.report_tag(progress, tag_names(job, &tag), outcome);
             progress.pruned.insert(tag);
-            if is_systemic {
+            if is_aborted {
                 // The next tag would take as long, and fail in the same way.
-                self.report
-                    .note(&format!("{target}: nothing more is pruned"));
-                return Ok(());
+                let text = format!("{target}: no more tags are pruned");
+                return self.report.note(&text);
             }
         }
         if let Some(tag) = undeletable {
             self.report.note(&format!(
-                "{target}: this registry cannot delete single tags, so tags that are no longer \
-                 wanted stay there. imgsync rm --digest {target}:{tag} deletes a manifest, with all \
-                 tags that point at it"
+                "{target}: the registry cannot delete single tags, so tags that are no longer \
+                 selected are kept; to delete a manifest with all tags that point at it: imgsync \
+                 rm --digest {target}:{tag}"
             ));
         }
-        Ok(())
     }
 
     /// Prunes one tag; returns `None` if it does not exist any more. No request to delete it is sent
-    /// where the registry is known not to delete tags.
+    /// if the registry is known not to delete tags.
     async fn prune_tag(
         &self,
         request: &PruneRequest<'_>,
@@ -140,7 +125,7 @@ impl MirrorRunner<'_> {
         let mirrored = request.mirrored.get(tag).map_or(&[][..], Vec::as_slice);
         let head = target.head_manifest(&Reference::Tag(tag.clone())).await?;
         let current = head.map(|head| head.digest);
-        let digest = match prune::decide(mirrored, current.as_ref()) {
+        let digest = match decide(mirrored, current.as_ref()) {
             PruneDecision::Delete(digest) => digest,
             PruneDecision::AlreadyGone => {
                 record.forget(tag);

@@ -1,34 +1,34 @@
 //! Lists the tags of a source, fetches the creation dates that decide, and selects.
+//!
+//! The rules themselves are in `mirror`.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
-use imgsync_oci::{Reference, Tag};
+use imgsync_oci::Tag;
 
-use super::{MirrorProgress, MirrorRunner, image_name};
+use super::MirrorRunner;
 use crate::copy::fetch_creation_date;
 use crate::exit::{Failure, FailureKind};
 use crate::mirror::job::MirrorJob;
 use crate::mirror::selection::{MissingDates, SkipReason, TagDates, TagSelection, select_tags};
-use crate::report::{MirroredTag, TagOutcome};
 use crate::transports::CopySource;
 
-/// Creation dates that are fetched at the same time.
+/// The number of creation dates that are fetched at the same time.
 const MAX_CONCURRENT_DATE_REQUESTS: usize = 8;
-/// The most tags of a repository.
+/// The largest number of tags of a repository.
 const MAX_TAGS: usize = 1_000_000;
 
 /// The tags of a source.
-#[derive(Default)]
 pub(super) struct SourceTags {
     /// All tags.
     pub(super) listed: Arc<HashSet<Tag>>,
-    /// The wanted tags, in the order in which they are copied.
+    /// The selected tags, in the order in which they are copied.
     pub(super) selected: Vec<Tag>,
-    /// The tags that are not wanted, and the reasons.
+    /// The tags that are not selected, with the reasons.
     pub(super) skipped: Vec<(Tag, SkipReason)>,
-    /// The tags of which it is unknown, since their dates could not be fetched.
+    /// The tags whose creation dates decide and could not be read.
     pub(super) undated: Vec<(Tag, Failure)>,
 }
 
@@ -36,7 +36,7 @@ impl MirrorRunner<'_> {
     /// Lists the tags of a source, and selects.
     ///
     /// # Errors
-    /// The tags could not be listed.
+    /// Fails if the tags cannot be listed.
     pub(super) async fn select_tags(
         &self,
         source: &dyn CopySource,
@@ -68,30 +68,6 @@ impl MirrorRunner<'_> {
                 .filter_map(|(tag, _)| Some((tag.clone(), dates.remove(&tag)?.err()?)))
                 .collect(),
         })
-    }
-
-    /// Counts a tag that is not wanted, and reports it.
-    pub(super) fn report_skipped(
-        &self,
-        progress: &mut MirrorProgress,
-        job: &MirrorJob,
-        tag: &Tag,
-        reason: &SkipReason,
-    ) {
-        // Referrers are copied with their image, and pruned tags are reported already.
-        if *reason == SkipReason::ReferrerTag || progress.pruned.contains(tag) {
-            return;
-        }
-        let outcome = TagOutcome::Skipped(reason.to_string());
-        progress.summary.add(&outcome);
-        let reference = Reference::Tag(tag.clone());
-        let line = MirroredTag {
-            source: image_name(&job.source(), &reference),
-            target: image_name(&job.to.to_string(), &reference),
-            outcome,
-            is_dry_run: self.settings.is_dry_run,
-        };
-        self.report.skip_tag(&line);
     }
 }
 

@@ -1,9 +1,8 @@
 //! Opens the source, the target and the record of a mirror.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use imgsync_oci::{Digest, Reference};
+use imgsync_oci::{Digest, Reference, Registry, Repository};
 
 use super::MirrorRunner;
 use crate::cache;
@@ -12,7 +11,9 @@ use crate::mirror::job::{MirrorJob, MirrorTarget};
 use crate::mirror::location::{LayoutLocation, SourceLocation};
 use crate::mirror::record::MirrorRecord;
 use crate::spool::Spool;
-use crate::transports::{CopySource, CopyTarget, archive, layout};
+use crate::transports::archive::ArchiveTarget;
+use crate::transports::layout::{LayoutSource, LayoutTarget};
+use crate::transports::{CopySource, CopyTarget};
 use crate::upload::Journal;
 
 /// A source, and which of its images to copy.
@@ -25,12 +26,12 @@ pub(super) struct OpenedSource {
 }
 
 impl MirrorRunner<'_> {
-    /// Opens the source. Whether a repository exists is found out later.
+    /// Opens the source. No request is sent yet, so a repository may turn out not to exist.
     ///
     /// # Errors
-    /// The registry cannot be used; the path is not a layout, or has no such image.
+    /// Fails if the registry cannot be used, or if the path is not a layout with such an image.
     pub(super) async fn open_source(&self, job: &MirrorJob) -> Result<OpenedSource, Failure> {
-        let (disk, tag) = match &job.from {
+        let (layout, tag) = match &job.from {
             SourceLocation::Registry(registry, repository, single) => {
                 let access = self.settings.access.for_source(registry);
                 let client = access.connect(registry, Some(repository), false, self.report);
@@ -40,69 +41,75 @@ impl MirrorRunner<'_> {
                     only_image: None,
                 });
             }
-            SourceLocation::Layout(disk, tag) => (disk, tag),
+            SourceLocation::Layout(layout, tag) => (layout, tag),
         };
-        let name = disk.to_string();
-        let source = layout::LayoutSource::open(&disk.path, &name, &self.open_spool()?).await?;
-        let only = source.only_image();
-        let single = match (tag, &job.tag) {
-            (Some(tag), _) => Some(source.find_named(tag.as_str()).ok_or_else(|| {
-                Failure::new(
-                    FailureKind::Source,
-                    format!("source: {name} has no image {tag}"),
-                )
-            })?),
-            // The target names a tag, so one image is copied.
-            (None, Some(_)) => Some(only.clone().ok_or_else(|| {
-                let what = format!("source: {name} does not hold exactly one image");
-                Failure::new(FailureKind::Source, what).with_hint(format!("name one: {name}:TAG"))
-            })?),
-            (None, None) => None,
+        let name = layout.to_string();
+        let source = LayoutSource::open(&layout.path, &name, &self.open_spool()?).await?;
+        let only_image = source.only_image();
+        let missing = |what: String| Failure::new(FailureKind::Source, format!("source: {what}"));
+        let single = if let Some(tag) = tag {
+            let image = source.find_named(tag.as_str());
+            Some(image.ok_or_else(|| missing(format!("{name} has no image {tag}")))?)
+        } else if job.tag.is_some() {
+            // The target has a tag, so one image is copied.
+            Some(only_image.clone().ok_or_else(|| {
+                missing(format!("{name} has more than one image, or none"))
+                    .with_hint(format!("write {name}:TAG"))
+            })?)
+        } else {
+            None
         };
         Ok(OpenedSource {
             source: Arc::new(source),
             single_reference: single.map(Reference::Digest),
-            only_image: only,
+            only_image,
         })
     }
 
-    /// Opens the target; `None` for the local Docker.
+    /// Opens a repository as the target.
     ///
     /// # Errors
-    /// The registry cannot be used; the path exists and is not a layout.
-    pub(super) async fn open_target(
+    /// Fails if the registry cannot be used.
+    pub(super) async fn open_registry(
+        &self,
+        registry: &Registry,
+        repository: &Repository,
+    ) -> Result<Arc<dyn CopyTarget>, Failure> {
+        let access = self.settings.access.for_target(registry);
+        let client = access.connect(registry, Some(repository), true, self.report);
+        let client = client.await?;
+        let folder = &self.settings.folders.cache;
+        if !self.settings.is_dry_run {
+            cache::sweep(folder);
+        }
+        let journal = Journal::new(folder, client.scheme());
+        let options = self.settings.transfer_options;
+        let target = self
+            .copier
+            .open_target(client, repository.clone(), journal, options);
+        Ok(target)
+    }
+
+    /// Opens an OCI layout as the target.
+    ///
+    /// # Errors
+    /// Fails if the path exists and is not a layout.
+    pub(super) async fn open_layout(
         &self,
         job: &MirrorJob,
-    ) -> Result<Option<Arc<dyn CopyTarget>>, Failure> {
+        layout: &LayoutLocation,
+    ) -> Result<Arc<dyn CopyTarget>, Failure> {
         // The name that `docker load` and `podman load` give the images.
         let image = match &job.from {
             SourceLocation::Registry(..) => Some(job.source()),
             SourceLocation::Layout(..) => None,
         };
-        let name = job.to.to_string();
-        Ok(Some(match &job.to {
-            MirrorTarget::Registry(registry, repository) => {
-                let access = self.settings.access.for_target(registry);
-                let client = access.connect(registry, Some(repository), true, self.report);
-                let client = client.await?;
-                if !self.settings.is_dry_run {
-                    cache::sweep(&self.settings.folders.cache);
-                }
-                let journal = Journal::new(&self.settings.folders.cache, client.scheme());
-                let options = self.settings.transfer_options;
-                self.copier
-                    .open_target(client, repository.clone(), journal, options)
-            }
-            MirrorTarget::Layout(disk) if disk.is_archive => {
-                let image = image.as_deref();
-                Arc::new(archive::ArchiveTarget::open(&disk.path, &name, image).await?)
-            }
-            MirrorTarget::Layout(disk) => {
-                let image = image.as_deref();
-                Arc::new(layout::LayoutTarget::open(&disk.path, &name, image).await?)
-            }
-            MirrorTarget::Daemon(_) => return Ok(None),
-        }))
+        let (path, name, image) = (&layout.path, layout.to_string(), image.as_deref());
+        Ok(if layout.is_archive {
+            Arc::new(ArchiveTarget::open(path, &name, image).await?)
+        } else {
+            Arc::new(LayoutTarget::open(path, &name, image).await?)
+        })
     }
 
     /// Opens a spool for archives that are compressed as a whole.
@@ -117,36 +124,32 @@ impl MirrorRunner<'_> {
         Ok(Spool::temporary(&folder))
     }
 
-    /// Opens the record of the tags that this mirror copied; `None` where there is no place for it,
-    /// and nothing needs it.
+    /// Opens the record of the tags that this mirror copied; `None` if no file can be used, and
+    /// pruning does not need one.
     ///
     /// # Errors
-    /// The record cannot be used, or pruning needs one and there is no place for it.
+    /// Fails if the record is invalid or in use, or if pruning needs one and no file can be used.
     pub(super) fn open_record(&self, job: &MirrorJob) -> Result<Option<MirrorRecord>, Failure> {
         let pair = format!("{} → {}", absolute_source(job), absolute_target(job));
-        let opened = match self.settings.record_location.path_for(&pair) {
+        let record = match self.settings.record_location.path_for(&pair) {
             Some(path) if self.settings.is_dry_run => {
                 Some(MirrorRecord::open_read_only(&path, &pair)?)
             }
             Some(path) => MirrorRecord::open(&path, &pair)?,
             None => None,
         };
-        match opened {
-            Some(record) => Ok(Some(record)),
-            None if job.prune => {
-                let what = "there is no place for the record of copied tags, and nothing can be \
-                            pruned without it";
-                let hint = "set HOME or XDG_STATE_HOME, or pass --state FILE";
-                Err(Failure::new(FailureKind::Source, what).with_hint(hint))
-            }
-            None => {
-                self.report.note(
-                    "note: copied tags are not recorded, so they will never be pruned; name a file \
-                     for the record with --state FILE",
-                );
-                Ok(None)
-            }
+        if record.is_none() && job.prune {
+            let what = "pruning needs a record of copied tags, and there is no folder for it";
+            let hint = "set HOME or XDG_STATE_HOME, or pass --state FILE";
+            return Err(Failure::new(FailureKind::Source, what).with_hint(hint));
         }
+        if record.is_none() {
+            self.report.note(
+                "note: copied tags are not recorded, so they cannot be pruned later; to record \
+                 them, pass --state FILE",
+            );
+        }
+        Ok(record)
     }
 }
 
@@ -154,7 +157,7 @@ impl MirrorRunner<'_> {
 fn absolute_source(job: &MirrorJob) -> String {
     match &job.from {
         SourceLocation::Registry(..) => job.source(),
-        SourceLocation::Layout(disk, _) => absolute(disk),
+        SourceLocation::Layout(layout, _) => absolute(layout),
     }
 }
 
@@ -162,16 +165,15 @@ fn absolute_source(job: &MirrorJob) -> String {
 fn absolute_target(job: &MirrorJob) -> String {
     match &job.to {
         MirrorTarget::Registry(..) | MirrorTarget::Daemon(_) => job.to.to_string(),
-        MirrorTarget::Layout(disk) => absolute(disk),
+        MirrorTarget::Layout(layout) => absolute(layout),
     }
 }
 
-fn absolute(disk: &LayoutLocation) -> String {
-    let path: &Path = &disk.path;
-    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    LayoutLocation {
+fn absolute(layout: &LayoutLocation) -> String {
+    let path = std::path::absolute(&layout.path).unwrap_or_else(|_| layout.path.clone());
+    let absolute = LayoutLocation {
         path,
-        ..disk.clone()
-    }
-    .to_string()
+        ..layout.clone()
+    };
+    absolute.to_string()
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use clap::ValueEnum;
 use imgsync_oci::Tag;
 use serde::Deserialize;
 
@@ -29,13 +30,13 @@ pub struct TagRules {
 }
 
 /// What makes a tag newer than another.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TagOrder {
-    /// A higher version.
+    /// The version
     #[default]
     Version,
-    /// A later creation date of the image.
+    /// The creation date in the image
     Date,
 }
 

@@ -26,7 +26,7 @@ fn rules(words: &[&str]) -> TagRules {
             "range" => rules.range = Some(value.parse().unwrap()),
             "newest" => rules.newest = Some(value.parse().unwrap()),
             "by-date" => rules.order = TagOrder::Date,
-            "age" => rules.min_age = Some(text::parse_duration(value).unwrap()),
+            "age" => rules.min_age = Some(imgsync_oci::units::parse_duration(value).unwrap()),
             _ => panic!("{word}"),
         }
     }

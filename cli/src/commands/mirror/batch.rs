@@ -7,33 +7,18 @@ use futures::StreamExt;
 use imgsync_oci::{Digest, Reference, Tag};
 
 use super::prune::PruneRequest;
-use super::{MirrorProgress, MirrorRunner, image_name};
-use crate::exit::{Failure, FailureKind};
+use super::{CopyBatch, MirrorProgress, MirrorRunner, image_names, is_systemic};
+use crate::exit::Failure;
 use crate::image::subject_of;
 use crate::mirror::job::MirrorJob;
 use crate::mirror::location::SourceLocation;
 use crate::mirror::record::MirrorRecord;
-use crate::mirror::selection::SkipReason;
 use crate::report::{CopyOutcome, TagOutcome};
-use crate::transports::{BeforeTagHook, CopyRequest, CopySource, CopyTarget};
+use crate::transports::{BeforeTagHook, CopyRequest, CopyTarget};
 
 /// After so many network failures, failed logins or rate limits in a row, the remaining tags are not
 /// tried: each may take minutes, and would fail in the same way.
 const MAX_CONSECUTIVE_FAILURES: usize = 8;
-
-/// The images to copy.
-pub(super) struct CopyBatch<'a> {
-    pub(super) source: &'a dyn CopySource,
-    pub(super) wanted: &'a [Reference],
-    /// All tags of the source, where they were listed.
-    pub(super) listed: Option<Arc<HashSet<Tag>>>,
-    /// The tags that are not wanted, and the reasons.
-    pub(super) skipped: &'a [(Tag, SkipReason)],
-    /// The number of tags of which it is unknown whether they are wanted.
-    pub(super) undated: usize,
-    /// Whether the batch is one image and the whole command: then its failure is the command's.
-    pub(super) is_alone: bool,
-}
 
 /// The copies of a batch so far.
 #[derive(Default)]
@@ -49,11 +34,7 @@ struct BatchProgress {
 impl BatchProgress {
     fn add_failure(&mut self, failure: &Failure) {
         self.failure.get_or_insert_with(|| failure.clone());
-        let is_systemic = matches!(
-            failure.kind,
-            FailureKind::Network | FailureKind::Authentication
-        );
-        if is_systemic || failure.is_rate_limited {
+        if is_systemic(failure) || failure.is_rate_limited {
             self.consecutive_failures += 1;
         } else {
             self.consecutive_failures = 0;
@@ -67,42 +48,40 @@ impl BatchProgress {
 }
 
 impl MirrorRunner<'_> {
-    /// Copies the wanted tags, and prunes. Returns the first failure of a tag.
+    /// Copies the selected images, and prunes. Returns the first failure of an image.
     ///
     /// # Errors
-    /// The target cannot be used, or cannot keep what was written; the record cannot be used.
-    pub(super) async fn copy_tags(
+    /// Fails if the target cannot store what was written, or if the record cannot be used.
+    pub(super) async fn copy_batch(
         &self,
         job: &MirrorJob,
-        batch: CopyBatch<'_>,
+        batch: &CopyBatch<'_>,
+        target: &dyn CopyTarget,
         progress: &mut MirrorProgress,
     ) -> Result<Option<Failure>, Failure> {
-        let Some(target) = self.open_target(job).await? else {
-            return Ok(None);
-        };
-        // Images that are copied one by one are not pruned.
-        let record = match &batch.listed {
+        // The tag of a single image is not pruned later.
+        let record = match batch.tags {
             Some(_) => self.open_record(job)?.map(Arc::new),
             None => None,
         };
-        // Read before the copies: the tags that this run copies are wanted.
+        // Read before the copies, because the tags that this run copies are selected.
         let mirrored = record.as_ref().map(|record| record.mirrored_tags());
-        let copied = self
-            .copy_batch(job, &batch, &*target, record.as_ref(), progress)
-            .await;
-        self.report_untried(job, &batch, &copied, progress);
-        if job.prune
+        let copies = self.copy_all(job, batch, target, record.as_ref(), progress);
+        let copied = copies.await;
+        self.report_untried(job, batch, &copied, progress);
+        if let (Some(record), Some(tags)) = (&record, batch.tags)
+            && job.prune
             && !copied.is_aborted()
-            && let Some(record) = &record
         {
             let request = PruneRequest {
-                target: &*target,
+                target,
                 record,
                 mirrored: mirrored.unwrap_or_default(),
-                batch: &batch,
-                wanted_images: copied.failure.is_none().then_some(&copied.images),
+                selected: batch.selected,
+                tags,
+                selected_images: copied.failure.is_none().then_some(&copied.images),
             };
-            self.prune(job, request, progress).await?;
+            self.prune(job, request, progress).await;
         }
         if !self.settings.is_dry_run {
             target.finish().await?;
@@ -113,8 +92,8 @@ impl MirrorRunner<'_> {
         Ok(copied.failure)
     }
 
-    /// Copies tags, several at a time, until all are done or too many failed in a row.
-    async fn copy_batch(
+    /// Copies images, several at a time, until all are done or too many failed in a row.
+    async fn copy_all(
         &self,
         job: &MirrorJob,
         batch: &CopyBatch<'_>,
@@ -122,18 +101,17 @@ impl MirrorRunner<'_> {
         record: Option<&Arc<MirrorRecord>>,
         progress: &mut MirrorProgress,
     ) -> BatchProgress {
-        let copies = batch.wanted.iter().map(|from| {
-            let request = self.copy_request(job, from, batch.listed.clone(), record);
+        let listed = batch.tags.map(|tags| &tags.listed);
+        let copies = batch.selected.iter().map(|from| {
+            let request = self.copy_request(job, from, listed, record);
             async move {
-                let copied = self.copy(batch.source, target, &request).await;
+                let copied = self.copy(batch, target, &request).await;
                 (request, copied)
             }
         });
-        let (copies, concurrency) = (
-            futures::stream::iter(copies),
-            self.settings.max_concurrent_tags,
-        );
-        // A preview is shown in order.
+        let copies = futures::stream::iter(copies);
+        let concurrency = self.settings.max_concurrent_tags;
+        // A dry run prints the tags in order.
         let mut copies = if self.settings.is_dry_run {
             copies.buffered(concurrency).boxed()
         } else {
@@ -143,8 +121,7 @@ impl MirrorRunner<'_> {
         while !batch_progress.is_aborted()
             && let Some((request, copied)) = copies.next().await
         {
-            batch_progress.finished.insert(request.from.clone());
-            let names = self.image_names(job, &request);
+            let names = image_names(job, &request.from, &request.to);
             match copied {
                 Ok(copied) => {
                     batch_progress.consecutive_failures = 0;
@@ -161,6 +138,7 @@ impl MirrorRunner<'_> {
                     }
                 }
             }
+            batch_progress.finished.insert(request.from);
         }
         batch_progress
     }
@@ -177,36 +155,30 @@ impl MirrorRunner<'_> {
             return;
         };
         let count = copied.consecutive_failures;
-        let what = format!("not tried: {count} images before it failed in the same way");
-        let is_untried = |from: &&Reference| !copied.finished.contains(*from);
-        for from in batch.wanted.iter().filter(is_untried) {
-            let names = self.image_names(job, &self.copy_request(job, from, None, None));
+        let what = format!("not tried: the {count} images before it failed in the same way");
+        let selected = batch.selected.iter();
+        for from in selected.filter(|from| !copied.finished.contains(from)) {
+            let names = image_names(job, from, &target_reference(job, from));
             let failure = Failure::new(first.kind, what.clone());
             self.report_tag(progress, names, TagOutcome::Failed(failure));
         }
     }
 
-    /// Copies one image, or finds out what that would come to.
+    /// Copies one image, or in a dry run finds out what would be copied.
     async fn copy(
         &self,
-        source: &dyn CopySource,
+        batch: &CopyBatch<'_>,
         target: &dyn CopyTarget,
         request: &CopyRequest,
     ) -> Result<CopyOutcome, Failure> {
         if self.settings.is_dry_run {
-            self.copier.preview(source, target, request).await
+            self.copier.preview(batch.source, target, request).await
         } else {
-            self.copier.copy(source, target, request).await
+            self.copier.copy(batch.source, target, request).await
         }
     }
 
-    /// Returns the names of an image at the source and the target.
-    pub(super) fn image_names(&self, job: &MirrorJob, request: &CopyRequest) -> (String, String) {
-        let source = image_name(&job.source(), &request.from);
-        (source, image_name(&job.to.to_string(), &request.to))
-    }
-
-    /// Reports an image that is at the target, with the notes about it.
+    /// Reports an image that is at the target, with its notes.
     pub(super) fn report_copied(
         &self,
         progress: &mut MirrorProgress,
@@ -224,36 +196,39 @@ impl MirrorRunner<'_> {
         &self,
         job: &MirrorJob,
         from: &Reference,
-        listed: Option<Arc<HashSet<Tag>>>,
+        listed: Option<&Arc<HashSet<Tag>>>,
         record: Option<&Arc<MirrorRecord>>,
     ) -> CopyRequest {
-        let before_tag: Arc<BeforeTagHook> = match record {
+        let record = record.cloned();
+        let before_tag: Arc<BeforeTagHook> = Arc::new(move |tag, digest, image| match &record {
             Some(record) => {
-                let record = Arc::clone(record);
-                Arc::new(move |tag, digest, image| {
-                    let subject = subject_of(tag).is_some().then_some(image);
-                    record.record_tag(tag, digest, subject)
-                })
+                let subject = subject_of(tag).is_some().then_some(image);
+                record.record_tag(tag, digest, subject)
             }
-            None => Arc::new(|_, _, _| Ok(())),
-        };
+            None => Ok(()),
+        });
         CopyRequest {
             from: from.clone(),
-            to: match (&job.tag, &job.from) {
-                (Some(tag), _) | (None, SourceLocation::Layout(_, Some(tag))) => {
-                    Reference::Tag(tag.clone())
-                }
-                (None, _) => from.clone(),
-            },
+            to: target_reference(job, from),
             platforms: job.platforms.clone(),
             referrers: job.referrers,
-            listed,
+            listed: listed.cloned(),
             before_tag,
         }
     }
 }
 
-/// Records the tags that a copy wrote, now that it is done.
+/// Returns the tag or digest that an image gets at the target.
+fn target_reference(job: &MirrorJob, from: &Reference) -> Reference {
+    match (&job.tag, &job.from) {
+        (Some(tag), _) | (None, SourceLocation::Layout(_, Some(tag))) => {
+            Reference::Tag(tag.clone())
+        }
+        (None, _) => from.clone(),
+    }
+}
+
+/// Records that the tags of a copy are written.
 fn settle(record: &MirrorRecord, to: &Reference, copied: &CopyOutcome) {
     if let Reference::Tag(tag) = to {
         record.settle_tag(tag, &copied.digest, None);
