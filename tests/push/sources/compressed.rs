@@ -86,7 +86,7 @@ fn an_incomplete_compressed_archive_is_refused() {
     let remote = fixture.remote("bad");
     std::fs::write(&path, &whole[..whole.len() - 4]).expect("a file");
     let outcome = fixture.imgsync.push(text(&path), &remote);
-    outcome.failed(3, &["cut short", "make the archive again"]);
+    outcome.failed(3, &["cut short", "create the archive again"]);
     std::fs::write(&path, [&whole[..], b"something else"].concat()).expect("a file");
     let outcome = fixture.imgsync.push(text(&path), &remote);
     outcome.failed(3, &["no whole gzip file"]);
