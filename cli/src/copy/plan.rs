@@ -51,7 +51,7 @@ pub(super) struct ImageCopy<'a> {
     pub(super) is_target_trusted: bool,
 }
 
-/// What the two names of a request point at now.
+/// The manifests that the two names of a request point at now.
 #[derive(Debug, Clone)]
 pub(super) struct ResolvedNames {
     pub(super) head: ManifestDescriptor,

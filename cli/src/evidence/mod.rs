@@ -23,7 +23,7 @@ pub use claims::claimed_layers;
 use collected::CollectedEvidence;
 use probe::{ParsedManifest, TargetProbe};
 
-/// What to look up, and how far a lookup may go.
+/// The parameters of a lookup: the target, and how far the lookup may go.
 pub struct LookupRequest {
     /// The repository that the image goes to.
     pub probe: TargetProbe,

@@ -93,12 +93,9 @@ impl TargetProbe {
     /// # Errors
     /// The target could not be asked, or the config is larger than [`MAX_CONFIG_BYTES`].
     pub async fn config(&self, digest: &Digest) -> Result<Option<Bytes>, Failure> {
-        let Self {
-            client, repository, ..
-        } = self;
-        Ok(client
-            .fetch_small_blob(repository, digest, MAX_CONFIG_BYTES)
-            .await?)
+        let (client, limit) = (&self.client, MAX_CONFIG_BYTES);
+        let fetch = client.fetch_small_blob(&self.repository, digest, limit);
+        Ok(fetch.await?)
     }
 
     /// Returns whether the repository holds a blob with its whole size.
@@ -106,10 +103,9 @@ impl TargetProbe {
     /// # Errors
     /// The target could not be asked.
     pub async fn holds(&self, blob: &Descriptor) -> Result<bool, Failure> {
-        let Self {
-            client, repository, ..
-        } = self;
-        Ok(client.has_blob(repository, &blob.digest, blob.size).await?)
+        let client = &self.client;
+        let request = client.has_blob(&self.repository, &blob.digest, blob.size);
+        Ok(request.await?)
     }
 
     /// Returns those of the blobs that the repository holds with their whole size.

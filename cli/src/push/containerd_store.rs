@@ -5,7 +5,6 @@ use imgsync_oci::Digest;
 
 use super::context::{PushContext, PushedManifest};
 use super::{manifests, push_image};
-use crate::evidence::probe::TargetProbe;
 use crate::exit::Failure;
 use crate::image::{Image, ImageBlobs};
 use crate::transports::SkipLayer;
@@ -36,10 +35,8 @@ fn skip_present_blobs(context: &PushContext) -> SkipLayer {
         let Some(size) = size.filter(|_| is_reachable) else {
             return false;
         };
-        let TargetProbe {
-            client, repository, ..
-        } = &probe;
-        let is_present = runtime.block_on(client.has_blob(repository, digest, size));
+        let request = probe.client.has_blob(&probe.repository, digest, size);
+        let is_present = runtime.block_on(request);
         // After a failed request the blobs are kept, and no request is sent for each of the others.
         is_reachable = is_present.is_ok();
         is_present.unwrap_or(false)

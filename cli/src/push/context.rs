@@ -1,4 +1,4 @@
-//! What the functions of a push share.
+//! The state that the functions of a push share.
 
 use imgsync_oci::Descriptor;
 
@@ -11,7 +11,7 @@ use crate::upload::UploadContext;
 /// An image on its way to a target.
 pub(super) struct PushContext {
     pub(super) upload: UploadContext,
-    /// What to look up at the target.
+    /// The parameters of lookups at the target.
     pub(super) lookup: LookupRequest,
     /// The name of the image at the target.
     pub(super) name: String,

@@ -7,7 +7,7 @@ use imgsync_oci::Digest;
 
 use crate::image::{Layer, SingleImage};
 use crate::plan::{BlobStep, PushPlan};
-use crate::spool::{Spool, SpooledLayer};
+use crate::spool::SpooledLayer;
 use crate::upload::UploadContext;
 
 /// The layers that an earlier run compressed, by diffID.
@@ -30,21 +30,17 @@ pub(super) async fn find(
     let raw: Vec<_> = raw
         .filter(|diff_id| !packed.contains_key(diff_id))
         .collect();
-    let spool = &context.spool;
-    let found: Vec<_> = stream::iter(raw)
-        .map(|diff_id| find_layer(spool.clone(), diff_id))
-        .buffer_unordered(context.threads.max(1))
-        .collect()
-        .await;
-    packed.extend(found.into_iter().flatten());
-    packed
-}
-
-async fn find_layer(spool: Spool, diff_id: Digest) -> Option<(Digest, SpooledLayer)> {
-    let search = tokio::task::spawn_blocking(move || {
-        let layer = spool.find_compressed(&diff_id)?;
-        Some((diff_id, layer))
-    });
+    let search = |diff_id: Digest| {
+        let spool = context.spool.clone();
+        tokio::task::spawn_blocking(move || {
+            let layer = spool.find_compressed(&diff_id)?;
+            Some((diff_id, layer))
+        })
+    };
+    let searches = stream::iter(raw).map(search);
+    let found = searches.buffer_unordered(context.threads.max(1));
+    let found: Vec<_> = found.collect().await;
     // A thread that panicked found nothing.
-    search.await.ok().flatten()
+    packed.extend(found.into_iter().flatten().flatten());
+    packed
 }

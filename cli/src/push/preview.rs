@@ -16,7 +16,7 @@ use crate::spool::Spool;
 use crate::transports::LocatedImage;
 use crate::transports::daemon::DaemonImage;
 
-/// What a push would do.
+/// The plan of a push, for a dry run.
 pub(crate) struct PushPreview {
     /// The steps for the layers.
     pub(crate) plan: PushPlan,

@@ -73,11 +73,7 @@ impl<'a> BlobSender<'a> {
     /// # Errors
     /// See [`SendError`].
     pub(super) async fn send_chunk(&self, session: &mut UploadSession) -> Result<(), SendError> {
-        let RepositoryWriter {
-            client,
-            host_profile,
-            ..
-        } = self.writer;
+        let (client, host_profile) = (&self.writer.client, &self.writer.host_profile);
         let first = session.offset();
         let minimum = session.chunk_min().max(host_profile.chunk_min);
         let maximum = session.chunk_max();

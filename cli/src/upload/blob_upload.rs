@@ -59,7 +59,7 @@ struct BlobUpload<'a> {
     pass: BarrierPass,
 }
 
-/// What the requests of an upload have shown so far.
+/// The progress and the faults of an upload so far.
 #[derive(Debug, Default)]
 struct UploadProgress {
     /// The largest offset that the registry has confirmed in this session.
@@ -296,14 +296,10 @@ impl BlobUpload<'_> {
 
     /// Returns whether the registry has the blob.
     async fn is_present(&mut self) -> Result<bool, Failure> {
-        let (
-            blob,
-            RepositoryWriter {
-                client, repository, ..
-            },
-        ) = (self.blob, self.writer);
+        let (blob, client) = (self.blob, &self.writer.client);
         loop {
-            match client.has_blob(repository, &blob.digest, blob.size).await {
+            let request = client.has_blob(&self.writer.repository, &blob.digest, blob.size);
+            match request.await {
                 Ok(is_present) => return Ok(is_present),
                 Err(error) => self.back_off_if_retryable(error).await?,
             }

@@ -34,7 +34,7 @@ pub(super) struct RefusedChunk {
     pub(super) times: u32,
 }
 
-/// What to do after a refusal.
+/// The next step after a refused chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RefusalAction {
     /// Resume the session at this offset.
@@ -63,13 +63,8 @@ pub(super) fn is_request_refused(status: StatusCode) -> bool {
 
 /// Returns what to do about a refused chunk, given the reported status of the session.
 pub(super) fn decide(refused: RefusedChunk, reported: SessionStatus) -> RefusalAction {
-    let RefusedChunk {
-        status,
-        first,
-        accepted,
-        is_clean,
-        times,
-    } = refused;
+    let RefusedChunk { first, times, .. } = refused;
+    let (accepted, is_clean) = (refused.accepted, refused.is_clean);
     match reported {
         _ if times >= MAX_REFUSALS && is_clean => RefusalAction::ChangeMode,
         _ if times >= MAX_REFUSALS => RefusalAction::NewSession,
@@ -85,13 +80,17 @@ pub(super) fn decide(refused: RefusedChunk, reported: SessionStatus) -> RefusalA
         }
         // The registry may still be processing a request whose connection broke, and refuse this
         // one for that.
-        SessionStatus::At(at) if at == first && status != StatusCode::RANGE_NOT_SATISFIABLE => {
+        SessionStatus::At(at)
+            if at == first && refused.status != StatusCode::RANGE_NOT_SATISFIABLE =>
+        {
             RefusalAction::NewSession
         }
         SessionStatus::At(at) => RefusalAction::ResumeAt(at),
         // The registry does not report offsets, or the session is gone. A session may be lost, but
         // not again and again.
-        SessionStatus::Unknown if is_clean && (status != StatusCode::NOT_FOUND || times > 1) => {
+        SessionStatus::Unknown
+            if is_clean && (refused.status != StatusCode::NOT_FOUND || times > 1) =>
+        {
             RefusalAction::ChangeMode
         }
         SessionStatus::Unknown => RefusalAction::NewSession,

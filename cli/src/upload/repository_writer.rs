@@ -172,13 +172,9 @@ impl RepositoryWriter {
         manifest: &VerifiedManifest,
         reference: &Reference,
     ) -> Result<(), Error> {
-        let (media_type, bytes) = (&manifest.media_type, manifest.bytes.clone());
-        let Self {
-            client, repository, ..
-        } = self;
-        client
-            .put_manifest(repository, reference, media_type, bytes)
-            .await
+        let (client, bytes) = (&self.client, manifest.bytes.clone());
+        let put = client.put_manifest(&self.repository, reference, &manifest.media_type, bytes);
+        put.await
     }
 
     /// Keeps an open session for a blob that will need one.

@@ -185,8 +185,8 @@ impl BlobUpload<'_> {
     }
 
     /// Resets the fault counters if the registry has confirmed a larger offset than ever before in
-    /// this session. Nothing else is progress; otherwise a registry that loses bytes would be sent
-    /// them for ever.
+    /// this session. Nothing else is progress; otherwise an upload to a registry that loses bytes
+    /// would never end.
     fn note_progress(&mut self, session: &UploadSession) {
         let progress = &mut self.progress;
         if session.offset() <= progress.confirmed {
