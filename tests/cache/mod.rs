@@ -1,6 +1,6 @@
 //! Tests the pull-through cache of imgsync-server.
 
 mod clients;
+mod eviction;
 mod peers;
-mod room;
 mod upstream;

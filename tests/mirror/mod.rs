@@ -1,7 +1,7 @@
 //! Tests `imgsync mirror` and `imgsync pull`.
 
-mod carried;
-mod choice;
-mod company;
+mod offline;
 mod pull;
+mod referrers;
 mod registries;
+mod selection;

@@ -1,15 +1,15 @@
 //! Tests `imgsync push`: sources, registries, interruptions and bad networks.
 
-mod again;
-mod bad;
-mod bad_secured;
+mod bad_networks;
 mod cuts;
+mod invalid_input;
+mod invalid_input_secured;
 mod kills;
-mod lines;
 mod memory;
 mod nginx;
 mod planning;
 mod quirks;
+mod repeated;
 mod resolve;
 mod sources;
 mod spool;
