@@ -1,6 +1,6 @@
 #!/bin/sh
-# Shows a push in one command; only Rust must be installed. It builds both programs, starts a server,
-# pushes an image, pushes a changed version, pulls both back, and verifies every digest.
+# Shows how a push works. Needs only Rust and a C compiler. Builds both programs, starts a server, pushes
+# an image, pushes a changed version, pulls both images, and verifies every digest.
 #
 #   examples/quickstart.sh           with a sample image
 #   examples/quickstart.sh app:v1    with an image of the local Docker

@@ -5,7 +5,7 @@
 #
 #   examples/container/build.sh [NAME[:TAG]]      default: imgsync-server:VERSION
 #
-# Needs Rust and docker, and no network except for cargo. CARGO_TARGET_DIR is used if it is set.
+# Needs Rust and Docker. Only cargo uses the network. If CARGO_TARGET_DIR is set, cargo builds there.
 # IMGSYNC_SERVER=PATH uses an existing program, which must be linked statically.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
