@@ -80,10 +80,10 @@ impl JournalEntry {
     /// disk cannot keep a journal, returns an entry that stores nothing: the push works, but a
     /// later one starts again.
     pub(super) fn try_lock(path: &Path) -> Option<Self> {
-        // The URL of a session may be all that is needed to write to the session, so the folder is
-        // private.
+        // The URL of a session may be all that is needed to write to the session, so folder and file
+        // are private.
         let created = create_private_folder(parent(path));
-        match created.and_then(|()| LockedFile::try_open(path)) {
+        match created.and_then(|()| LockedFile::try_open_private(path)) {
             Ok(None) => None,
             opened => Some(Self {
                 locked: opened.ok().flatten(),
@@ -169,6 +169,8 @@ fn clear_old(folder: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -189,6 +191,8 @@ mod tests {
         let mut entry = lock(&journal, &one).unwrap();
         assert!(lock(&journal, &one).is_none());
         entry.save(&session);
+        let file = std::fs::metadata(journal.path(&registry, &one, &digest)).unwrap();
+        assert_eq!(file.permissions().mode() & 0o777, 0o600);
         entry.clear_session();
         assert!(lock(&journal, &one).is_none());
         assert_eq!(entry.session(), None);
