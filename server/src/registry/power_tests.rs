@@ -4,6 +4,7 @@
 use imgsync_oci::endpoint::{Pagination, UploadId};
 use imgsync_oci::{Algorithm, Digest, Reference, Repository, media};
 
+use super::cache::tests::{descriptor, folder};
 use super::power_cuts::{RecordedWorkload, VisibleState, WorkloadStep};
 use super::{Error, Registry};
 use crate::store::testing::DiskSnapshot;
@@ -22,12 +23,6 @@ struct Workload {
 
 const CONFIG: &[u8] = b"{\"a\":\"config\"}";
 const UPLOADED_BYTES: &[u8] = b"what comes in two parts";
-
-fn descriptor(media_type: &str, bytes: &[u8]) -> serde_json::Value {
-    serde_json::json!({
-        "mediaType": media_type, "digest": Digest::of(bytes), "size": bytes.len(),
-    })
-}
 
 fn manifest(layer: &[u8], subject: Option<&[u8]>) -> Vec<u8> {
     let mut manifest = serde_json::json!({
@@ -272,12 +267,6 @@ fn check(work: &Workload, recorded: &RecordedWorkload, done: usize, snapshot: &D
         Err(error) => panic!("step {done}: {error}"),
     }
     assert_eq!(work.view(&registry), *next, "step {done} again");
-}
-
-/// Returns a temporary folder, in memory if possible, because the test creates thousands of them.
-fn folder() -> tempfile::TempDir {
-    let memory = tempfile::tempdir_in("/dev/shm");
-    memory.unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }
 
 #[test]

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use imgsync_oci::endpoint::{Pagination, UploadId};
 use imgsync_oci::{Algorithm, Digest, Reference, Repository, media};
 
+use super::cache::tests::{folder, image};
 use super::{Error, Registry};
 use crate::store::{self, Store};
 
@@ -28,20 +29,8 @@ struct TestImage {
 
 impl TestImage {
     fn of(word: &str) -> Self {
-        let config = format!("{{\"word\":\"{word}\"}}").into_bytes();
         let layer = format!("the layer of {word}").into_bytes();
-        let descriptor = |media_type: &str, bytes: &[u8]| {
-            serde_json::json!({
-                "mediaType": media_type, "digest": Digest::of(bytes), "size": bytes.len(),
-            })
-        };
-        let manifest = serde_json::json!({
-            "schemaVersion": 2,
-            "mediaType": media::OCI_MANIFEST,
-            "config": descriptor(media::OCI_CONFIG, &config),
-            "layers": [descriptor("application/vnd.oci.image.layer.v1.tar", &layer)],
-        });
-        let manifest = manifest.to_string().into_bytes();
+        let (manifest, config) = image(word, &[&layer]);
         Self {
             config,
             layer,
@@ -108,9 +97,7 @@ fn tagged(registry: &Registry) -> Vec<u8> {
 /// Pushes an image over another one while the disk fails each change for whose number `fails` is
 /// true, then checks what a new server on the same folder has. Returns the number of changes.
 fn push_on_a_failing_disk(fails: impl Fn(usize) -> bool + Send + Sync + 'static) -> usize {
-    // In memory if possible, because hundreds of pushes need thousands of syncs.
-    let memory = tempfile::tempdir_in("/dev/shm");
-    let root = memory.unwrap_or_else(|_| tempfile::tempdir().unwrap());
+    let root = folder();
     let (old, new) = (TestImage::of("old"), TestImage::of("new"));
     let registry = Registry::open(root.path()).unwrap();
     push(&registry, &old).1.unwrap();

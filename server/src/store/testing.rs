@@ -340,9 +340,15 @@ fn set(names: &mut BTreeMap<OsString, usize>, name: &OsString, node: Option<usiz
 }
 
 /// Generates pseudorandom numbers, the same in every run.
-struct TestRng(u64);
+pub(crate) struct TestRng(pub(crate) u64);
 
 impl TestRng {
+    /// Returns a number below `bound`.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        self.next();
+        (self.0 >> 20) as usize % bound
+    }
+
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;

@@ -30,7 +30,14 @@ impl Store {
         algorithm: Algorithm,
         owner: Option<&str>,
     ) -> Result<()> {
-        let result = self.write_new_upload(repository, id, algorithm, owner);
+        let key = IngestKey::Upload {
+            repository: repository.clone(),
+            id,
+            owner: owner.map(Arc::from),
+        };
+        let result = self
+            .write_new_upload(repository, id)
+            .and_then(|()| self.put_ingest_state(&key, &Checkpoint::initial(algorithm)));
         if result.is_err() {
             // A session that cannot be removed now is purged when it is old.
             let _ = self.cancel_upload(repository, id);
@@ -38,13 +45,7 @@ impl Store {
         result
     }
 
-    fn write_new_upload(
-        &self,
-        repository: &Repository,
-        id: UploadId,
-        algorithm: Algorithm,
-        owner: Option<&str>,
-    ) -> Result<()> {
+    fn write_new_upload(&self, repository: &Repository, id: UploadId) -> Result<()> {
         let folder = self.paths.upload(repository, id);
         self.folders.ensure(&folder)?;
         let started = self.paths.upload_started(repository, id);
@@ -56,13 +57,7 @@ impl Store {
         written.context("write", &started)?;
         let data = self.paths.upload_data(repository, id);
         self.disk.create(&data).context("write", &data)?;
-        self.disk.sync_folder(&folder)?;
-        let key = IngestKey::Upload {
-            repository: repository.clone(),
-            id,
-            owner: owner.map(Arc::from),
-        };
-        self.put_ingest_state(&key, &Checkpoint::initial(algorithm))
+        self.disk.sync_folder(&folder)
     }
 
     /// Returns how many durable bytes a session has; `None` if there is no such session.

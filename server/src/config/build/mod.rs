@@ -25,7 +25,7 @@ use super::scalars::{
     parse_with_from_str,
 };
 use super::types::{Config, ImgsyncConfig, LogConfig, LogFormat, LogLevel};
-use crate::auth::HtpasswdConfig;
+use crate::auth::{HtpasswdConfig, RepositoryPattern};
 
 /// Builds the whole configuration, or returns `None` when it has errors. The order of the sections
 /// here is their order in the output of `imgsync-server config`.
@@ -49,20 +49,21 @@ fn build_log(reader: &mut ConfigReader<'_>) -> Option<LogConfig> {
     } else {
         "log.level"
     };
-    let level = reader.value(level_key, "info", parse_log_level);
-    let formatter = reader.value("log.formatter", "text", parse_formatter);
-    if let Some(origin) = reader.origin("log.formatter")
-        && formatter.is_some_and(|(_, is_replacement)| is_replacement)
-    {
-        let text = "not supported: the log is written as json instead of logstash";
-        reader.diagnostics.warning(&origin, "log.formatter", text);
-    }
     build!(LogConfig {
-        level: level,
-        formatter: formatter.map(|(formatter, _)| formatter),
+        level: reader.value(level_key, "info", parse_log_level),
+        formatter: build_log_format(reader),
         fields: reader.string_map("log.fields"),
         is_access_log_enabled: reader.enabled("log.accesslog.disabled"),
     })
+}
+
+fn build_log_format(reader: &mut ConfigReader<'_>) -> Option<LogFormat> {
+    let (format, is_replacement) = reader.value("log.formatter", "text", parse_formatter)?;
+    if is_replacement && let Some(origin) = reader.origin("log.formatter") {
+        let text = "not supported: the log is written as json instead of logstash";
+        reader.diagnostics.warning(&origin, "log.formatter", text);
+    }
+    Some(format)
 }
 
 fn build_auth(reader: &mut ConfigReader<'_>) -> Option<Option<HtpasswdConfig>> {
@@ -94,30 +95,28 @@ fn build_auth(reader: &mut ConfigReader<'_>) -> Option<Option<HtpasswdConfig>> {
 }
 
 fn build_imgsync(reader: &mut ConfigReader<'_>) -> Option<ImgsyncConfig> {
-    let anonymous_pull = reader.list("imgsync.anonymous.pull", &[], parse_with_from_str);
-    let trusted_proxies = reader.list(
-        "imgsync.trustedproxies",
-        &["127.0.0.0/8", "::1"],
-        parse_with_from_str,
-    );
-    if let (Some(patterns), Some(origin)) =
-        (&anonymous_pull, reader.origin("imgsync.anonymous.pull"))
-        && !patterns.is_empty()
-        && reader.origin("auth.htpasswd").is_none()
-    {
-        let text = "has no effect: without auth, anyone can pull and push";
-        reader
-            .diagnostics
-            .warning(&origin, "imgsync.anonymous.pull", text);
-    }
+    let loopback = &["127.0.0.0/8", "::1"];
     build!(ImgsyncConfig {
-        anonymous_pull: anonymous_pull,
-        trusted_proxies: trusted_proxies,
+        anonymous_pull: build_anonymous_pull(reader),
+        trusted_proxies: reader.list("imgsync.trustedproxies", loopback, parse_with_from_str),
         max_connections: reader.value("imgsync.limits.connections", "512", parse_positive_count),
         max_open_uploads: reader.value("imgsync.limits.openuploads", "1000", parse_positive_count),
         read_timeout: reader.value("imgsync.stall", "60s", parse_timeout),
         write_timeout: reader.value("imgsync.writestall", "1h", parse_timeout),
     })
+}
+
+fn build_anonymous_pull(reader: &mut ConfigReader<'_>) -> Option<Vec<RepositoryPattern>> {
+    let key = "imgsync.anonymous.pull";
+    let patterns = reader.list(key, &[], parse_with_from_str::<RepositoryPattern>)?;
+    if let Some(origin) = reader.origin(key)
+        && !patterns.is_empty()
+        && reader.origin("auth.htpasswd").is_none()
+    {
+        let text = "has no effect: without auth, anyone can pull and push";
+        reader.diagnostics.warning(&origin, key, text);
+    }
+    Some(patterns)
 }
 
 fn parse_log_level(text: &str) -> Result<LogLevel, String> {

@@ -12,6 +12,7 @@ use super::tests::{
 };
 use super::{BlobState, CacheLimits, EvictionStats, ManifestState, TagState};
 use crate::registry::{Error, Registry};
+use crate::store::testing::TestRng;
 
 fn limit_of(bytes: u64) -> CacheLimits {
     CacheLimits {
@@ -52,16 +53,21 @@ fn cache_image(
     let tag: Tag = tag.parse().unwrap();
     let cached = cache_manifest(registry, repository, Some(&tag), &manifest, now);
     for bytes in layers.iter().copied().chain([&config[..]]) {
-        let digest = Digest::of(bytes);
-        match registry.blob_state(repository, &digest).unwrap() {
-            BlobState::Linked { .. } => {}
-            BlobState::Elsewhere { .. } => {
-                assert!(registry.link_cached_blob(repository, &digest, now).unwrap());
-            }
-            BlobState::Absent => cache_blob(registry, repository, bytes, now),
-        }
+        link_or_cache_blob(registry, repository, bytes, now);
     }
     cached.digest
+}
+
+/// Links a blob if its bytes are stored, or else caches it.
+fn link_or_cache_blob(registry: &Registry, repository: &Repository, bytes: &[u8], now: u64) {
+    let digest = Digest::of(bytes);
+    match registry.blob_state(repository, &digest).unwrap() {
+        BlobState::Linked { .. } => {}
+        BlobState::Elsewhere { .. } => {
+            assert!(registry.link_cached_blob(repository, &digest, now).unwrap());
+        }
+        BlobState::Absent => cache_blob(registry, repository, bytes, now),
+    }
 }
 
 fn has_manifest(registry: &Registry, repository: &Repository, digest: &Digest) -> bool {
@@ -434,18 +440,6 @@ fn a_cached_manifest_with_a_pushed_tag_is_not_evicted() {
     registry.open_blob(&repository, &layer).unwrap();
 }
 
-/// A pseudo-random generator with the same sequence in every run.
-struct TestRng(u64);
-
-impl TestRng {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 20) as usize % bound
-    }
-}
-
 /// The pushed content, which must survive every eviction.
 #[derive(Default)]
 struct PushedContent {
@@ -505,14 +499,7 @@ impl TestContent {
         now: u64,
     ) {
         for bytes in self.images[image].1.iter().take(count) {
-            let digest = Digest::of(bytes);
-            match registry.blob_state(repository, &digest).unwrap() {
-                BlobState::Linked { .. } => {}
-                BlobState::Elsewhere { .. } => {
-                    assert!(registry.link_cached_blob(repository, &digest, now).unwrap());
-                }
-                BlobState::Absent => cache_blob(registry, repository, bytes, now),
-            }
+            link_or_cache_blob(registry, repository, bytes, now);
         }
     }
 

@@ -78,4 +78,4 @@ mod evict_tests;
 #[cfg(test)]
 mod power_tests;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -17,12 +17,12 @@ pub(super) fn tag() -> Tag {
 }
 
 /// Returns a temporary directory, in memory if possible, because the tests sync often.
-pub(super) fn folder() -> tempfile::TempDir {
+pub(in crate::registry) fn folder() -> tempfile::TempDir {
     let memory = tempfile::tempdir_in("/dev/shm");
     memory.unwrap_or_else(|_| tempfile::tempdir().unwrap())
 }
 
-pub(super) fn descriptor(media_type: &str, bytes: &[u8]) -> serde_json::Value {
+pub(in crate::registry) fn descriptor(media_type: &str, bytes: &[u8]) -> serde_json::Value {
     serde_json::json!({
         "mediaType": media_type, "digest": Digest::of(bytes), "size": bytes.len(),
     })
@@ -30,7 +30,7 @@ pub(super) fn descriptor(media_type: &str, bytes: &[u8]) -> serde_json::Value {
 
 /// Returns the manifest and the config of an image with these layers. The config is made from
 /// `word`.
-pub(super) fn image(word: &str, layers: &[&[u8]]) -> (Vec<u8>, Vec<u8>) {
+pub(in crate::registry) fn image(word: &str, layers: &[&[u8]]) -> (Vec<u8>, Vec<u8>) {
     let config = format!("{{\"word\":\"{word}\"}}").into_bytes();
     let layer = |bytes: &&[u8]| descriptor("application/vnd.oci.image.layer.v1.tar", bytes);
     let manifest = serde_json::json!({
