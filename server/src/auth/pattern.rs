@@ -13,11 +13,11 @@ const MAX_PATTERN_BYTES: usize = 255;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RepositoryPattern {
     text: Box<str>,
-    tokens: Vec<Token>,
+    tokens: Vec<PatternToken>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Token {
+enum PatternToken {
     /// Matches this byte.
     Byte(u8),
     /// `*`: matches any bytes except a slash, or none.
@@ -36,12 +36,12 @@ impl RepositoryPattern {
         matched[0] = true;
         for token in &self.tokens {
             let mut next = vec![false; matched.len()];
-            next[0] = matched[0] && !matches!(token, Token::Byte(_));
+            next[0] = matched[0] && !matches!(token, PatternToken::Byte(_));
             for (index, byte) in name.iter().enumerate() {
                 next[index + 1] = match token {
-                    Token::Byte(expected) => matched[index] && byte == expected,
-                    Token::Star => matched[index + 1] || (next[index] && *byte != b'/'),
-                    Token::DoubleStar => matched[index + 1] || next[index],
+                    PatternToken::Byte(expected) => matched[index] && byte == expected,
+                    PatternToken::Star => matched[index + 1] || (next[index] && *byte != b'/'),
+                    PatternToken::DoubleStar => matched[index + 1] || next[index],
                 };
             }
             matched = next;
@@ -70,13 +70,13 @@ impl FromStr for RepositoryPattern {
     }
 }
 
-fn tokenize(mut text: &[u8]) -> Vec<Token> {
+fn tokenize(mut text: &[u8]) -> Vec<PatternToken> {
     let mut tokens = Vec::new();
     while let [first, rest @ ..] = text {
         let (token, rest) = match (first, rest) {
-            (b'*', [b'*', rest @ ..]) => (Token::DoubleStar, rest),
-            (b'*', rest) => (Token::Star, rest),
-            (byte, rest) => (Token::Byte(*byte), rest),
+            (b'*', [b'*', rest @ ..]) => (PatternToken::DoubleStar, rest),
+            (b'*', rest) => (PatternToken::Star, rest),
+            (byte, rest) => (PatternToken::Byte(*byte), rest),
         };
         tokens.push(token);
         text = rest;

@@ -13,6 +13,7 @@ use super::download::UpstreamDownload;
 use super::download_reader::DownloadReader;
 use super::error::{Error, UpstreamFailure, UpstreamFailureKind};
 use super::metrics::{CacheStatus, ContentKind};
+use super::transfer;
 use super::{ContentKey, UpstreamRepository, Upstreams, unix_now};
 use crate::registry::{self, BlobState};
 
@@ -227,7 +228,8 @@ impl Upstreams {
                 return running.fail(failure);
             }
             let registry = inner.registry.clone();
-            let is_present = running.run(registry, source, digest, &inner.shutdown);
+            let is_present =
+                transfer::download(&running, registry, source, digest, &inner.shutdown);
             if !is_present.await {
                 inner.negative_cache.insert(key);
             }

@@ -17,6 +17,7 @@ mod metrics;
 mod negative_cache;
 mod routing;
 mod singleflight;
+mod transfer;
 mod upstream_client;
 
 use std::future::Future;
