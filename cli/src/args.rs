@@ -2,6 +2,10 @@
 //!
 //! The doc comments of the options are the text of `--help`. This module reads no files and sends no
 //! requests. Start reading at [`Cli`].
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "brackets in the text of --help mark optional parts"
+)]
 
 mod manifest_name;
 mod mirror;

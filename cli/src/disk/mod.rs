@@ -1,8 +1,8 @@
 //! Files and folders on the local disk: replaced in one step, locked, and private to one user. No
 //! other module of the tool has its own way to do this.
 //!
-//! This module does not know what the files hold. Start reading at [`TemporaryFile`] and
-//! [`LockedFile`].
+//! This module does not know what the files hold. Start reading at `TemporaryFile` and
+//! `LockedFile`.
 
 mod lock;
 mod private_folder;

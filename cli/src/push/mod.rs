@@ -1,7 +1,7 @@
 //! Pushes one image: a copy whose source may have layers that are not compressed yet.
 //!
 //! Finds the image, looks up which blobs the target lacks, uploads them, and puts the manifest. The
-//! lookups are in `evidence`, the uploads in `upload`. Start reading at [`push`].
+//! lookups are in `evidence`, the uploads in `upload`. Start reading at `push`.
 
 mod containerd_store;
 mod context;
