@@ -75,7 +75,7 @@ fn a_compressed_archive_that_is_not_whole_is_refused() {
     let remote = stage.remote("bad");
     std::fs::write(&path, &whole[..whole.len() - 4]).expect("a file");
     let outcome = stage.imgsync.push(text(&path), &remote);
-    outcome.failed(3, &["cut short", "make the archive again"]);
+    outcome.failed(3, &["cut short", "create the archive again"]);
     std::fs::write(&path, [&whole[..], b"something else"].concat()).expect("a file");
     let outcome = stage.imgsync.push(text(&path), &remote);
     outcome.failed(3, &["no whole gzip file"]);
