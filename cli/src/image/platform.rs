@@ -213,7 +213,7 @@ mod tests {
             assert!(error.contains(requested), "{error}");
             assert!(error.contains("linux/amd64, linux/arm64"), "{error}");
         }
-        // Two are as near as one another.
+        // Two variants match equally well.
         assert!(choose(&["linux/mips"], &["linux/mips/a", "linux/mips/b"]).is_err());
     }
 

@@ -1,4 +1,4 @@
-//! Images for the tests of the ends.
+//! Images for the tests of sources and targets.
 
 use std::sync::Arc;
 
@@ -52,7 +52,7 @@ pub(super) fn image(layer: &[u8]) -> SampleImage {
     referrer_image(layer, None)
 }
 
-/// What speaks about another manifest.
+/// An image with one layer, which may have another manifest as its subject.
 pub(super) fn referrer_image(layer: &[u8], subject: Option<&VerifiedManifest>) -> SampleImage {
     let diff_id = Digest::of(layer);
     let config = json!({"os": "linux", "architecture": "amd64",
@@ -74,16 +74,17 @@ pub(super) fn referrer_image(layer: &[u8], subject: Option<&VerifiedManifest>) -
     }
 }
 
-/// An index over these.
+/// An index of these images.
 pub(super) fn index(children: &[&SampleImage]) -> VerifiedManifest {
-    let entry = |it: &&SampleImage| json!(descriptor(media::OCI_MANIFEST, &it.manifest.bytes));
+    let entry =
+        |child: &&SampleImage| json!(descriptor(media::OCI_MANIFEST, &child.manifest.bytes));
     let manifests: Vec<_> = children.iter().map(entry).collect();
     let manifest =
         json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": manifests});
     build_manifest(media::OCI_INDEX, &manifest)
 }
 
-/// A blob as it is sent; `claimed` is what it goes by.
+/// A blob to copy, with the digest and size of `claimed`, whose source has `bytes`.
 pub(super) fn pending_blob(claimed: &[u8], bytes: &[u8]) -> PendingBlob {
     PendingBlob {
         digest: Digest::of(claimed),
@@ -101,7 +102,7 @@ pub(super) async fn put_blob(
     target.put_blob(&pending_blob(bytes, bytes), &quiet()).await
 }
 
-/// Puts an image as the engine does.
+/// Puts the blobs of an image, then its manifest.
 pub(super) async fn put(target: &dyn CopyTarget, sample: &SampleImage, role: &ManifestRole) {
     for blob in &sample.blobs {
         put_blob(target, blob).await.unwrap();

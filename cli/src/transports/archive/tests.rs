@@ -28,7 +28,7 @@ async fn tags(path: &Path) -> Vec<String> {
     tags.iter().map(ToString::to_string).collect()
 }
 
-/// The names of a tar's entries.
+/// Returns the names of the entries of a tar.
 fn entries(path: &Path) -> Vec<String> {
     let mut archive = tar::Archive::new(std::fs::File::open(path).unwrap());
     let entries = archive.entries().unwrap();
@@ -72,7 +72,7 @@ async fn an_archive_appears_whole_and_takes_more() {
     let ends = &entries(&path)[6..];
     assert_eq!(ends, ["manifest.json", "index.json", "oci-layout"]);
 
-    // What nothing needs any more is left out.
+    // Blobs that no tag needs any more are left out.
     let third = target(&path).await;
     put(&third, &b, &tagged("v1")).await;
     third.finish().await.unwrap();
@@ -146,8 +146,11 @@ async fn an_old_archive_that_is_damaged_is_neither_used_nor_lost() {
     put(&archive, &image(b"only here"), &tagged("v1")).await;
     archive.finish().await.unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
-    let place = bytes.windows(9).position(|it| it == b"only here").unwrap();
-    bytes[place] = b'O';
+    let offset = bytes
+        .windows(9)
+        .position(|bytes| bytes == b"only here")
+        .unwrap();
+    bytes[offset] = b'O';
     std::fs::write(&path, &bytes).unwrap();
     let archive = target(&path).await;
     put(&archive, &image(b"b"), &tagged("v2")).await;
@@ -189,9 +192,9 @@ async fn an_index_keeps_its_parts() {
             .unwrap(),
         whole
     );
-    let about_it = source.list_referrers(&whole.digest).await.unwrap();
-    assert_eq!(about_it[0].digest, signature.manifest.digest);
-    // And once more through the old file: nothing gets lost on the way.
+    let referrers = source.list_referrers(&whole.digest).await.unwrap();
+    assert_eq!(referrers[0].digest, signature.manifest.digest);
+    // A second run keeps the content of the existing archive.
     let again = target(&path).await;
     put(&again, &image(b"c"), &tagged("v2")).await;
     again.finish().await.unwrap();

@@ -1,4 +1,4 @@
-//! What each kind of daemon is handed.
+//! The archive that each kind of daemon is sent.
 
 use bytes::Bytes;
 use imgsync_oci::{Descriptor, Digest, media};
@@ -29,11 +29,11 @@ fn archive_files_for(kind: DaemonKind, repository: &str) -> Vec<(String, serde_j
 
 #[test]
 fn a_classic_store_is_told_of_no_layout_that_lacks_layers() {
-    let handed = archive_files_for(DaemonKind::Classic, "app");
-    let names: Vec<_> = handed.iter().map(|(name, _)| &**name).collect();
+    let files = archive_files_for(DaemonKind::Classic, "app");
+    let names: Vec<_> = files.iter().map(|(name, _)| &**name).collect();
     assert_eq!(names.len(), 2);
     assert_eq!(names[1], "manifest.json");
-    let entry = &handed[1].1[0];
+    let entry = &files[1].1[0];
     assert_eq!(entry["Config"], names[0]);
     assert_eq!(entry["RepoTags"][0], "app:v1");
     let layer = format!("blobs/sha256/{}", Digest::of(b"layer").hex());
@@ -50,8 +50,8 @@ fn the_others_read_a_layout_and_the_whole_name_in_it() {
         ("127.0.0.1:5000/app", "127.0.0.1:5000/app:v1"),
     ] {
         for kind in [DaemonKind::Containerd, DaemonKind::Podman] {
-            let handed = archive_files_for(kind, repository);
-            let file = |name: &str| &handed.iter().find(|it| it.0 == name).unwrap().1;
+            let files = archive_files_for(kind, repository);
+            let file = |name: &str| &files.iter().find(|file| file.0 == name).unwrap().1;
             let entry = &file("index.json")["manifests"][0];
             assert_eq!(entry["digest"], image().manifest.digest.to_string());
             assert_eq!(entry["annotations"]["io.containerd.image.name"], whole);

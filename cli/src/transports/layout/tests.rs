@@ -1,4 +1,4 @@
-//! A layout's folder, written and read.
+//! A layout in a folder, written and read.
 
 use std::path::Path;
 
@@ -59,21 +59,21 @@ async fn stored_images_are_read_back_and_existing_ones_stay() {
     let subject = both.digest.clone();
     let role = ManifestRole::Referrer { subject };
     put(&second, &signature, &role).await;
-    let about_it = second.list_referrers(&both.digest).await.unwrap().unwrap();
-    assert_eq!(about_it.len(), 1);
+    let referrers = second.list_referrers(&both.digest).await.unwrap().unwrap();
+    assert_eq!(referrers.len(), 1);
     second.finish().await.unwrap();
 
     let read = source(&path).await;
     let tags: Vec<_> = read.list_tags().collect().await;
     assert_eq!(tags[0].as_ref().unwrap(), &[tag("same"), tag("v1")]);
-    let held = read
+    let manifest = read
         .fetch_manifest(&tag_reference("v1"))
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(held, both);
-    let about_it = read.list_referrers(&both.digest).await.unwrap();
-    assert_eq!(about_it[0].digest, signature.manifest.digest);
+    assert_eq!(manifest, both);
+    let referrers = read.list_referrers(&both.digest).await.unwrap();
+    assert_eq!(referrers[0].digest, signature.manifest.digest);
     assert!(
         read.list_referrers(&a.manifest.digest)
             .await
@@ -145,7 +145,7 @@ async fn what_is_damaged_leaves_nothing() {
     for bytes in [&b"wrong"[..], b"ri", b"rightandmore"] {
         let blob = pending_blob(b"right", bytes);
         let moved = layout.put_blob(&blob, &quiet()).await;
-        // Of a slice that is too long the beginning is read; it may well be right.
+        // Only the announced size is read, so a source with more bytes can be right.
         assert_eq!(moved.is_ok(), bytes.starts_with(b"right"), "{bytes:?}");
     }
     layout.finish().await.unwrap();
