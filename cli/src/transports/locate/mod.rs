@@ -64,7 +64,8 @@ pub async fn locate_image(
     unneeded: SkipLayer,
 ) -> Result<LocatedImage, Error> {
     if let ImageLocation::Daemon(name) = &request.location {
-        let found = daemon::find(name, &request.platforms).await?;
+        let address = daemon::DaemonAddress::from_environment()?;
+        let found = daemon::find_at(address, name, &request.platforms).await?;
         return Ok(LocatedImage::Daemon(found));
     }
     let (request, spool) = (request.clone(), spool.clone());
