@@ -119,27 +119,27 @@ pub enum Error {
     },
     /// The selected image does not exist.
     #[error(
-        "{from} has no image {wanted}; it has {}",
+        "{from} has no image {requested}; it has {}",
         list(names, "only images without a name")
     )]
     ImageNotFound {
         /// The source.
         from: String,
         /// The requested name or platform.
-        wanted: String,
+        requested: String,
         /// The available names.
         names: Vec<String>,
     },
     /// A requested platform does not exist.
     #[error(
-        "{from} has no image for {wanted}; it has {}",
+        "{from} has no image for {requested}; it has {}",
         list(available, "no complete platform with a name")
     )]
     PlatformNotFound {
         /// The source.
         from: String,
         /// The requested name or platform.
-        wanted: String,
+        requested: String,
         /// The available platforms.
         available: Vec<String>,
     },

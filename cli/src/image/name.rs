@@ -17,21 +17,22 @@ pub(crate) fn familiar(text: &str) -> Option<LocalName> {
     Some(name)
 }
 
-/// Returns the position of the name that matches `wanted`: the equal one, otherwise, for a name
+/// Returns the position of the name that matches `requested`: the equal one, otherwise, for a name
 /// without a registry, the first that differs only in the registry (podman adds `localhost/`).
 pub(crate) fn choose<'a>(
-    wanted: &str,
+    requested: &str,
     names: impl Iterator<Item = &'a str> + Clone,
 ) -> Option<usize> {
-    let wanted = familiar(wanted)?;
+    let requested = familiar(requested)?;
     let mut names = names.map(familiar);
     let equal = names
         .clone()
-        .position(|name| name.as_ref() == Some(&wanted));
-    if equal.is_some() || wanted.registry.is_some() {
+        .position(|name| name.as_ref() == Some(&requested));
+    if equal.is_some() || requested.registry.is_some() {
         return equal;
     }
-    let is_alike = |name: LocalName| name.repository == wanted.repository && name.tag == wanted.tag;
+    let is_alike =
+        |name: LocalName| name.repository == requested.repository && name.tag == requested.tag;
     names.position(|name| name.is_some_and(is_alike))
 }
 
@@ -54,14 +55,14 @@ mod tests {
 
     #[test]
     fn names_are_shown_as_docker_does() {
-        for (given, shown) in [
+        for (name, shown) in [
             ("docker.io/library/app:v1", "app:v1"),
             ("docker.io/sample/app:v1", "sample/app:v1"),
             ("app", "app:latest"),
             ("localhost/app:v1", "localhost/app:v1"),
             ("ghcr.io/library/app:v1", "ghcr.io/library/app:v1"),
         ] {
-            assert_eq!(text(&familiar(given).unwrap()), shown);
+            assert_eq!(text(&familiar(name).unwrap()), shown);
         }
         assert_eq!(familiar("<none>:<none>"), None);
     }

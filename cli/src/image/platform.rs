@@ -41,10 +41,10 @@ impl Platforms {
         available: &[Option<Platform>],
     ) -> Result<Vec<usize>, Error> {
         let mut positions = Vec::new();
-        for wanted in &self.0 {
-            let position = find(wanted, available).ok_or_else(|| Error::PlatformNotFound {
+        for requested in &self.0 {
+            let position = find(requested, available).ok_or_else(|| Error::PlatformNotFound {
                 from: from.to_owned(),
-                wanted: text(wanted),
+                requested: text(requested),
                 available: available.iter().flatten().map(text).collect(),
             })?;
             positions.push(position);
@@ -58,10 +58,13 @@ impl Platforms {
     /// may be several for one platform, for example several versions of Windows.
     pub(crate) fn matching(&self, available: &[Option<Platform>]) -> Vec<usize> {
         let normalized = |position: usize| available[position].as_ref().map(normalize);
-        let found = self.0.iter().filter_map(|wanted| find(wanted, available));
+        let found = self
+            .0
+            .iter()
+            .filter_map(|requested| find(requested, available));
         let found: Vec<_> = found.map(normalized).collect();
-        let is_wanted = |position: &usize| found.contains(&normalized(*position));
-        (0..available.len()).filter(is_wanted).collect()
+        let is_requested = |position: &usize| found.contains(&normalized(*position));
+        (0..available.len()).filter(is_requested).collect()
     }
 
     /// Checks whether the only available platform is a requested one.
@@ -93,12 +96,12 @@ impl fmt::Display for Platforms {
 }
 
 /// Finds the equal platform or, if no variant is requested, the only one of that architecture.
-fn find(wanted: &Platform, available: &[Option<Platform>]) -> Option<usize> {
+fn find(requested: &Platform, available: &[Option<Platform>]) -> Option<usize> {
     let available: Vec<_> = available
         .iter()
         .map(|own| own.as_ref().map(normalize))
         .collect();
-    let equal = Some(normalize(wanted));
+    let equal = Some(normalize(requested));
     if let Some(position) = available.iter().position(|own| *own == equal) {
         return Some(position);
     }
@@ -107,7 +110,7 @@ fn find(wanted: &Platform, available: &[Option<Platform>]) -> Option<usize> {
     let mut positions =
         (0..available.len()).filter(|at| available[*at].map(without_variant) == alike);
     let (first, second) = (positions.next(), positions.next());
-    first.filter(|_| second.is_none() && wanted.variant.is_none())
+    first.filter(|_| second.is_none() && requested.variant.is_none())
 }
 
 /// Normalizes a platform as containerd does: some have two names, and some variants are implied.
@@ -170,9 +173,9 @@ mod tests {
         words.iter().map(|word| platform(word)).collect()
     }
 
-    fn choose(wanted: &[&str], all: &[&str]) -> Result<Vec<usize>, Error> {
-        let wanted: Vec<_> = wanted.iter().map(|&word| word.to_owned()).collect();
-        Platforms::parse(&wanted)
+    fn choose(requested: &[&str], all: &[&str]) -> Result<Vec<usize>, Error> {
+        let requested: Vec<_> = requested.iter().map(|&word| word.to_owned()).collect();
+        Platforms::parse(&requested)
             .unwrap()
             .choose("it", &available(all))
     }
@@ -186,7 +189,7 @@ mod tests {
             "linux/arm64/v8",
             "linux/s390x",
         ];
-        for (wanted, position) in [
+        for (requested, position) in [
             ("linux/amd64", 0),
             ("linux/x86_64", 0),
             ("Linux/AMD64", 0),
@@ -196,7 +199,11 @@ mod tests {
             ("linux/aarch64", 3),
             ("linux/arm64/v8", 3),
         ] {
-            assert_eq!(choose(&[wanted], &all).unwrap(), [position], "{wanted}");
+            assert_eq!(
+                choose(&[requested], &all).unwrap(),
+                [position],
+                "{requested}"
+            );
         }
         assert_eq!(
             choose(&["linux/s390x", "linux/amd64"], &all).unwrap(),
@@ -207,13 +214,13 @@ mod tests {
 
     #[test]
     fn a_missing_platform_is_reported_with_those_available() {
-        for wanted in ["linux/riscv64", "windows/amd64", "linux/amd64/v3"] {
-            let error = choose(&["linux/amd64", wanted], &["linux/amd64", "linux/arm64"]);
+        for requested in ["linux/riscv64", "windows/amd64", "linux/amd64/v3"] {
+            let error = choose(&["linux/amd64", requested], &["linux/amd64", "linux/arm64"]);
             let error = error.unwrap_err().to_string();
-            assert!(error.contains(wanted), "{error}");
+            assert!(error.contains(requested), "{error}");
             assert!(error.contains("linux/amd64, linux/arm64"), "{error}");
         }
-        // Two are as near as one another.
+        // Two variants match equally well.
         assert!(choose(&["linux/mips"], &["linux/mips/a", "linux/mips/b"]).is_err());
     }
 

@@ -252,10 +252,14 @@ impl SourceFiles {
     }
 
     /// Returns the error for an image that does not exist; `names` are those that do.
-    pub(super) fn no_image<'a>(&self, wanted: &str, names: impl Iterator<Item = &'a str>) -> Error {
+    pub(super) fn no_image<'a>(
+        &self,
+        requested: &str,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Error {
         Error::ImageNotFound {
             from: self.source_name.clone(),
-            wanted: wanted.to_owned(),
+            requested: requested.to_owned(),
             names: names.map(str::to_owned).collect(),
         }
     }

@@ -1,4 +1,4 @@
-//! Sample images for the tests of sources and targets.
+//! Images for the tests of sources and targets.
 
 use std::sync::Arc;
 
@@ -47,12 +47,12 @@ fn build_manifest(media_type: &str, manifest: &Value) -> VerifiedManifest {
     }
 }
 
-/// Returns an image with one layer.
+/// An image with one layer.
 pub(super) fn image(layer: &[u8]) -> SampleImage {
     referrer_image(layer, None)
 }
 
-/// Returns an image that refers to `subject`, if there is one.
+/// An image with one layer, which may have another manifest as its subject.
 pub(super) fn referrer_image(layer: &[u8], subject: Option<&VerifiedManifest>) -> SampleImage {
     let diff_id = Digest::of(layer);
     let config = json!({"os": "linux", "architecture": "amd64",
@@ -74,17 +74,17 @@ pub(super) fn referrer_image(layer: &[u8], subject: Option<&VerifiedManifest>) -
     }
 }
 
-/// Returns an index of these images.
+/// An index of these images.
 pub(super) fn index(children: &[&SampleImage]) -> VerifiedManifest {
     let entry =
-        |image: &&SampleImage| json!(descriptor(media::OCI_MANIFEST, &image.manifest.bytes));
+        |child: &&SampleImage| json!(descriptor(media::OCI_MANIFEST, &child.manifest.bytes));
     let manifests: Vec<_> = children.iter().map(entry).collect();
     let manifest =
         json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": manifests});
     build_manifest(media::OCI_INDEX, &manifest)
 }
 
-/// Returns a blob to upload. It has the digest and the size of `claimed`, and the content `bytes`.
+/// A blob to copy, with the digest and size of `claimed`, whose source has `bytes`.
 pub(super) fn pending_blob(claimed: &[u8], bytes: &[u8]) -> PendingBlob {
     PendingBlob {
         digest: Digest::of(claimed),
@@ -102,7 +102,7 @@ pub(super) async fn put_blob(
     target.put_blob(&pending_blob(bytes, bytes), &quiet()).await
 }
 
-/// Puts an image as a copy does: first the blobs, then the manifest.
+/// Puts the blobs of an image, then its manifest.
 pub(super) async fn put(target: &dyn CopyTarget, sample: &SampleImage, role: &ManifestRole) {
     for blob in &sample.blobs {
         put_blob(target, blob).await.unwrap();

@@ -64,10 +64,10 @@ fn select<'a>(
         .flat_map(|entry| entry.tags().iter().map(move |tag| (entry, tag)));
     let names = tags.clone().map(|(_, tag)| tag.as_str());
     let entry = match (selector, entries) {
-        (ImageSelector::Named(wanted), _) => {
+        (ImageSelector::Named(requested), _) => {
             let mut tags = tags.clone();
-            let chosen = name::choose(wanted, names.clone()).and_then(|at| tags.nth(at));
-            let (entry, tag) = chosen.ok_or_else(|| contents.no_image(wanted, names))?;
+            let chosen = name::choose(requested, names.clone()).and_then(|at| tags.nth(at));
+            let (entry, tag) = chosen.ok_or_else(|| contents.no_image(requested, names))?;
             return Ok((entry, Some(tag.as_str())));
         }
         (ImageSelector::Position(position), _) => entries

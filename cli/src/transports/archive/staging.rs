@@ -67,13 +67,13 @@ pub(crate) fn stage_by_digest(
     stream: impl Read,
     from: &str,
     spool: &Spool,
-    mut wanted: HashSet<Digest>,
+    mut needed: HashSet<Digest>,
 ) -> Result<HashMap<Digest, Slice>, Error> {
     let mut found = HashMap::new();
     let mut stager = EntryStager::new(stream, from, spool);
-    while !wanted.is_empty() {
+    while !needed.is_empty() {
         let Some(entry) = stager.next()? else {
-            let mut missing: Vec<_> = wanted.iter().map(Digest::to_string).collect();
+            let mut missing: Vec<_> = needed.iter().map(Digest::to_string).collect();
             missing.sort();
             return Err(Error::missing(from, missing.join(", ")));
         };
@@ -81,11 +81,11 @@ pub(crate) fn stage_by_digest(
             continue;
         };
         // The name of a blob is its digest; a wrong name shows as a missing blob.
-        if blob_digest(&entry.name).is_some_and(|digest| !wanted.contains(&digest)) {
+        if blob_digest(&entry.name).is_some_and(|digest| !needed.contains(&digest)) {
             continue;
         }
         let staged = stager.stage(len, Algorithm::Sha256)?;
-        if wanted.remove(&staged.digest) {
+        if needed.remove(&staged.digest) {
             let digest = staged.digest.clone();
             found.insert(digest, stager.commit(staged)?);
         } else {

@@ -1,4 +1,4 @@
-//! Tests of writing and reading an archive.
+//! An archive, written and read.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ async fn tags(path: &Path) -> Vec<String> {
     tags.iter().map(ToString::to_string).collect()
 }
 
-/// Returns the names of a tar's entries.
+/// Returns the names of the entries of a tar.
 fn entries(path: &Path) -> Vec<String> {
     let mut archive = tar::Archive::new(std::fs::File::open(path).unwrap());
     let entries = archive.entries().unwrap();
@@ -39,7 +39,7 @@ fn entries(path: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn an_archive_appears_complete_and_can_be_extended() {
+async fn an_archive_appears_whole_and_takes_more() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("it.tar");
     let (a, b) = (image(b"a"), image(b"b"));
@@ -69,10 +69,10 @@ async fn an_archive_appears_complete_and_can_be_extended() {
     assert_eq!(std::fs::read(&path).unwrap(), before);
     second.finish().await.unwrap();
     assert_eq!(tags(&path).await, ["v1", "v2"]);
-    let last_entries = &entries(&path)[6..];
-    assert_eq!(last_entries, ["manifest.json", "index.json", "oci-layout"]);
+    let ends = &entries(&path)[6..];
+    assert_eq!(ends, ["manifest.json", "index.json", "oci-layout"]);
 
-    // Blobs that no manifest needs are left out.
+    // Blobs that no tag needs any more are left out.
     let third = target(&path).await;
     put(&third, &b, &tagged("v1")).await;
     third.finish().await.unwrap();
@@ -146,11 +146,11 @@ async fn an_old_archive_that_is_damaged_is_neither_used_nor_lost() {
     put(&archive, &image(b"only here"), &tagged("v1")).await;
     archive.finish().await.unwrap();
     let mut bytes = std::fs::read(&path).unwrap();
-    let position = bytes
+    let offset = bytes
         .windows(9)
-        .position(|window| window == b"only here")
+        .position(|bytes| bytes == b"only here")
         .unwrap();
-    bytes[position] = b'O';
+    bytes[offset] = b'O';
     std::fs::write(&path, &bytes).unwrap();
     let archive = target(&path).await;
     put(&archive, &image(b"b"), &tagged("v2")).await;
@@ -170,7 +170,7 @@ async fn an_old_archive_that_is_damaged_is_neither_used_nor_lost() {
 }
 
 #[tokio::test]
-async fn an_index_keeps_its_children() {
+async fn an_index_keeps_its_parts() {
     let scratch = tempfile::tempdir().unwrap();
     let path = scratch.path().join("it.tar");
     let (a, b) = (image(b"a"), image(b"b"));
@@ -194,7 +194,7 @@ async fn an_index_keeps_its_children() {
     );
     let referrers = source.list_referrers(&whole.digest).await.unwrap();
     assert_eq!(referrers[0].digest, signature.manifest.digest);
-    // After another write, the content of the old file is still there.
+    // A second run keeps the content of the existing archive.
     let again = target(&path).await;
     put(&again, &image(b"c"), &tagged("v2")).await;
     again.finish().await.unwrap();

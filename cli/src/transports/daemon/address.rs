@@ -166,7 +166,7 @@ mod tests {
     const DOCKER: &str = "/run/user/1000/docker.sock";
     const PODMAN: &str = "/run/user/1000/podman/podman.sock";
 
-    /// With sockets that answer, and some that are there and refuse.
+    /// Returns the chosen address if the sockets `answer` accept a connection, and `refuse` exist.
     fn choose(host: Option<&str>, answer: &[&str], refuse: &[&str]) -> String {
         let environment = DaemonEnvironment {
             docker_host: host.map(str::to_owned),
@@ -230,7 +230,7 @@ mod tests {
         };
         let chosen = |environment: &DaemonEnvironment| {
             let address = environment.choose(|_| Ok(()));
-            address.map_or_else(|error| error.to_string(), |it| it.to_string())
+            address.map_or_else(|error| error.to_string(), |address| address.to_string())
         };
         assert_eq!(chosen(&current), "tcp://lab:1");
         let mut environment = current.clone();

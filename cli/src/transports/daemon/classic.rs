@@ -31,10 +31,10 @@ impl DaemonImage {
 
     /// Reserves space for an export of all layers before the daemon begins one, because the daemon
     /// first writes all of it to its own disk. The sizes of single layers are not known.
-    fn reserve(&self, spool: &Spool, wanted: &HashSet<Digest>) -> Result<(), Error> {
+    fn reserve(&self, spool: &Spool, needed: &HashSet<Digest>) -> Result<(), Error> {
         let layers: HashSet<_> = self.diff_ids.iter().collect();
         let has_all = layers.len() == self.diff_ids.len()
-            && layers.iter().all(|diff_id| wanted.contains(*diff_id));
+            && layers.iter().all(|diff_id| needed.contains(*diff_id));
         let Some(size) = self.size.filter(|_| has_all) else {
             return Ok(());
         };
@@ -54,28 +54,28 @@ impl DaemonImage {
         mut unneeded: SkipLayer,
         begin: impl FnOnce(),
     ) -> Result<(SingleImage, ImageBlobs), Error> {
-        let mut wanted: HashSet<_> = self.diff_ids.iter().cloned().collect();
+        let mut needed: HashSet<_> = self.diff_ids.iter().cloned().collect();
         let (earlier, own_config) = (spool.clone(), config.clone());
-        let (wanted, mut slices) = run_blocking(move || {
-            wanted.retain(|diff_id| !unneeded(diff_id, None));
-            wanted.insert(own_config);
+        let (needed, mut slices) = run_blocking(move || {
+            needed.retain(|diff_id| !unneeded(diff_id, None));
+            needed.insert(own_config);
             let mut slices = HashMap::new();
-            wanted.retain(|digest| match earlier.find_bytes(digest) {
+            needed.retain(|digest| match earlier.find_bytes(digest) {
                 Some(slice) => slices.insert(digest.clone(), slice).is_some(),
                 None => true,
             });
-            (wanted, slices)
+            (needed, slices)
         })
         .await;
         let from = export_name(&self.engine);
-        if !wanted.is_empty() {
-            self.reserve(spool, &wanted)?;
+        if !needed.is_empty() {
+            self.reserve(spool, &needed)?;
             begin();
             let export = self.engine.export(&config.to_string(), &[]).await;
             let export = export.map_err(|error| self.explain_no_layers(error))?;
             let (from, spool) = (from.clone(), spool.clone());
             let staged = run_blocking(move || {
-                let staged = staging::stage_by_digest(export, &from, &spool, wanted)?;
+                let staged = staging::stage_by_digest(export, &from, &spool, needed)?;
                 for bytes in staged.values().filter_map(Slice::memory_bytes) {
                     spool.persist_small(bytes, Algorithm::Sha256);
                 }

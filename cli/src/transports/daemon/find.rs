@@ -9,17 +9,6 @@ use super::{DaemonAddress, DaemonImage, ImageStore, export_name};
 use crate::image::limits::check_layer_count;
 use crate::image::{DaemonImageName, Error, Platforms, name};
 
-/// Describes an image in the daemon of the environment.
-///
-/// # Errors
-/// Returns an error if the daemon is unreachable, has no such image, or refuses.
-pub(in crate::transports) async fn find(
-    name: &DaemonImageName,
-    platforms: &Platforms,
-) -> Result<DaemonImage, Error> {
-    find_at(DaemonAddress::from_environment()?, name, platforms).await
-}
-
 /// Describes an image in the daemon at `address`.
 ///
 /// # Errors

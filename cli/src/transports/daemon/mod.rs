@@ -26,7 +26,6 @@ use crate::image::{Error, Image, ImageBlobs, ImageContent, Layer, Platforms, Sin
 use crate::spool::{Spool, SpoolKind};
 pub use address::DaemonAddress;
 use client::{ApiVersion, DaemonClient};
-pub(super) use find::find;
 pub use find::find_at;
 pub use target::DaemonTarget;
 

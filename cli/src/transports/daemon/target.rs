@@ -190,12 +190,12 @@ impl DaemonTarget {
         let Some(own) = config::platform(config) else {
             return Ok(None);
         };
-        let wanted = self.platforms(request)?;
+        let requested = self.platforms(request)?;
         let what = format!(
-            "the image is for {}, not for {wanted}",
+            "the image is for {}, not for {requested}",
             platform::text(&own)
         );
-        if wanted.check(source.name(), Some(own)).is_ok() {
+        if requested.check(source.name(), Some(own)).is_ok() {
             return Ok(None);
         }
         if request.platforms.is_empty() {

@@ -1,4 +1,4 @@
-//! Tests of the files that each kind of daemon gets to load an image.
+//! The archive that each kind of daemon is sent.
 
 use bytes::Bytes;
 use imgsync_oci::{Descriptor, Digest, media};
@@ -28,7 +28,7 @@ fn archive_files_for(kind: DaemonKind, repository: &str) -> Vec<(String, serde_j
 }
 
 #[test]
-fn a_classic_store_gets_no_layout() {
+fn a_classic_store_is_told_of_no_layout_that_lacks_layers() {
     let files = archive_files_for(DaemonKind::Classic, "app");
     let names: Vec<_> = files.iter().map(|(name, _)| &**name).collect();
     assert_eq!(names.len(), 2);
@@ -41,8 +41,8 @@ fn a_classic_store_gets_no_layout() {
 }
 
 #[test]
-fn containerd_and_podman_get_a_layout_with_the_full_name() {
-    for (repository, full_name) in [
+fn the_others_read_a_layout_and_the_whole_name_in_it() {
+    for (repository, whole) in [
         ("app", "docker.io/library/app:v1"),
         ("team/app", "docker.io/team/app:v1"),
         ("localhost/app", "localhost/app:v1"),
@@ -54,7 +54,7 @@ fn containerd_and_podman_get_a_layout_with_the_full_name() {
             let file = |name: &str| &files.iter().find(|file| file.0 == name).unwrap().1;
             let entry = &file("index.json")["manifests"][0];
             assert_eq!(entry["digest"], image().manifest.digest.to_string());
-            assert_eq!(entry["annotations"]["io.containerd.image.name"], full_name);
+            assert_eq!(entry["annotations"]["io.containerd.image.name"], whole);
             assert_eq!(file("oci-layout")["imageLayoutVersion"], "1.0.0");
             assert_eq!(
                 file("manifest.json")[0]["RepoTags"][0],

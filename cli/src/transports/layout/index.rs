@@ -79,13 +79,13 @@ impl LayoutIndex {
     ///
     /// # Errors
     /// Returns the names, if several have the tag and differ in content.
-    pub(crate) fn resolve_tag(&self, wanted: &Tag) -> Result<Option<&Descriptor>, Vec<&str>> {
-        if let Some(exact) = self.find_tagged(wanted) {
+    pub(crate) fn resolve_tag(&self, requested: &Tag) -> Result<Option<&Descriptor>, Vec<&str>> {
+        if let Some(exact) = self.find_tagged(requested) {
             return Ok(Some(exact));
         }
         let matching = self
             .entries()
-            .filter(|entry| tag(entry).as_ref() == Some(wanted));
+            .filter(|entry| tag(entry).as_ref() == Some(requested));
         let matching: Vec<_> = matching.collect();
         match &matching[..] {
             [first, others @ ..] if others.iter().any(|other| other.digest != first.digest) => {

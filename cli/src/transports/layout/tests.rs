@@ -1,4 +1,4 @@
-//! Tests of writing and reading the folder of a layout.
+//! A layout in a folder, written and read.
 
 use std::path::Path;
 
@@ -36,7 +36,7 @@ async fn stored_images_are_read_back_and_existing_ones_stay() {
     let (a, b, c) = (image(b"a"), image(b"b"), image(b"c"));
     let first = target(&path).await;
     assert_eq!(digest_at(&first, "v1").await, None);
-    assert!(!path.exists(), "reading created a file");
+    assert!(!path.exists(), "looking leaves a trace");
     put(&first, &a, &tagged("v1")).await;
     put(&first, &a, &tagged("same")).await;
     first.finish().await.unwrap();
@@ -66,12 +66,12 @@ async fn stored_images_are_read_back_and_existing_ones_stay() {
     let read = source(&path).await;
     let tags: Vec<_> = read.list_tags().collect().await;
     assert_eq!(tags[0].as_ref().unwrap(), &[tag("same"), tag("v1")]);
-    let stored = read
+    let manifest = read
         .fetch_manifest(&tag_reference("v1"))
         .await
         .unwrap()
         .unwrap();
-    assert_eq!(stored, both);
+    assert_eq!(manifest, both);
     let referrers = read.list_referrers(&both.digest).await.unwrap();
     assert_eq!(referrers[0].digest, signature.manifest.digest);
     assert!(
@@ -93,7 +93,7 @@ async fn stored_images_are_read_back_and_existing_ones_stay() {
 }
 
 #[tokio::test]
-async fn an_image_without_one_of_its_blobs_is_missing() {
+async fn an_image_that_lacks_a_blob_is_not_there() {
     let scratch = tempfile::tempdir().unwrap();
     let (a, b) = (image(b"a"), image(b"b"));
     let layout = target(scratch.path()).await;
@@ -117,8 +117,8 @@ async fn a_partial_blob_resumes_and_a_damaged_one_restarts() {
     let scratch = tempfile::tempdir().unwrap();
     let bytes: Vec<u8> = (0..700_000u32).map(|at| (at % 251) as u8).collect();
     let digest = imgsync_oci::Digest::of(&bytes);
-    let part_folder = scratch.path().join(".imgsync");
-    let part = part_folder.join(format!("sha256-{}.part", digest.hex()));
+    let own = scratch.path().join(".imgsync");
+    let part = own.join(format!("sha256-{}.part", digest.hex()));
     let whole = scratch.path().join("blobs/sha256").join(digest.hex());
     let all = bytes.len() as u64;
     for (before, expected) in [
@@ -127,11 +127,11 @@ async fn a_partial_blob_resumes_and_a_damaged_one_restarts() {
         (vec![0; 300_000], 2 * all - 300_000),
         (vec![0; 800_000], all),
     ] {
-        std::fs::create_dir_all(&part_folder).unwrap();
+        std::fs::create_dir_all(&own).unwrap();
         std::fs::write(&part, before).unwrap();
         let layout = target(scratch.path()).await;
-        let outcome = put_blob(&layout, &bytes).await.unwrap();
-        assert_eq!(outcome, UploadOutcome::Sent { bytes: expected });
+        let moved = put_blob(&layout, &bytes).await.unwrap();
+        assert_eq!(moved, UploadOutcome::Sent { bytes: expected });
         assert_eq!(std::fs::read(&whole).unwrap(), bytes);
         assert!(!part.exists());
         std::fs::remove_file(&whole).unwrap();
@@ -139,14 +139,14 @@ async fn a_partial_blob_resumes_and_a_damaged_one_restarts() {
 }
 
 #[tokio::test]
-async fn damaged_blobs_leave_no_file() {
+async fn what_is_damaged_leaves_nothing() {
     let scratch = tempfile::tempdir().unwrap();
     let layout = target(scratch.path()).await;
     for bytes in [&b"wrong"[..], b"ri", b"rightandmore"] {
         let blob = pending_blob(b"right", bytes);
-        let outcome = layout.put_blob(&blob, &quiet()).await;
-        // Only the beginning of a slice that is too long is read, and it can be right.
-        assert_eq!(outcome.is_ok(), bytes.starts_with(b"right"), "{bytes:?}");
+        let moved = layout.put_blob(&blob, &quiet()).await;
+        // Only the announced size is read, so a source with more bytes can be right.
+        assert_eq!(moved.is_ok(), bytes.starts_with(b"right"), "{bytes:?}");
     }
     layout.finish().await.unwrap();
     assert_eq!(names(scratch.path()), ["blobs"]);
@@ -154,7 +154,7 @@ async fn damaged_blobs_leave_no_file() {
 }
 
 #[tokio::test]
-async fn two_writers_at_once_lose_no_entry() {
+async fn two_at_once_lose_no_entry() {
     let scratch = tempfile::tempdir().unwrap();
     let (one, other) = (target(scratch.path()).await, target(scratch.path()).await);
     let fill = |layout: LayoutTarget, name: &'static str| async move {
@@ -177,23 +177,23 @@ async fn two_writers_at_once_lose_no_entry() {
 }
 
 #[tokio::test]
-async fn links_and_folders_without_a_layout_are_refused() {
+async fn links_and_folders_without_a_layout_are_not_written_to() {
     let scratch = tempfile::tempdir().unwrap();
-    let (path, link_target) = (scratch.path().join("it"), scratch.path().join("away"));
+    let (path, away) = (scratch.path().join("it"), scratch.path().join("away"));
     std::fs::create_dir_all(&path).unwrap();
-    std::fs::create_dir_all(&link_target).unwrap();
+    std::fs::create_dir_all(&away).unwrap();
     std::fs::write(path.join("letter.txt"), "dear").unwrap();
     assert!(LayoutTarget::open(&path, "oci:it", None).await.is_err());
     std::fs::remove_file(path.join("letter.txt")).unwrap();
     for link in [".imgsync", "blobs"] {
-        std::os::unix::fs::symlink(&link_target, path.join(link)).unwrap();
+        std::os::unix::fs::symlink(&away, path.join(link)).unwrap();
         let layout = target(&path).await;
         assert!(put_blob(&layout, b"x").await.is_err(), "{link}");
-        assert!(names(&link_target).is_empty());
+        assert!(names(&away).is_empty());
         std::fs::remove_file(path.join(link)).unwrap();
     }
     std::fs::write(path.join("oci-layout"), OCI_LAYOUT_CONTENT).unwrap();
-    std::os::unix::fs::symlink(link_target.join("index"), path.join("index.json")).unwrap();
+    std::os::unix::fs::symlink(away.join("index"), path.join("index.json")).unwrap();
     assert!(LayoutTarget::open(&path, "oci:it", None).await.is_err());
     std::fs::remove_file(path.join("index.json")).unwrap();
     std::fs::write(path.join("index.json"), "{}").unwrap();
@@ -201,7 +201,7 @@ async fn links_and_folders_without_a_layout_are_refused() {
 }
 
 #[tokio::test]
-async fn a_source_reports_damaged_files() {
+async fn a_source_says_what_is_damaged() {
     let scratch = tempfile::tempdir().unwrap();
     let layout = target(scratch.path()).await;
     let sample = image(b"a");

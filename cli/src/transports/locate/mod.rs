@@ -59,28 +59,29 @@ pub type SkipLayer = Box<dyn FnMut(&Digest, Option<u64>) -> bool + Send>;
 /// # Errors
 /// Returns an error if the image is missing, truncated, incomplete or inconsistent; see [`Error`].
 pub async fn locate_image(
-    wanted: &ImageRequest,
+    request: &ImageRequest,
     spool: &Spool,
     unneeded: SkipLayer,
 ) -> Result<LocatedImage, Error> {
-    if let ImageLocation::Daemon(name) = &wanted.location {
-        let found = daemon::find(name, &wanted.platforms).await?;
+    if let ImageLocation::Daemon(name) = &request.location {
+        let address = daemon::DaemonAddress::from_environment()?;
+        let found = daemon::find_at(address, name, &request.platforms).await?;
         return Ok(LocatedImage::Daemon(found));
     }
-    let (wanted, spool) = (wanted.clone(), spool.clone());
-    let (image, blobs) = run_blocking(move || read(&wanted, &spool, unneeded)).await?;
+    let (request, spool) = (request.clone(), spool.clone());
+    let (image, blobs) = run_blocking(move || read(&request, &spool, unneeded)).await?;
     Ok(LocatedImage::Local { image, blobs })
 }
 
 /// Reads an image from a file, a folder or a stream.
 fn read(
-    wanted: &ImageRequest,
+    request: &ImageRequest,
     spool: &Spool,
     mut unneeded: SkipLayer,
 ) -> Result<(Image, ImageBlobs), Error> {
     let mut open = |path: &Path| open_files_skipping(path, spool, &mut unneeded);
-    let platforms = &wanted.platforms;
-    match &wanted.location {
+    let platforms = &request.platforms;
+    match &request.location {
         ImageLocation::DockerArchive(path, selector) => {
             docker_archive::read_image(&open(path)?, selector, platforms)
         }

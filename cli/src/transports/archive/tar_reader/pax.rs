@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn records_are_read_by_their_length() {
         let mut extension = ExtendedHeader::default();
-        // A value may hold newlines; only the length tells where it ends.
+        // A value may contain newlines, so only the length determines its end.
         let records = b"22 comment=two\nlines!\n16 path=a/b/c/d\n12 size=123\n";
         read(records, &mut extension).unwrap();
         assert_eq!(extension.name.as_deref(), Some(&b"a/b/c/d"[..]));

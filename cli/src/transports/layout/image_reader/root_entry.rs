@@ -20,11 +20,11 @@ pub(super) fn select_root(
             .get(*position)
             .copied()
             .ok_or_else(|| contents.no_image(&format!("@{position}"), labels))?,
-        ImageSelector::Named(wanted) => {
+        ImageSelector::Named(requested) => {
             let all = entries.iter().map(|entry| label(entry).unwrap_or(""));
-            let alike = || Some(entries[name::choose(wanted, all)?]);
-            let found = index.find_named(wanted).or_else(alike);
-            found.ok_or_else(|| contents.no_image(wanted, labels))?
+            let alike = || Some(entries[name::choose(requested, all)?]);
+            let found = index.find_named(requested).or_else(alike);
+            found.ok_or_else(|| contents.no_image(requested, labels))?
         }
         ImageSelector::Only if entries.is_empty() => return Err(contents.missing("any image")),
         ImageSelector::Only => {

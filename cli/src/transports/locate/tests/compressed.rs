@@ -19,7 +19,7 @@ fn halves(bytes: &[u8], pack: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
     [pack(first), pack(second)].concat()
 }
 
-/// As a file and as a stream; both must say the same.
+/// Reads the archive as a file and as a stream, and checks that both fail in the same way.
 fn both(bytes: &[u8]) -> [Result<SourceFiles, Error>; 2] {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("archive");
@@ -48,7 +48,7 @@ fn refused(bytes: &[u8]) -> Error {
 fn every_archive_is_the_same_image_however_it_is_compressed() {
     for (file, name, origin, layers) in EXPECTED {
         let bytes = std::fs::read(recorded(file)).unwrap();
-        // pzstd puts such a frame first; it is to be skipped.
+        // pzstd writes a skippable frame first.
         let skipped = b"\x50\x2a\x4d\x18\x04\0\0\0abcd".to_vec();
         for packed in [
             bytes.clone(),
@@ -67,7 +67,7 @@ fn every_archive_is_the_same_image_however_it_is_compressed() {
     }
 }
 
-/// Also where the tar in it is whole, and only the packed stream's own end is missing.
+/// Also if the tar is complete and only the end of the compressed stream is missing.
 #[test]
 fn a_compressed_archive_cut_anywhere_is_no_image() {
     let bytes = std::fs::read(recorded(EXPECTED[0].0)).unwrap();
@@ -96,7 +96,7 @@ fn a_compressed_archive_is_followed_by_nothing() {
 fn a_flipped_bit_is_noticed() {
     let bytes = std::fs::read(recorded(EXPECTED[0].0)).unwrap();
     let mut packed = gzipped(&bytes);
-    // Of the checksum: the bytes themselves are as they were.
+    // Only the checksum is damaged.
     let place = packed.len() - 6;
     packed[place] ^= 1;
     assert!(matches!(refused(&packed), Error::Malformed { .. }));
@@ -128,7 +128,7 @@ fn nested_and_unsupported_compression_is_named() {
     }
 }
 
-/// What the input says of itself is not taken for damage.
+/// An error of the input is not reported as damage.
 #[test]
 fn a_failing_input_is_told_from_a_damaged_one() {
     struct FailingReader;

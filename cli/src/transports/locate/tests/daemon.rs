@@ -1,4 +1,4 @@
-//! A daemon that answers with what real ones have answered.
+//! A daemon that replays the responses of real ones.
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixListener;
@@ -8,15 +8,15 @@ use super::*;
 use crate::image::{DaemonImageName, name};
 use crate::transports::daemon::{DaemonAddress, DaemonImage, ImageStore, find_at};
 
-/// What the daemon says and has.
+/// The responses and the archive of a daemon.
 #[derive(Clone, Default)]
 struct DaemonScript {
     inspected: Option<Vec<u8>>,
     containerd: bool,
-    /// The version of its API, where it says that.
+    /// The version of its API, if it reports one.
     api: Option<&'static str>,
     export: Vec<u8>,
-    /// How many bytes the head of an export promises beyond those that come.
+    /// The number of bytes that an export announces and does not send.
     missing: usize,
 }
 
@@ -53,7 +53,7 @@ impl FakeDaemon {
                     let head = format!(
                         "HTTP/1.1 {status}\r\n{api}content-length: {len}\r\nconnection: close\r\n\r\n"
                     );
-                    // The client may have gone.
+                    // The client may have closed the connection.
                     let _ = stream.write_all(&[head.as_bytes(), &body].concat());
                 });
             }
@@ -149,7 +149,7 @@ async fn a_classic_store_tells_everything_but_the_bytes() {
                 .collect::<Vec<_>>()
         };
         assert_eq!(ids(&before.layers), ids(&after.layers));
-        // By its ID: the name may have moved.
+        // The export names the image ID, because the tag may have moved.
         let export = format!("/images/{}/get", after.config.digest);
         assert!(
             daemon.requests().contains(&export),
@@ -188,7 +188,7 @@ async fn a_containerd_store_tells_its_root_and_the_rest_by_export() {
         ("docker28-containerd-store", "c66113554c42"),
         ("docker28-containerd-store-multi", "8bbc86d4701e"),
     ] {
-        // Daemons before 28 do not describe the image: then the store tells.
+        // Daemons before version 28 report no descriptor; the driver status names the store.
         let mut old = script(archive, true);
         let mut inspected: serde_json::Value =
             serde_json::from_slice(old.inspected.as_ref().unwrap()).unwrap();
@@ -215,7 +215,7 @@ async fn a_containerd_store_tells_its_root_and_the_rest_by_export() {
 
 #[tokio::test]
 async fn an_export_that_breaks_off_is_an_error() {
-    // Where in each archive the header of an entry begins.
+    // The offset of the header of an entry in each archive.
     for (archive, header) in [
         ("docker20-classic-store", 5 * 512),
         ("docker28-containerd-store", 4 * 512),
@@ -294,7 +294,7 @@ fn manifest_of(image: Image) -> String {
     }
 }
 
-/// One platform of several: the daemon exports it alone if it can; the same image comes out.
+/// One platform of several: the daemon exports only this one if it can, and the image is the same.
 #[tokio::test]
 async fn of_a_containerd_store_one_platform_goes() {
     let archive = "docker28-containerd-store-multi";

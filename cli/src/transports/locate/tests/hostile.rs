@@ -1,11 +1,11 @@
-//! Archives that nobody should send, and those that are merely odd.
+//! Hostile archives, and unusual ones that are valid.
 
 use super::*;
 use crate::compress;
 use crate::transports::archive::staging;
 use crate::transports::locate::detect_image;
 
-/// Both ways of reading; they must agree that it is an error, and on which.
+/// Reads the archive as a file and as a stream, and checks that both return the same error.
 fn refused(bytes: &[u8]) -> Error {
     let file = from_file(bytes)
         .and_then(|contents| detect_image(&contents, &all_platforms()))
@@ -50,7 +50,7 @@ fn names_that_climb_are_refused() {
             );
         }
     }
-    // A name in a manifest is a name from outside, too.
+    // A name in a manifest is checked like the name of an entry.
     let diff_id = Digest::of(b"x");
     let bytes = docker_archive(&[("../../etc/passwd", b"")], &[diff_id]);
     assert!(matches!(refused(&bytes), Error::UnsafeName { .. }));
@@ -99,7 +99,7 @@ fn a_repeated_layer_may_be_a_link() {
 fn names_and_sizes_without_bounds_are_refused() {
     for kind in [b'L', b'K', b'x', b'g'] {
         let mut bytes = Vec::new();
-        // No such body follows; it must be refused before anybody reads or reserves it.
+        // The size is refused before any memory is reserved or the body is read.
         header(&mut bytes, kind, b"././@LongLink", b"", 10 << 30);
         assert!(matches!(refused(&bytes), Error::TooLarge { .. }));
     }
@@ -208,7 +208,7 @@ fn an_error_in_the_middle_of_an_export_is_told() {
 fn an_image_that_contradicts_itself_is_refused() {
     let (a, b) = (&b"a"[..], &b"b"[..]);
     let ids = [Digest::of(a), Digest::of(b)];
-    // Too few diffIDs; a layer that is not there; a compressed layer that is another one.
+    // Too few diffIDs, a missing layer, and a compressed layer with another diffID.
     assert!(matches!(
         refused(&docker_archive(&[("a", a)], &ids)),
         Error::Malformed { .. }
@@ -220,7 +220,7 @@ fn an_image_that_contradicts_itself_is_refused() {
     compress::gzip(b, &mut gzipped, 1).unwrap();
     let bytes = docker_archive(&[("a.tar.gz", &gzipped)], &ids[..1]);
     assert!(matches!(refused(&bytes), Error::DigestMismatch { .. }));
-    // A blob whose bytes are not what its name says.
+    // A blob whose bytes do not have the digest in its name.
     let name = format!("blobs/sha256/{}", ids[0].hex());
     let bytes = docker_archive(&[(&name, a)], &ids[1..]);
     assert!(matches!(refused(&bytes), Error::DigestMismatch { .. }));
@@ -280,7 +280,7 @@ fn several_images_are_told_apart_by_name() {
     assert_eq!(crate::image::name::text(&image.name.unwrap()), "b:v2");
 }
 
-/// Layers that the target has are not put aside, be it their names or their bytes that tell.
+/// Layers that the target has are not stored, whether the name or the bytes give the digest.
 #[test]
 fn a_stream_keeps_what_is_needed_only() {
     let [podmans, dockers, wanted] =
@@ -334,7 +334,7 @@ fn reading_by_digest_ends_with_the_last_wanted_entry() {
     let inspected = std::fs::read(recorded("docker20-classic-store.inspect.json")).unwrap();
     let inspected: serde_json::Value = serde_json::from_slice(&inspected).unwrap();
     let config: Digest = inspected["Id"].as_str().unwrap().parse().unwrap();
-    // The config and one layer; what follows them is not looked at.
+    // The config and one layer. The rest of the archive is not read.
     let layer: Digest = inspected["RootFS"]["Layers"][0]
         .as_str()
         .unwrap()

@@ -1,4 +1,4 @@
-//! Whole sources: what real engines recorded, what nobody should send, and a daemon's answers.
+//! Images of whole sources: archives that real engines wrote, hostile archives, and daemons.
 
 mod compressed;
 mod daemon;
@@ -19,24 +19,24 @@ use crate::image::{Error, Image, ImageBlobs, ImageContent, Layer, ManifestOrigin
 use crate::spool::Spool;
 use crate::transports::files::SourceFiles;
 
-/// A recorded archive, or what an engine said of it.
+/// Returns the path of a recorded archive or response.
 fn recorded(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../tests/archives")
         .join(name)
 }
 
-/// Everything is needed.
+/// Skips no layer.
 fn skip_nothing() -> SkipLayer {
     Box::new(|_, _| false)
 }
 
-/// Every platform.
+/// Requests all platforms.
 fn all_platforms() -> Platforms {
     Platforms::default()
 }
 
-/// These platforms.
+/// Requests these platforms.
 fn parse_platforms(words: &[&str]) -> Platforms {
     let words: Vec<_> = words.iter().map(|&word| word.to_owned()).collect();
     Platforms::parse(&words).unwrap()
@@ -75,7 +75,7 @@ fn tarball(files: &[(&str, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-/// Appends an entry with whatever name, as no honest writer does.
+/// Appends an entry with any name, also one that no tar program writes.
 fn entry(bytes: &mut Vec<u8>, kind: u8, name: &[u8], link: &[u8], body: &[u8]) {
     header(bytes, kind, name, link, body.len() as u64);
     bytes.extend(body);
@@ -94,7 +94,7 @@ fn header(bytes: &mut Vec<u8>, kind: u8, name: &[u8], link: &[u8], size: u64) {
     bytes.extend(header.as_bytes());
 }
 
-/// An archive of Docker's kind with these layers, named as `names` say.
+/// An archive of `docker save` with these files; the diffIDs are those of the config.
 fn docker_archive(layers: &[(&str, &[u8])], diff_ids: &[Digest]) -> Vec<u8> {
     let config = serde_json::json!({ "rootfs": { "type": "layers", "diff_ids": diff_ids } });
     let names: Vec<_> = layers.iter().map(|(name, _)| name).collect();
@@ -108,7 +108,7 @@ fn docker_archive(layers: &[(&str, &[u8])], diff_ids: &[Digest]) -> Vec<u8> {
     tarball(&files)
 }
 
-/// Packs or verifies a layer.
+/// Compresses or verifies a layer.
 fn pack(layer: &Layer, blobs: &ImageBlobs) -> LayerDigests {
     let reader = blobs
         .get(layer.source_digest())
@@ -127,7 +127,7 @@ fn pack(layer: &Layer, blobs: &ImageBlobs) -> LayerDigests {
     }
 }
 
-/// Packs every layer and sees that it is what the image says, and that all bytes are there.
+/// Compresses every layer and checks its digest, and that the bytes of all blobs are present.
 fn check(image: &Image, blobs: &ImageBlobs) {
     match &image.content {
         ImageContent::Single(single) => {

@@ -1,4 +1,4 @@
-//! Which platforms of an image go.
+//! The platforms of an image that are read.
 
 use super::*;
 use crate::image::SingleImage;
@@ -62,7 +62,7 @@ fn a_platform_that_is_not_there_is_said_with_those_that_are() {
     }
 }
 
-/// As in an image that was pulled for one platform: the index alone does not make it there.
+/// An index can list a platform whose manifest is missing, as after a pull for one platform.
 #[test]
 fn a_platform_of_which_parts_are_missing_is_not_there() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The archives that real engines have written (tests/archives).
+//! Archives that real engines wrote (tests/archives).
 
 use std::path::Path;
 
@@ -10,11 +10,11 @@ use crate::image::{ImageSelector, name};
 use crate::transports::layout::image_reader;
 use crate::transports::locate::detect_image;
 
-/// What an archive holds, in short.
+/// A summary of the content of an archive.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct ImageSummary {
     name: Option<String>,
-    /// How the manifest comes about, and its digest where it has one.
+    /// The origin of the manifest, and its digest if it has one.
     origin: String,
     layers: usize,
 }
@@ -122,7 +122,7 @@ fn every_archive_is_read_alike_as_file_and_as_stream() {
     }
 }
 
-/// Cut anywhere, an archive is an error; behind its last byte that is not padding, it is whole.
+/// An archive that is cut anywhere before its padding is an error.
 #[test]
 fn an_archive_cut_anywhere_is_never_another_image() {
     for (file, name, origin, layers) in EXPECTED {
@@ -142,7 +142,7 @@ fn an_archive_cut_anywhere_is_never_another_image() {
                     }
                     Ok(_) => panic!("{file} cut at {cut} was taken"),
                     Err(Error::Truncated { .. }) if cut < whole => {}
-                    // Less than a header could be the beginning of anything.
+                    // Fewer bytes than a header are not recognized as a tar.
                     Err(Error::Malformed { .. }) if cut < 512 => {}
                     Err(error) => panic!("{file} cut at {cut}: {error}"),
                 }
@@ -151,7 +151,7 @@ fn an_archive_cut_anywhere_is_never_another_image() {
     }
 }
 
-/// Every layer has its bytes changed in one place; no reader may let it pass.
+/// One byte of a layer is changed, and every reader must report it.
 #[test]
 fn a_changed_layer_is_noticed() {
     for (file, ..) in EXPECTED {
@@ -213,7 +213,7 @@ fn the_selected_image_is_read() {
         ImageSelector::Position(0),
         ImageSelector::Named("sample/app:v1".into()),
     ] {
-        // As an archive of Docker's kind it has compressed layers, whose digests reading tells.
+        // `manifest.json` names compressed layers; their digests are computed from the bytes.
         let (image, blobs) = crate::transports::archive::docker_archive::read_image(
             &contents,
             &selector,
@@ -284,7 +284,7 @@ fn unpack(archive: &Path, folder: &Path) {
         .unwrap();
 }
 
-/// As an image that was pulled for one platform: the index names both, one is there.
+/// The index lists two platforms and one is present, as after a pull for one platform.
 #[test]
 fn of_an_index_the_one_whole_platform_goes() {
     let folder = tempfile::tempdir().unwrap();
