@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,9 +22,24 @@ impl LockedFile {
     /// # Errors
     /// Fails if the file cannot be created or is no regular file.
     pub(crate) fn try_open(path: &Path) -> io::Result<Option<Self>> {
+        Self::try_open_with_mode(path, 0o666)
+    }
+
+    /// Opens or creates a file that only this user can read, and locks it as
+    /// [`LockedFile::try_open`] does.
+    ///
+    /// # Errors
+    /// Fails as [`LockedFile::try_open`] does.
+    pub(crate) fn try_open_private(path: &Path) -> io::Result<Option<Self>> {
+        Self::try_open_with_mode(path, 0o600)
+    }
+
+    /// Opens a file, or creates it with the permissions `mode` less the umask, and locks it.
+    fn try_open_with_mode(path: &Path, mode: u32) -> io::Result<Option<Self>> {
         file_size(path)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
+        options.mode(mode);
         let locked = Self::try_open_with(path, &options);
         let locked = locked.map_err(|error| with_path(path, &error))?;
         // The previous holder of the lock may have moved or removed the file.

@@ -80,10 +80,10 @@ impl JournalEntry {
     /// disk cannot keep a journal, returns an entry that stores nothing: the push works, but a
     /// later one starts again.
     pub(super) fn try_lock(path: &Path) -> Option<Self> {
-        // The URL of a session may be all that is needed to write to the session, so the folder is
-        // private.
+        // The URL of a session may be all that is needed to write to the session, so the folder and
+        // the file are private.
         let created = create_private_folder(parent(path));
-        match created.and_then(|()| LockedFile::try_open(path)) {
+        match created.and_then(|()| LockedFile::try_open_private(path)) {
             Ok(None) => None,
             opened => Some(Self {
                 locked: opened.ok().flatten(),
@@ -160,7 +160,7 @@ fn clear_old(folder: &Path) {
     for path in entries.flatten().map(|entry| entry.path()) {
         let age = last_written(&path).and_then(|written| written.elapsed().ok());
         if age.is_some_and(|age| age > MAX_SESSION_AGE)
-            && let Ok(Some(locked)) = LockedFile::try_open(&path)
+            && let Ok(Some(locked)) = LockedFile::try_open_private(&path)
         {
             let _ = locked.remove();
         }
@@ -169,6 +169,8 @@ fn clear_old(folder: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     #[test]
@@ -187,6 +189,9 @@ mod tests {
             JournalEntry::try_lock(&journal.path(&registry, repository, &digest))
         };
         let mut entry = lock(&journal, &one).unwrap();
+        let path = journal.path(&registry, &one, &digest);
+        let mode = std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         assert!(lock(&journal, &one).is_none());
         entry.save(&session);
         entry.clear_session();
