@@ -31,17 +31,23 @@ const GO_UNITS: &[(&str, u64)] = &[
 /// Further units, which Go does not have.
 const LONG_UNITS: &[(&str, u64)] = &[
     ("w", WEEK),
+    ("wk", WEEK),
+    ("wks", WEEK),
     ("week", WEEK),
     ("weeks", WEEK),
     ("d", DAY),
     ("day", DAY),
     ("days", DAY),
+    ("hr", HOUR),
+    ("hrs", HOUR),
     ("hour", HOUR),
     ("hours", HOUR),
     ("min", MINUTE),
+    ("mins", MINUTE),
     ("minute", MINUTE),
     ("minutes", MINUTE),
     ("sec", SECOND),
+    ("secs", SECOND),
     ("second", SECOND),
     ("seconds", SECOND),
 ];

@@ -22,15 +22,20 @@ impl LockedFile {
     /// # Errors
     /// Fails if the file cannot be created or is no regular file.
     pub(crate) fn try_open(path: &Path) -> io::Result<Option<Self>> {
-        Self::try_open_or_create(path, 0o666)
+        Self::try_open_with_mode(path, 0o666)
     }
 
-    /// As [`LockedFile::try_open`], but no other user can read a file that this creates.
+    /// Opens or creates a file that only this user can read, and locks it as
+    /// [`LockedFile::try_open`] does.
+    ///
+    /// # Errors
+    /// Fails as [`LockedFile::try_open`] does.
     pub(crate) fn try_open_private(path: &Path) -> io::Result<Option<Self>> {
-        Self::try_open_or_create(path, 0o600)
+        Self::try_open_with_mode(path, 0o600)
     }
 
-    fn try_open_or_create(path: &Path, mode: u32) -> io::Result<Option<Self>> {
+    /// Opens a file, or creates it with the permissions `mode` less the umask, and locks it.
+    fn try_open_with_mode(path: &Path, mode: u32) -> io::Result<Option<Self>> {
         file_size(path)?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);

@@ -2,6 +2,7 @@
 //!
 //! This module does not ask on a terminal. Start reading at [`read_stdin_password`].
 
+use std::env::VarError;
 use std::fs::File;
 use std::io::Read;
 
@@ -45,7 +46,11 @@ pub(super) fn read_configured_login(
         }
         None => {
             let name = settings.password_env.as_deref().unwrap_or_default();
-            let text = std::env::var(name).map_err(|error| error.to_string());
+            // The text of the error would show a password that is not UTF-8.
+            let text = std::env::var(name).map_err(|error| match error {
+                VarError::NotPresent => "the variable is not set".to_owned(),
+                VarError::NotUnicode(_) => "the password is not UTF-8".to_owned(),
+            });
             (format!("passwordEnv: {name}"), text)
         }
     };

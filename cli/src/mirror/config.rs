@@ -74,8 +74,9 @@ fn at_line<T>(entry: &Spanned<T>, error: impl std::fmt::Display) -> String {
 
 /// Adds a mirror, or adds its rules to an earlier one with the same source and target.
 fn add_job(jobs: &mut Vec<MirrorJob>, job: MirrorJob) -> Result<(), String> {
-    let pair = |job: &MirrorJob| (job.from.clone(), job.to.clone(), job.tag.clone());
-    let Some(earlier) = jobs.iter_mut().find(|other| pair(other) == pair(&job)) else {
+    let pair = (&job.from, &job.to, &job.tag);
+    let mut earlier = jobs.iter_mut();
+    let Some(earlier) = earlier.find(|other| (&other.from, &other.to, &other.tag) == pair) else {
         jobs.push(job);
         return Ok(());
     };

@@ -80,8 +80,8 @@ impl JournalEntry {
     /// disk cannot keep a journal, returns an entry that stores nothing: the push works, but a
     /// later one starts again.
     pub(super) fn try_lock(path: &Path) -> Option<Self> {
-        // The URL of a session may be all that is needed to write to the session, so folder and file
-        // are private.
+        // The URL of a session may be all that is needed to write to the session, so the folder and
+        // the file are private.
         let created = create_private_folder(parent(path));
         match created.and_then(|()| LockedFile::try_open_private(path)) {
             Ok(None) => None,
@@ -160,7 +160,7 @@ fn clear_old(folder: &Path) {
     for path in entries.flatten().map(|entry| entry.path()) {
         let age = last_written(&path).and_then(|written| written.elapsed().ok());
         if age.is_some_and(|age| age > MAX_SESSION_AGE)
-            && let Ok(Some(locked)) = LockedFile::try_open(&path)
+            && let Ok(Some(locked)) = LockedFile::try_open_private(&path)
         {
             let _ = locked.remove();
         }
@@ -189,10 +189,11 @@ mod tests {
             JournalEntry::try_lock(&journal.path(&registry, repository, &digest))
         };
         let mut entry = lock(&journal, &one).unwrap();
+        let path = journal.path(&registry, &one, &digest);
+        let mode = std::fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
         assert!(lock(&journal, &one).is_none());
         entry.save(&session);
-        let file = std::fs::metadata(journal.path(&registry, &one, &digest)).unwrap();
-        assert_eq!(file.permissions().mode() & 0o777, 0o600);
         entry.clear_session();
         assert!(lock(&journal, &one).is_none());
         assert_eq!(entry.session(), None);

@@ -121,6 +121,7 @@ fn durations() {
         ("1d12h", 36),
         ("1.5d", 36),
         ("120 min", 2),
+        ("1wk 1hr 60mins 3600secs", 171),
         (" 3 hours ", 3),
     ] {
         let expected = Duration::from_secs(hours * 3600);

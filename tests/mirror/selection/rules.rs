@@ -1,5 +1,7 @@
 //! Tests rules, configuration files, and the logins of both sides.
 
+use std::os::unix::ffi::OsStrExt;
+
 use super::{MirrorFixture, last_line, line_of, push_image, tag_digest};
 use crate::support::prelude::*;
 
@@ -167,6 +169,10 @@ fn mirrors_from_a_configuration_file() {
     fixture.run(&words).failed(2, &["NOT_SET"]);
     let mut command = fixture.imgsync.command();
     run(command.args(words).env("NOT_SET", "secret")).succeeded();
+    let mut command = fixture.imgsync.command();
+    let password = std::ffi::OsStr::from_bytes(b"hunter2\xff");
+    let outcome = run(command.args(words).env("NOT_SET", password)).failed(2, &["NOT_SET"]);
+    assert!(!format!("{outcome}").contains("hunter2"), "{outcome}");
     let file = fixture.file("e.yaml", &mirrors("password: hunter2", ""));
     let outcome = fixture.run(&["mirror", "--config", file.to_str().unwrap()]);
     let outcome = outcome.failed(2, &["e.yaml", "line 6", "passwordFile"]);
