@@ -52,11 +52,12 @@ then sent unencrypted";
 const DISK_FULL: &str = "\
 error: source: layer 1/1: cannot write the compressed layer: the disk is full: N MB or more are \
 needed in FOLDER/imgsync/spool, and N MB are free there
- hint: make room in FOLDER/imgsync/spool, or point XDG_CACHE_HOME at a larger disk";
+ hint: free some space in FOLDER/imgsync/spool, or set XDG_CACHE_HOME to a folder on a larger disk";
 
 const SOCKET_CLOSED: &str = "\
 error: source: cannot reach the Docker daemon at unix://SOCKET: Permission denied (os error 13)
- hint: your user may not use the socket: join the group docker (then log in again), or use sudo";
+ hint: your user has no permission to use the socket: join the group docker (then log in again), or \
+use sudo";
 
 struct MessageFixture {
     scratch: Scratch,

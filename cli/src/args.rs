@@ -28,7 +28,7 @@ pub use registry::{AccessArgs, ConnectArgs, SourceAccessArgs};
 #[command(name = "imgsync", version, about, max_term_width = 100)]
 #[command(after_help = "\
 Examples:
-  imgsync push app:v1 registry.example.com               Push an image of the local Docker
+  imgsync push app:v1 registry.example.com               Push an image from the local Docker
   imgsync push app:v1 registry.example.com --dry-run     Show what would be uploaded
   imgsync mirror nginx:1.27 registry.example.com         Copy an image between registries
   imgsync pull registry.example.com/app:v1               Pull an image into the local Docker
@@ -111,9 +111,17 @@ pub enum CliCommand {
 /// `imgsync push`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Exit codes: 0 success; 2 usage; 3 the local image, the Docker daemon or the local disk; 4 the \
-registry; 5 authentication; 6 network; 130 interrupted; 143 terminated. After an error, run the \
-same command again: the push continues where it stopped.
+If a push is interrupted, run the same command again: the push continues where it stopped.
+
+Exit codes:
+  0    Success
+  2    Invalid command line or configuration
+  3    Error of the local image, the Docker daemon or the local disk
+  4    Error of the registry, or of a proxy in front of it
+  5    Authentication failed, or access denied
+  6    Network or TLS error
+  130  Interrupted (Ctrl-C)
+  143  Terminated (SIGTERM)
 
 Examples:
   imgsync push app:v1 registry.example.com
@@ -121,10 +129,11 @@ Examples:
   docker save app:v1 | imgsync push - localhost:5000/app:v1
   imgsync push oci:build/image localhost:5000/app:v1")]
 pub struct PushArgs {
-    /// Image to push: a name or ID in the local Docker or podman, a path, or - for standard input
+    /// Image to push: a name or ID in the local Docker or podman, a path, or '-' for standard input
     ///
-    /// A path is an archive or an OCI layout; the format is detected. Explicit forms are
-    /// docker-daemon:NAME, docker-archive:PATH[:NAME], oci:PATH[:TAG] and oci-archive:PATH[:TAG].
+    /// A path is an archive or a folder with an OCI layout; the format is detected. To name the
+    /// format, write docker-daemon:NAME, docker-archive:PATH[:NAME], oci:PATH[:TAG] or
+    /// oci-archive:PATH[:TAG]. Standard input is an archive.
     #[arg(value_name = "IMAGE")]
     pub image: String,
 
@@ -134,11 +143,12 @@ pub struct PushArgs {
 
     /// Push only this platform of a multi-platform image, for example linux/arm64. Can be repeated
     ///
-    /// Several platforms are pushed as an index. Without this option, all platforms are pushed.
+    /// One platform is pushed as a single image, several as an index. Without this option, all
+    /// platforms are pushed.
     #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]", value_parser = parse_platform)]
     pub platforms: Vec<Platform>,
 
-    /// Give the image this tag too. Can be repeated
+    /// Also push the image under this tag. Can be repeated
     #[arg(long = "tag", value_name = "TAG")]
     pub tags: Vec<Tag>,
 
@@ -152,7 +162,7 @@ pub struct PushArgs {
 
     /// Ignore layer digests claimed by other images in the registry
     ///
-    /// Use this option to repair an image whose layers do not match its config.
+    /// Use this option to repair an image in the registry whose layers do not match its config.
     #[arg(long)]
     pub no_reuse: bool,
 
@@ -160,7 +170,7 @@ pub struct PushArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: Option<u16>,
 
-    /// Upload at most SIZE bytes per second, all uploads together, for example 512KiB
+    /// Limit the rate of all uploads together to SIZE bytes per second, for example 512KiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub limit_rate: Option<u64>,
 
@@ -263,18 +273,18 @@ pub struct InspectArgs {
 /// `imgsync rm`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A tag is deleted alone. A digest deletes the manifest with all tags that point at it. The registry \
-frees the disk space at its next garbage collection.
+With a tag, only the tag is deleted. With a digest, the manifest is deleted, with all tags that \
+point at it. The registry frees the disk space at its next garbage collection.
 
 Examples:
   imgsync rm registry.example.com/team/app:v1
   imgsync rm registry.example.com/team/app@sha256:...")]
 pub struct RmArgs {
-    /// What to delete: host[:port]/repository:tag or host[:port]/repository@digest
+    /// Tag or manifest to delete: host[:port]/repository:tag or host[:port]/repository@digest
     #[arg(value_name = "REMOTE", required = true, value_parser = ManifestName::parse_explicit)]
     pub remotes: Vec<ManifestName>,
 
-    /// Delete the manifest of a tag, with all tags that point at it
+    /// Delete the manifest that the tag points at, with all its tags
     ///
     /// Use this option if the registry cannot delete a single tag.
     #[arg(long)]
@@ -307,7 +317,9 @@ fn parse_size(text: &str) -> Result<u64, String> {
     let bytes = parse_bytes(text).ok();
     bytes
         .filter(|bytes| *bytes > 0 && !text.ends_with(['K', 'M', 'G', 'T', 'P']))
-        .ok_or_else(|| "invalid size\n hint: write for example 8MiB or 500kB".to_owned())
+        .ok_or_else(|| {
+            "invalid size\n hint: write a number with a unit, for example 8MiB or 500kB".to_owned()
+        })
 }
 
 #[cfg(test)]

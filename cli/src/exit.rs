@@ -161,7 +161,7 @@ pub fn request_too_large(error: &client::Error, size: u64, why: &str) -> Failure
     let proxy = server.unwrap_or("a proxy");
     let size = format_bytes(size);
     Failure::target(format!(
-        "{proxy} in front of {registry} refuses a request of {size} as too large, and {why}"
+        "{proxy} in front of {registry} refused a request of {size} as too large, and {why}"
     ))
     .with_hint(body_limit::hint_for_body_limit(server, registry))
 }

@@ -70,12 +70,12 @@ impl EvidenceSource {
 impl std::fmt::Display for EvidenceSource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Image => f.write_str("the image names the blob"),
+            Self::Image => f.write_str("same digest"),
             Self::SameImage => f.write_str("the tag points at this image"),
-            Self::Registry => f.write_str("the registry knows the layer"),
+            Self::Registry => f.write_str("found in the registry"),
             Self::OtherRepository(repository) => write!(f, "mounted from {repository}"),
-            Self::Claim(tag) => write!(f, "the tag {tag} has the layer"),
-            Self::Copy(repository) => write!(f, "the repository {repository} has the image"),
+            Self::Claim(tag) => write!(f, "found in the tag {tag}"),
+            Self::Copy(repository) => write!(f, "found in the repository {repository}"),
             Self::Cache => f.write_str("pushed earlier from this machine"),
         }
     }

@@ -341,7 +341,7 @@ fn an_image_based_on_a_cached_image_survives_its_eviction() {
     let outcome =
         run(tool_as_alice(&scratch).args(["push", "-v", app.reference(), &remote])).succeeded();
     for layer in ["layer 1/3", "layer 2/3"] {
-        let expected = format!("{layer}: already there");
+        let expected = format!("{layer}: already exists");
         assert!(outcome.stderr.contains(&expected), "{outcome}");
     }
     // Mounts the blobs of the base image into another repository, as other clients do.

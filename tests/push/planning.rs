@@ -49,7 +49,7 @@ fn assert_only_the_new_layer_is_opened(address: SocketAddr) {
     let remote = format!("{address}/app:v2");
     wait_until("a plan that opens no shared layer", || {
         let plan = imgsync.push_with(&["--dry-run"], text(&changed), &remote);
-        (plan.succeeded().stdout.matches("already there").count() == 3).then_some(())
+        (plan.succeeded().stdout.matches("already exists").count() == 3).then_some(())
     });
     imgsync.push(text(&changed), &remote).succeeded();
     check::at_registry(address, "app:v2");
@@ -126,7 +126,7 @@ fn a_dry_run_changes_nothing_anywhere() {
     let plan = imgsync.push_with(&["--dry-run"], text(&second), &relay_remote);
     let plan = plan.succeeded().stdout;
     assert_eq!(plan.matches("/4 ").count(), 4, "{plan}");
-    assert_eq!(plan.matches("already there").count(), 3, "{plan}");
+    assert_eq!(plan.matches("already exists").count(), 3, "{plan}");
     assert!(plan.contains("layer 4/4"), "{plan}");
     let is_read = |method: &str| matches!(method, "GET" | "HEAD");
     for request in relay.requests() {

@@ -16,19 +16,30 @@ use crate::transports::ReferrersPolicy;
 /// `imgsync mirror`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Tags: without options, all tags are copied. A tag is copied if every option under \"Tags\" selects \
-it. v1.2 and 1.2 are the version 1.2.0. --semver, and --newest by version, select pre-releases and \
-variants (2.0.0-rc.1, 1.2.3-alpine) only with a --tag that contains -, or with a --tag-regex. \
---newest counts each kind of variant separately.
+Tags: without options, all tags are copied. If you combine different options under \"Tags\", a tag \
+is copied only if all of them select it.
 
-Registries: the options under \"Registry\" are for the target. They are also for the source, if it \
-is in the same registry.
+Versions: v1.2 and 1.2 mean the version 1.2.0. --semver and --newest (by version) do not select \
+pre-releases (2.0.0-rc.1) and variants (1.2.3-alpine). To select them, also pass a --tag pattern \
+that contains '-', or --tag-regex. A range that names a pre-release ('>=2.0.0-rc1') also selects \
+pre-releases. --newest counts each kind of variant separately.
 
-Pruning deletes only tags that this mirror copied and nobody changed since.
+Registries: the options under \"Registry\" apply to the target. They also apply to the source if \
+it is in the same registry.
 
-Exit codes: 0 success; 2 usage; 3 the source or the local disk; 4 the target; 5 authentication; \
-6 network; 7 some tags failed, and the others are copied; 8 there was nothing to do (only with \
---exit-code); 130 interrupted; 143 terminated.
+Pruning: a tag is deleted only if this mirror copied it and nobody has changed it since then.
+
+Exit codes:
+  0    Success
+  2    Invalid command line or configuration file
+  3    Error of the source or the local disk
+  4    Error of the target
+  5    Authentication failed, or access denied
+  6    Network or TLS error
+  7    Some tags failed; the others are copied
+  8    Nothing to do (only with --exit-code)
+  130  Interrupted (Ctrl-C)
+  143  Terminated (SIGTERM)
 
 Examples:
   imgsync mirror nginx:1.27 registry.example.com/mirror/nginx:1.27
@@ -38,10 +49,10 @@ Examples:
   imgsync mirror oci-archive:app.tar inside.example.com/team/app
   imgsync mirror --config mirrors.yaml")]
 pub struct MirrorArgs {
-    /// Source: a repository with or without :tag or @digest, oci:PATH[:TAG] or oci-archive:PATH[:TAG]
+    /// Source: [host[:port]/]repository[:tag|@digest], oci:PATH[:TAG] or oci-archive:PATH[:TAG]
     ///
-    /// Names are read as Docker does: nginx is docker.io/library/nginx. Without a tag or digest, all
-    /// tags are copied.
+    /// Without a tag or digest, all tags are copied. As in Docker, nginx means
+    /// docker.io/library/nginx.
     #[arg(
         value_name = "SOURCE",
         required_unless_present = "config",
@@ -51,7 +62,7 @@ pub struct MirrorArgs {
 
     /// Target: host[:port]/repository[:tag], or host[:port] to keep the name of the source
     ///
-    /// Other targets are oci:PATH[:TAG], oci-archive:PATH[:TAG] and docker-daemon:[NAME[:TAG]].
+    /// A target can also be oci:PATH[:TAG], oci-archive:PATH[:TAG] or docker-daemon:[NAME[:TAG]].
     #[arg(
         value_name = "REMOTE",
         required_unless_present = "config",
@@ -70,11 +81,11 @@ pub struct MirrorArgs {
 
     /// Copy only this platform of multi-platform images, for example linux/arm64. Can be repeated
     ///
-    /// An index with fewer platforms has another digest, and the output says so.
+    /// An index with fewer platforms has another digest. The output then shows both digests.
     #[arg(long = "platform", value_name = "OS/ARCH[/VARIANT]", value_parser = parse_platform)]
     pub platforms: Vec<Platform>,
 
-    /// Copy these referrers of an image: signatures, attestations and SBOMs
+    /// Which referrers of an image to copy: signatures, attestations and SBOMs
     #[arg(long, value_name = "WHICH", default_value = "new")]
     pub referrers: ReferrersPolicy,
 
@@ -84,11 +95,12 @@ pub struct MirrorArgs {
 
     /// Delete tags at the target that this mirror copied and that are no longer selected
     ///
-    /// A tag is no longer selected if the source has deleted it, or if the rules do not match it.
+    /// A tag is no longer selected if it was deleted from the source, or if the options under
+    /// "Tags" do not select it.
     #[arg(long)]
     pub prune: bool,
 
-    /// Record the copied tags in this file [default: a file in ~/.local/state/imgsync]
+    /// Record the copied tags in this file [default: a file in ~/.local/state/imgsync/mirrors]
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
 
@@ -98,7 +110,7 @@ pub struct MirrorArgs {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Exit with 8 if there was nothing to do
+    /// Exit with code 8 if there was nothing to do
     #[arg(long)]
     pub exit_code: bool,
 
@@ -115,7 +127,7 @@ pub struct MirrorArgs {
     )]
     pub jobs: u16,
 
-    /// Upload at most SIZE bytes per second, all uploads together, for example 512KiB
+    /// Limit the rate of all uploads together to SIZE bytes per second, for example 512KiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub limit_rate: Option<u64>,
 
@@ -138,16 +150,17 @@ pub struct MirrorArgs {
 pub struct TagFilterArgs {
     /// Copy only tags that match this pattern, for example 'v1.*'. Can be repeated
     ///
-    /// The character * matches any text, ? one character, [a-z] one of a class, and {a,b} one of
-    /// several texts. With several --tag and --tag-regex, a tag is copied if one of them matches.
+    /// In a pattern, * matches any text, ? matches one character, [a-z] matches one character of a
+    /// range, and {a,b} matches a or b. A pattern must match the whole tag. With several --tag and
+    /// --tag-regex, a tag must match at least one of them.
     #[arg(long = "tag", value_name = "GLOB", value_parser = TagPattern::glob)]
     pub tags: Vec<TagPattern>,
 
-    /// Copy only tags that match this regular expression as a whole. Can be repeated
+    /// Copy only tags that this regular expression matches as a whole. Can be repeated
     #[arg(long = "tag-regex", value_name = "REGEX", value_parser = TagPattern::regex)]
     pub tags_regex: Vec<TagPattern>,
 
-    /// Copy only versions in this range, as in Cargo: '^1.2', '>=1.20, <2', '1.* || 3.*'
+    /// Copy only versions in this range, in Cargo's syntax: '^1.2', '>=1.20, <2', '1.* || 3.*'
     #[arg(long, value_name = "RANGE")]
     pub semver: Option<VersionRange>,
 
@@ -155,7 +168,7 @@ pub struct TagFilterArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub newest: Option<u32>,
 
-    /// What --newest compares
+    /// What --newest compares: versions or creation dates
     #[arg(
         long,
         value_name = "WHAT",
@@ -166,7 +179,7 @@ pub struct TagFilterArgs {
 
     /// Copy only images that are at least this old, for example 7d, 12h or '2 weeks'
     ///
-    /// The age is counted from the creation date in the image.
+    /// The age is computed from the creation date in the config of the image.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub min_age: Option<Duration>,
 
@@ -174,7 +187,7 @@ pub struct TagFilterArgs {
     #[arg(long, value_name = "GLOB", value_parser = TagPattern::glob)]
     pub exclude: Vec<TagPattern>,
 
-    /// Do not copy tags that match this regular expression as a whole. Can be repeated
+    /// Do not copy tags that this regular expression matches as a whole. Can be repeated
     #[arg(long = "exclude-regex", value_name = "REGEX", value_parser = TagPattern::regex)]
     pub exclude_regex: Vec<TagPattern>,
 }
@@ -200,16 +213,25 @@ impl From<TagFilterArgs> for TagRules {
 Layers that the local Docker has are not downloaded. The command is the same as \
 'imgsync mirror REMOTE docker-daemon:[NAME] --no-referrers'.
 
-Exit codes: 0 success; 2 usage; 3 the registry or the local disk; 4 the local Docker; \
-5 authentication; 6 network; 8 the image was up to date (only with --exit-code); 130 interrupted; \
-143 terminated.
+Exit codes:
+  0    Success
+  2    Invalid command line or configuration
+  3    Error of the registry or the local disk
+  4    Error of the local Docker
+  5    Authentication failed, or access denied
+  6    Network or TLS error
+  8    The image was already up to date (only with --exit-code)
+  130  Interrupted (Ctrl-C)
+  143  Terminated (SIGTERM)
 
 Examples:
   imgsync pull nginx:1.27
   imgsync pull registry.example.com/team/app:v1
   imgsync pull registry.example.com/team/app@sha256:... app:v1")]
 pub struct PullArgs {
-    /// Image: repository[:tag|@digest]. As in Docker, nginx is docker.io/library/nginx
+    /// Image: [host[:port]/]repository[:tag|@digest]
+    ///
+    /// As in Docker, nginx means docker.io/library/nginx.
     #[arg(value_name = "REMOTE", value_parser = SourceLocation::parse)]
     pub remote: SourceLocation,
 
@@ -225,7 +247,7 @@ pub struct PullArgs {
     #[arg(long)]
     pub dry_run: bool,
 
-    /// Exit with 8 if the image is already up to date
+    /// Exit with code 8 if the local image is already up to date
     #[arg(long)]
     pub exit_code: bool,
 

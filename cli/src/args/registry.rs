@@ -8,7 +8,7 @@ use clap::Args;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Args)]
 #[command(next_help_heading = "Registry")]
 pub struct ConnectArgs {
-    /// Use plain HTTP. This is the default for localhost
+    /// Use plain HTTP. This is the default for localhost and loopback addresses
     #[arg(long, conflicts_with_all = ["insecure", "ca_file"])]
     pub plain_http: bool,
 
@@ -31,10 +31,10 @@ pub struct AccessArgs {
     /// How to connect.
     pub connect: ConnectArgs,
 
-    /// Log in as this user
+    /// Log in as this user. Needs --password-stdin
     ///
-    /// Without this option, IMGSYNC_USERNAME and IMGSYNC_PASSWORD are used, or else the login that
-    /// docker login, podman login or imgsync login has stored.
+    /// Without this option, IMGSYNC_USERNAME and IMGSYNC_PASSWORD are used if they are set.
+    /// Otherwise, the login that docker login, podman login or imgsync login stored is used.
     #[arg(long, value_name = "NAME", requires = "password_stdin")]
     pub username: Option<String>,
 
@@ -45,24 +45,24 @@ pub struct AccessArgs {
 
 /// How to connect and log in to the source of a mirror.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Registry of the source")]
+#[command(next_help_heading = "Source registry")]
 pub struct SourceAccessArgs {
     /// Use plain HTTP for the source
     #[arg(long, conflicts_with_all = ["source_insecure", "source_ca_file"])]
     pub source_plain_http: bool,
 
-    /// Skip TLS certificate verification for the source (unsafe)
+    /// Skip TLS certificate verification for the source (unsafe, see --insecure)
     #[arg(long)]
     pub source_insecure: bool,
 
-    /// Trust the CA certificates in this PEM file too, for the source. Can be repeated
+    /// For the source, trust the CA certificates in this PEM file too. Can be repeated
     #[arg(long, value_name = "FILE")]
     pub source_ca_file: Vec<PathBuf>,
 
-    /// Log in to the source as this user
+    /// Log in to the source as this user. Needs --source-password-stdin
     ///
-    /// Without this option, IMGSYNC_SOURCE_USERNAME and IMGSYNC_SOURCE_PASSWORD are used, or else a
-    /// stored login.
+    /// Without this option, IMGSYNC_SOURCE_USERNAME and IMGSYNC_SOURCE_PASSWORD are used if they
+    /// are set. Otherwise, a stored login is used.
     #[arg(long, value_name = "NAME", requires = "source_password_stdin")]
     pub source_username: Option<String>,
 

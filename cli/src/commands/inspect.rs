@@ -97,7 +97,8 @@ fn lines(name: &ManifestName, contents: &ManifestContents) -> Vec<String> {
             continue;
         }
         let (size, layers) = (format_bytes(total_size(image)), image.layers.len());
-        lines.push(field("size", &format!("{size} in {layers} layers")));
+        let plural = if layers == 1 { "" } else { "s" };
+        lines.push(field("size", &format!("{size} in {layers} layer{plural}")));
         lines.extend(image.config_json.iter().flat_map(config_lines));
         lines.extend(image.layers.iter().map(|layer| {
             let (size, media_type) = (format_bytes(layer.size), sanitize(&layer.media_type));

@@ -40,14 +40,15 @@ async fn delete(client: &Client, name: &ManifestName) -> Result<(), Failure> {
             let resolved = resolve(client, name).await;
             let by_digest =
                 resolved.map_or_else(|_| format!("--digest {name}"), |name| name.to_string());
-            let what = format!("{registry} cannot delete the tag {tag} alone, or deletes nothing");
+            let what =
+                format!("{registry} cannot delete the single tag {tag}, or allows no deletion");
             Err(Failure::target(what).with_hint(format!(
                 "to delete the manifest with every other tag that points at it: imgsync rm \
                  {by_digest}"
             )))
         }
         (DeleteOutcome::Unsupported, Reference::Digest(_)) => {
-            let what = format!("{registry} does not allow to delete manifests");
+            let what = format!("{registry} does not allow manifests to be deleted");
             let hint = "set storage.delete.enabled: true in the configuration of the registry";
             Err(Failure::target(what).with_hint(hint))
         }

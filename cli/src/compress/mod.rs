@@ -41,7 +41,7 @@ pub enum CompressError {
     Write(#[source] io::Error),
     /// The bytes of the layer are not what their media type says: truncated, damaged, or followed
     /// by other bytes. A retry reads the same bytes.
-    #[error("the layer is not a whole {kind} stream: {source}")]
+    #[error("the layer is not a complete {kind} stream: {source}")]
     Damaged {
         /// The format: `tar`, `gzip` or `zstd`.
         kind: &'static str,

@@ -75,8 +75,8 @@ impl ImageCopy<'_> {
             subjects.push(original);
         } else if needs_query && self.has_referrers(&original).await? {
             plan.outcome.notes.push(format!(
-                "the referrers of the whole index {original} are not copied: without some of its \
-                 platforms the copy is another index"
+                "the referrers of the index {original} are not copied: the copy has fewer platforms, \
+                 so it has another digest"
             ));
         }
         if needs_query {

@@ -35,7 +35,10 @@ fn hint_for_connect_error(registry: &Registry, kind: ConnectErrorKind) -> String
             let proxy = PROXY_VARIABLES.into_iter().find(|name| is_set(name));
             let proxy = proxy.filter(|_| !registry.is_loopback());
             let proxy = proxy.map_or(String::new(), |name| {
-                format!("; {name} is set, so requests go through this proxy (see NO_PROXY)")
+                format!(
+                    "; {name} is set, so requests go through that proxy, unless NO_PROXY lists the \
+                     host"
+                )
             });
             format!("check the address, and that the registry is running{proxy}")
         }
@@ -59,7 +62,9 @@ fn hint_for_connect_error(registry: &Registry, kind: ConnectErrorKind) -> String
              /etc/docker/certs.d/{registry}/"
         ),
         ConnectErrorKind::Handshake => {
-            format!("check that {registry} supports TLS 1.2 or later; its log may say more")
+            format!(
+                "check that {registry} supports TLS 1.2 or later, and see its log for the cause"
+            )
         }
     }
 }
@@ -104,7 +109,7 @@ fn hint_for_status(error: &Error) -> Option<String> {
              IMGSYNC_USERNAME and IMGSYNC_PASSWORD"
         ),
         (StatusCode::FORBIDDEN, Some(account)) => {
-            format!("ask the administrator of {registry} for this permission for {account}")
+            format!("ask the administrator of {registry} to give {account} this permission")
         }
         (StatusCode::FORBIDDEN, None) => {
             format!("log in with imgsync login {registry}; anonymous access is denied")

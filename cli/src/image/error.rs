@@ -40,7 +40,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The source ends too early.
-    #[error("{from} is cut short: {reason}")]
+    #[error("{from} is truncated: {reason}")]
     Truncated {
         /// The source.
         from: String,
@@ -80,7 +80,7 @@ pub enum Error {
         name: String,
     },
     /// Content does not match its digest.
-    #[error("{from}: {what} should be {expected}, but its bytes are {found}")]
+    #[error("{from}: {what} should have the digest {expected}, but has {found}")]
     DigestMismatch {
         /// The source.
         from: String,
@@ -133,7 +133,7 @@ pub enum Error {
     /// A requested platform does not exist.
     #[error(
         "{from} has no image for {requested}; it has {}",
-        list(available, "no complete platform with a name")
+        list(available, "no complete platform")
     )]
     PlatformNotFound {
         /// The source.
@@ -272,14 +272,16 @@ impl Error {
                  oci-archive:"
             }
             Self::Io { .. } | Self::TooLarge { .. } => return None,
-            Self::Spool { .. } => "free some disk space, or set XDG_CACHE_HOME to another disk",
+            Self::Spool { .. } => {
+                "free some disk space, or set XDG_CACHE_HOME to a folder on another disk"
+            }
             Self::Truncated { .. } => "create the archive again",
             Self::Malformed { .. } | Self::UnsafeName { .. } => {
-                "imgsync reads what docker save, podman save, skopeo and buildx write"
+                "create it again with docker save, podman save, skopeo or docker buildx"
             }
             Self::CompressedArchive { kind, .. } => {
                 return Some(format!(
-                    "decompress it in a pipe: {kind} -dc <file> | imgsync push - <remote>"
+                    "decompress it in a pipe: {kind} -dc FILE | imgsync push - REMOTE"
                 ));
             }
             Self::DigestMismatch { .. } => "the source is damaged: export or build the image again",
@@ -288,8 +290,8 @@ impl Error {
                  with docker save --platform"
             }
             Self::Ambiguous { .. } | Self::ImageNotFound { .. } => {
-                "select one of them: docker-archive:<path>:<name>, docker-archive:<path>:@<number>, \
-                 or oci:<path>:<tag>"
+                "select one of them: docker-archive:PATH:NAME, docker-archive:PATH:@NUMBER, or \
+                 oci:PATH:TAG"
             }
             Self::PlatformNotFound { .. } => {
                 "choose one of them with --platform, or omit it to push all of them"
@@ -301,17 +303,17 @@ impl Error {
             Self::DaemonUnreachable {
                 is_forbidden: true, ..
             } => {
-                "your user may not use the socket: join the group docker (then log in again), or \
-                 use sudo"
+                "your user has no permission to use the socket: join the group docker (then log in \
+                 again), or use sudo"
             }
             Self::DaemonUnreachable { .. } => {
                 "start Docker, or podman's socket (systemctl --user start podman.socket). Set \
                  DOCKER_HOST for another socket. An archive needs no daemon: imgsync push app.tar \
-                 <remote>"
+                 REMOTE"
             }
             Self::NoSuchImage { .. } => {
-                "list the images with docker image ls; give an archive in this folder by its path, \
-                 as in ./app.tar"
+                "list the images with docker image ls; for an archive in this folder, write its \
+                 path, as in ./app.tar"
             }
             Self::DaemonError { .. } | Self::EmbeddedError { .. } => {
                 "see the log of the daemon, often with journalctl -u docker"

@@ -106,11 +106,11 @@ impl ImageLocation {
             Some(("oci", rest)) => return selected(rest, Self::OciLayout),
             Some(("oci-archive", rest)) => return selected(rest, Self::OciArchive),
             Some(("containers-storage", _)) => {
-                let instead = "podman save <image> | imgsync push - <remote>";
+                let instead = "run podman save IMAGE | imgsync push - REMOTE";
                 return Err(Error::unsupported("podman's storage as a source", instead));
             }
             Some(("docker", rest)) if rest.starts_with("//") => {
-                let instead = "pull the image first, or copy it with skopeo";
+                let instead = "copy the image with imgsync mirror, or pull it first";
                 return Err(Error::unsupported("a registry as a source", instead));
             }
             // Usually a name with a tag.

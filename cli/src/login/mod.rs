@@ -247,8 +247,8 @@ async fn require_no_login(client: Client) -> Result<Client, Failure> {
                 "target: {registry} requires a login but does not support TLS, so no password was \
                  sent"
             );
-            let hint = "to send the password unencrypted, so that others on the network can read \
-                        it, pass --plain-http";
+            let hint = "to send the password unencrypted, pass --plain-http; others on the network \
+                        can then read it";
             Err(Failure::new(FailureKind::Authentication, what).with_hint(hint))
         }
         _ => Ok(client),

@@ -54,7 +54,7 @@ impl MirrorJob {
         let is_many = matches!(from, SourceLocation::Registry(_, _, None));
         if tag.is_some() && is_many {
             return Err(format!(
-                "the target has a tag, but the source {} means all tags: give both a tag, or none",
+                "the target has a tag, but the source {} means all tags: give a tag for both, or for neither",
                 source_name(&from)
             ));
         }

@@ -52,7 +52,7 @@ pub(crate) async fn push(
     };
     for tag in &settings.tags {
         manifests::set_tag(&context, tag, &pushed.manifest).await?;
-        context.note(&format!("tagged {tag} too"));
+        context.note(&format!("also tagged {tag}"));
     }
     context.upload.writer.cancel_spare_sessions().await;
     remove_spooled(&context, &found);

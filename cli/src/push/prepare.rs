@@ -122,7 +122,8 @@ fn resolve_target(
         (None, Some(name)) => (name.repository, name.tag),
         (None, None) => {
             let registry = &remote.registry;
-            let what = format!("the image has no name, and {registry} names no repository");
+            let what =
+                format!("the image has no name, and the target {registry} names no repository");
             let hint = format!("write {registry}/repository:tag");
             return Err(Failure::new(FailureKind::Usage, what).with_hint(hint));
         }
@@ -152,8 +153,8 @@ fn open_spool(settings: &PushSettings, report: &Arc<dyn Report>) -> Spool {
         Err(error) => {
             let (folder, spool) = (folder.display(), Spool::default());
             report.note(&format!(
-                "nothing can be kept in {folder} ({error}): temporary files go to {}, and a push \
-                 that is interrupted starts from the beginning",
+                "cannot write to {folder} ({error}): temporary files go to {}, and an interrupted \
+                 push starts from the beginning",
                 spool.folder().display()
             ));
             spool

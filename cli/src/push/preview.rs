@@ -18,8 +18,10 @@ use crate::transports::daemon::DaemonImage;
 
 /// The plan of a push, for a dry run.
 pub(crate) struct PushPreview {
-    /// The steps for the layers.
+    /// The steps for the layers, or for all blobs of an index.
     pub(crate) plan: PushPlan,
+    /// What the plan lists: `layer` or `blob`.
+    pub(crate) noun: &'static str,
     /// Further notes, one line each.
     pub(crate) notes: Vec<String>,
 }
@@ -38,26 +40,27 @@ pub(crate) async fn preview(
         LocatedImage::Daemon(found) => found.image(),
     };
     let mut notes = Vec::new();
-    let plan = match (image.map(|image| image.content), &found) {
+    let (noun, plan) = match (image.map(|image| image.content), &found) {
         (Some(ImageContent::Single(single)), _) => {
             let mut plan = evidence::gather(&context.lookup, &single).await?.plan;
             mark_packed_layers(&context, &mut plan, &single);
-            plan
+            ("layer", plan)
         }
         (Some(ImageContent::Graph(graph)), _) => {
-            evidence::plan_blobs(&context.lookup, &graph.blobs).await?
+            let plan = evidence::plan_blobs(&context.lookup, &graph.blobs);
+            ("blob", plan.await?)
         }
         (None, LocatedImage::Daemon(found)) => plan_unexported(&context, found, &mut notes).await?,
-        (None, LocatedImage::Local { .. }) => PushPlan { steps: Vec::new() },
+        (None, LocatedImage::Local { .. }) => ("layer", PushPlan { steps: Vec::new() }),
     };
     if plan.steps.is_empty() {
         notes.push("the image has no layers".to_owned());
     }
     let tags: Vec<_> = settings.tags.iter().map(Tag::to_string).collect();
     if !tags.is_empty() {
-        notes.push(format!("tagged too: {}", tags.join(", ")));
+        notes.push(format!("would also be tagged: {}", tags.join(", ")));
     }
-    Ok(PushPreview { plan, notes })
+    Ok(PushPreview { plan, noun, notes })
 }
 
 /// Marks the layers that an earlier run left compressed in the spool.
@@ -73,12 +76,13 @@ fn mark_packed_layers(context: &PushContext, plan: &mut PushPlan, single: &Singl
 }
 
 /// Plans the push of an image whose daemon knows its blobs only by exporting it: either the target
-/// holds the whole image, or nothing but the diffID of each layer is known.
+/// holds the whole image, or nothing but the diffID of each layer is known. Also returns what the
+/// plan lists.
 async fn plan_unexported(
     context: &PushContext,
     found: &DaemonImage,
     notes: &mut Vec<String>,
-) -> Result<PushPlan, Failure> {
+) -> Result<(&'static str, PushPlan), Failure> {
     if let Some(root) = found.selected_root() {
         if let Some((_, blobs)) = manifests::find_complete(context, root).await? {
             notes.push(describe_tag(context, root).await?);
@@ -87,17 +91,16 @@ async fn plan_unexported(
                 let candidate = BlobCandidate { blob, evidence };
                 (digest, BlobStep::AlreadyPresent(candidate))
             });
-            return Ok(PushPlan {
-                steps: steps.collect(),
-            });
+            let steps = steps.collect();
+            return Ok(("blob", PushPlan { steps }));
         }
         notes.push(format!(
             "the manifest {root} is missing or incomplete at the target"
         ));
     }
     notes.push(
-        "the daemon uses containerd's store, and lists the blobs of an image only by exporting it: \
-         the push finds out which blobs the target has, and does not send them"
+        "the daemon uses the containerd image store, so the blobs of the image are known only \
+         after an export; the push then sends only the blobs that the target does not have"
             .to_owned(),
     );
     let layers = found.diff_ids.iter().map(|diff_id| LayerEvidence {
@@ -106,7 +109,8 @@ async fn plan_unexported(
         candidate: None,
         mount: None,
     });
-    Ok(PushPlan::new(layers.collect(), &HashSet::new()))
+    let plan = PushPlan::new(layers.collect(), &HashSet::new());
+    Ok(("layer", plan))
 }
 
 /// Describes what happens to the tag.
@@ -114,7 +118,7 @@ async fn describe_tag(context: &PushContext, root: &Digest) -> Result<String, Fa
     let tag = &context.lookup.tag;
     let tagged = context.lookup.probe.tagged_digest(tag).await?;
     Ok(if tagged.as_ref() == Some(root) {
-        format!("{tag} names the manifest {root} already")
+        format!("{tag} already points at the manifest {root}")
     } else {
         format!("the target has the manifest {root}; {tag} will point at it")
     })

@@ -29,7 +29,7 @@ pub(super) fn queue_layers(
             BlobStep::AlreadyPresent(candidate) => {
                 let size = text::format_bytes(candidate.blob.size);
                 let evidence = &candidate.evidence;
-                context.note(&format!("{label}: already there ({size}; {evidence})"));
+                context.note(&format!("{label}: already exists ({size}; {evidence})"));
             }
             BlobStep::Send { .. } | BlobStep::Mount { .. } => {
                 let spooled = packed.remove(layer.source_digest());

@@ -16,13 +16,13 @@ pub fn push_summary_line(summary: &PushSummary) -> String {
     )
 }
 
-/// Returns the lines of a plan: one for each layer, and one for the totals.
-pub fn plan_lines(plan: &PushPlan) -> Vec<String> {
+/// Returns the lines of a plan: one for each layer or blob, as `noun` says, and one for the totals.
+pub fn plan_lines(plan: &PushPlan, noun: &str) -> Vec<String> {
     let count = plan.steps.len();
     let layers = plan.steps.iter().enumerate();
     let layers = layers.map(|(position, (digest, step))| {
         let (number, digest) = (position + 1, digest.short());
-        format!("layer {number}/{count} {digest}: {}", step_text(step))
+        format!("{noun} {number}/{count} {digest}: {}", step_text(step))
     });
     layers.chain([totals_line(&plan.totals())]).collect()
 }
@@ -30,7 +30,7 @@ pub fn plan_lines(plan: &PushPlan) -> Vec<String> {
 fn step_text(step: &BlobStep) -> String {
     match step {
         BlobStep::AlreadyPresent(BlobCandidate { blob, evidence }) => {
-            format!("already there, {} ({evidence})", format_bytes(blob.size))
+            format!("already exists, {} ({evidence})", format_bytes(blob.size))
         }
         BlobStep::Send {
             read,
@@ -42,12 +42,12 @@ fn step_text(step: &BlobStep) -> String {
                 format!("read {}", format_bytes(size))
             });
             let send = match send.map(format_bytes) {
-                Some(size) if *is_packed => format!("kept from an earlier run: send {size}"),
+                Some(size) if *is_packed => format!("in the spool, send {size}"),
                 Some(size) => format!("{read}, send {size}"),
                 None => format!("{read}, compress, send if the registry does not have it"),
             };
             match mount {
-                Some(from) => format!("try to mount from {from}, else {send}"),
+                Some(from) => format!("try to mount from {from}, otherwise {send}"),
                 None => send,
             }
         }

@@ -89,7 +89,8 @@ impl<'a> BlobFetch<'a> {
             if found == *digest {
                 return Ok(None);
             }
-            let what = format!("source: the blob {digest} is damaged: its bytes are {found}");
+            let what =
+                format!("source: the blob {digest} is damaged: its content has the digest {found}");
             let failure = Failure::new(FailureKind::Source, what);
             return Err(FetchError {
                 failure: failure.with_hint("nothing of the blob was kept; repair the source"),

@@ -160,7 +160,7 @@ impl SourceFiles {
             Ok(metadata) if metadata.is_file() => {
                 Ok(FileContent::Available(Slice::whole(path, metadata.len())))
             }
-            Ok(_) => Err(self.malformed(format!("{name} is no file"))),
+            Ok(_) => Err(self.malformed(format!("{name} is not a file"))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(self.missing(name)),
             Err(error) => Err(self.read_error(error)),
         }
@@ -223,7 +223,7 @@ impl SourceFiles {
         if len == *size {
             return Ok(());
         }
-        let reason = format!("the blob {digest} has {len} bytes, and should have {size}");
+        let reason = format!("the blob {digest} has {len} bytes, but should have {size}");
         Err(self.malformed(reason))
     }
 

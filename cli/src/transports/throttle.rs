@@ -48,10 +48,10 @@ impl RegistryThrottles {
             let quota = RetryPolicy::waiting_up_to(MAX_RETRY_AFTER, move |error, pause| {
                 let seconds = pause.as_secs();
                 let why = match error.status() {
-                    Some(status) => format!("{name} says {status}"),
+                    Some(status) => format!("{name} answered {status}"),
                     None => error.to_string(),
                 };
-                report.note(&format!("{why}: waiting for {seconds} s, as it asks"));
+                report.note(&format!("{why}: waiting for {seconds} s (Retry-After)"));
             });
             Arc::new(RegistryThrottle {
                 quota: Arc::new(quota),

@@ -108,7 +108,7 @@ impl<'a> BlobSender<'a> {
                     let minimum = format_bytes(minimum);
                     format!("the registry accepts no chunks below {minimum}")
                 }
-                None => "smaller ones are not worth sending".to_owned(),
+                None => "imgsync sends no smaller chunks".to_owned(),
             };
             return Err(SendError::SizeLimit(request_too_large(
                 &error, len, &reason,

@@ -133,7 +133,9 @@ pub(super) async fn upload_behind_barrier(
             // The other push may itself wait for a blob that this push is uploading.
             pass.arrive();
             let label = &blob.label;
-            report.note(&format!("{label}: another push is sending it; waiting"));
+            report.note(&format!(
+                "{label}: another push is sending this blob; waiting"
+            ));
             writer.lock(&path).await
         }
     };
@@ -175,7 +177,7 @@ async fn upload_locked(
     writer.remember(&blob.digest);
     let label = &blob.label;
     match (outcome, &blob.mount) {
-        (UploadOutcome::AlreadyPresent, _) => report.note(&format!("{label}: already there")),
+        (UploadOutcome::AlreadyPresent, _) => report.note(&format!("{label}: already exists")),
         (UploadOutcome::Sent { .. }, _) => report.finish_blob(&blob.digest),
         (UploadOutcome::Mounted, Some(from)) => {
             // A detail and not a note: images that share many layers would print many lines.
@@ -316,8 +318,8 @@ impl BlobUpload<'_> {
         let what = format!(
             "target: {registry} lost the upload session of {digest} {MAX_LOST_SESSIONS} times"
         );
-        let hint =
-            "run the same command again; servers behind one address must share their storage";
+        let hint = "run the same command again; if several servers share this address, they must also \
+             share their storage";
         Err(Failure::new(FailureKind::Target, what).with_hint(hint))
     }
 

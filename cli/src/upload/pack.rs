@@ -113,7 +113,7 @@ fn failure(label: &str, spool: &Spool, error: &CompressError) -> Failure {
     let failure = Failure::new(FailureKind::Source, format!("source: {label}: {error}"));
     match error {
         CompressError::Write(_) => failure.with_hint(format!(
-            "make room in {}, or point XDG_CACHE_HOME at a larger disk",
+            "free some space in {}, or set XDG_CACHE_HOME to a folder on a larger disk",
             spool.folder().display()
         )),
         CompressError::Damaged { .. } => failure.with_hint(DAMAGED_HINT),

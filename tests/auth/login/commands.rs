@@ -105,7 +105,7 @@ fn images_are_listed_inspected_and_deleted() {
             ("v1", &*digest, "linux/amd64")
         );
         let shown = lines(&["inspect", &name("v2")]).join("\n");
-        for text in [&*digest, "linux/amd64", "1 layers", "[\"/none\"]"] {
+        for text in [&*digest, "linux/amd64", "1 layer", "[\"/none\"]"] {
             assert!(shown.contains(text), "{shown}");
         }
         let object = fixture.run(&["inspect", "--json", &name("v1")]).succeeded();

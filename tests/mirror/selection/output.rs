@@ -23,7 +23,7 @@ fn exit_codes_for_success_partial_failure_failure_and_no_change() {
 
     let partial = fixture
         .mirror(&["--exit-code"])
-        .failed(7, &["1 of 3 failed"]);
+        .failed(7, &["1 of 3 tags failed"]);
     assert_eq!(fixture.target_tags(), ["1.0", "1.1"]);
     assert!(
         line_of(&partial, "1.2").starts_with("failed: source"),

@@ -81,7 +81,7 @@ fn a_limit_that_is_too_low_is_explained() {
         });
         let fixture = QuirksFixture::new();
         let outcome = fixture.push(registry.address());
-        let outcome = outcome.failed(EXIT_TARGET, &["refuses a request of 65.5 kB", "hint:"]);
+        let outcome = outcome.failed(EXIT_TARGET, &["refused a request of 65.5 kB", "hint:"]);
         outcome.failed(EXIT_TARGET, words);
         // Each attempt sends half as much as the one before.
         assert!(registry.count("PATCH", "") <= 6);

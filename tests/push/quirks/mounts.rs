@@ -38,7 +38,7 @@ fn blobs_of_another_repository_are_mounted() {
             ..RegistryQuirks::default()
         });
         assert_eq!(registry.mounted_digests().len(), 3, "{outcome}");
-        let text = "already there (";
+        let text = "already exists (";
         assert_eq!(outcome.stderr.matches(text).count(), 3, "{outcome}");
         assert!(
             outcome.stderr.contains("mounted from team/base"),
@@ -103,7 +103,7 @@ fn a_dry_run_prints_mounts_and_does_not_mount() {
         outcome.succeeded().stdout
     };
     let output = plan(&["--dry-run"]);
-    let text = "try to mount from team/base, else read";
+    let text = "try to mount from team/base, otherwise read";
     assert_eq!(output.matches(text).count(), 3, "{output}");
     let output: serde_json::Value = serde_json::from_str(&plan(&["--dry-run", "--json"])).unwrap();
     for layer in output["layers"].as_array().unwrap() {

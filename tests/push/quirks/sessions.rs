@@ -152,7 +152,7 @@ fn a_suspended_push_does_not_block_another_one() {
     // The journal identifies a registry by its address, so both pushes use the relay.
     let other = run(&mut push(&[], relay.address())).succeeded();
     assert!(
-        other.stderr.contains("another push is sending it"),
+        other.stderr.contains("another push is sending this blob"),
         "{other}"
     );
     let found = check::at_registry(server.address(), "app:v1");

@@ -86,10 +86,10 @@ fn an_incomplete_compressed_archive_is_refused() {
     let remote = fixture.remote("bad");
     std::fs::write(&path, &whole[..whole.len() - 4]).expect("a file");
     let outcome = fixture.imgsync.push(text(&path), &remote);
-    outcome.failed(3, &["cut short", "create the archive again"]);
+    outcome.failed(3, &["truncated", "create the archive again"]);
     std::fs::write(&path, [&whole[..], b"something else"].concat()).expect("a file");
     let outcome = fixture.imgsync.push(text(&path), &remote);
-    outcome.failed(3, &["no whole gzip file"]);
+    outcome.failed(3, &["not a complete gzip file"]);
     std::fs::write(&path, b"\xfd7zXZ\0 and so on").expect("a file");
     let outcome = fixture.imgsync.push(text(&path), &remote);
     outcome.failed(3, &["compressed with xz", "xz -dc"]);

@@ -62,7 +62,7 @@ fn assert_push_continues(fixture: &SpoolFixture, daemon: &FakeDaemon, name: &str
         dry.args(["push", "--dry-run", "app:v1", &fixture.remote(name)]);
         let plan = run(&mut dry).succeeded().stdout;
         assert!(
-            plan.contains("kept from an earlier run: send ") && !plan.contains("compress"),
+            plan.contains("in the spool, send ") && !plan.contains("compress"),
             "{plan}"
         );
         assert_eq!(fixture.spooled(), spooled);
@@ -161,7 +161,7 @@ fn layers_of_an_incomplete_export_are_kept() {
         _ => damaged.clone(),
     });
     let outcome = fixture.push(daemon.command(&fixture.imgsync), "app:v1", "app");
-    outcome.failed(EXIT_SOURCE, &["error: source", "cut short"]);
+    outcome.failed(EXIT_SOURCE, &["error: source", "truncated"]);
     let outcome = fixture.push(daemon.command(&fixture.imgsync), "app:v1", "app");
     outcome.succeeded();
     assert_eq!(daemon.exports(), 2);
@@ -209,7 +209,7 @@ fn an_export_is_read_no_further_than_needed() {
             outcome.succeeded();
             assert_eq!(fixture.check_image(name).config, image.id());
         } else {
-            outcome.failed(EXIT_SOURCE, &["error: source", "cut short"]);
+            outcome.failed(EXIT_SOURCE, &["error: source", "truncated"]);
         }
     }
 }
@@ -227,8 +227,11 @@ fn a_dry_run_prints_what_is_known_without_an_export() {
     };
     let before = plan(&["--tag", "latest", "--tag", "v1.2"]);
     assert!(before.contains("is missing or incomplete"), "{before}");
-    assert!(before.contains("only by exporting"), "{before}");
-    assert!(before.contains("tagged too: latest, v1.2"), "{before}");
+    assert!(before.contains("known only after an export"), "{before}");
+    assert!(
+        before.contains("would also be tagged: latest, v1.2"),
+        "{before}"
+    );
     assert_eq!(before.matches("layer ").count(), 4, "{before}");
     assert_eq!(daemon.exports(), 0);
     assert_eq!(fixture.spooled(), []);
@@ -238,7 +241,10 @@ fn a_dry_run_prints_what_is_known_without_an_export() {
     let outcome = fixture.push(daemon.command(&fixture.imgsync), "app:v1", "app");
     outcome.succeeded();
     let after = plan(&[]);
-    assert!(after.contains("v1 names the manifest sha256:"), "{after}");
+    assert!(
+        after.contains("v1 already points at the manifest sha256:"),
+        "{after}"
+    );
     assert!(after.contains("send 0 B"), "{after}");
     assert_eq!(daemon.exports(), 1);
 }

@@ -46,7 +46,7 @@ fn leftovers_are_deleted_before_a_full_disk_is_reported() {
         "MB or more are needed in",
         text(&folder),
         "are free there",
-        "hint: make room",
+        "hint: free some space",
     ];
     let outcome = fixture.imgsync.push(text(&path), &fixture.remote("large"));
     outcome.failed(EXIT_SOURCE, &words);
@@ -125,7 +125,7 @@ fn a_push_succeeds_without_a_writable_cache() {
     };
     for _ in ["everything", "nothing is missing"] {
         let outcome = fixture.push(command(), text(&path), "app").succeeded();
-        let warning = "nothing can be kept in";
+        let warning = "cannot write to";
         assert_eq!(outcome.stderr.matches(warning).count(), 1, "{outcome}");
     }
     assert_eq!(fixture.check_image("app").config, image.id());

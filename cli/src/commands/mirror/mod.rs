@@ -95,10 +95,13 @@ fn summarize(first: Failure, summary: &MirrorSummary) -> Failure {
     let (failed, succeeded) = (summary.count(TagState::Failed), summary.succeeded());
     let (kind, count) = match (failed, succeeded) {
         (1, 0) => return first,
-        (_, 0) => (first.kind, format!("all {failed} failed")),
+        (_, 0) => (first.kind, format!("all {failed} tags failed")),
         _ => {
             let all = failed + succeeded;
-            (FailureKind::Partial, format!("{failed} of {all} failed"))
+            (
+                FailureKind::Partial,
+                format!("{failed} of {all} tags failed"),
+            )
         }
     };
     let hint = "fix the error and run the same command again; complete images are not copied again";

@@ -55,8 +55,7 @@ pub(super) fn read(path: &Path) -> Result<DockerConfig, Failure> {
         },
     };
     DockerConfig::parse(&content).map_err(|error| {
-        failure(format!("{shown} is damaged: {error}"))
-            .with_hint("repair the file, or move it away")
+        failure(format!("{shown} is damaged: {error}")).with_hint("repair the file, or rename it")
     })
 }
 

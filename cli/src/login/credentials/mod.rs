@@ -84,7 +84,7 @@ pub fn from_environment(variables: CredentialVariables) -> Result<Option<Credent
         (None, None) => Ok(None),
         _ => {
             let what = format!("only one of {name} and {secret} is set");
-            let hint = "set both variables, or none of them";
+            let hint = "set both variables, or neither";
             Err(Failure::new(FailureKind::Usage, what).with_hint(hint))
         }
     }

@@ -75,7 +75,7 @@ impl Read for DecompressedStream<'_> {
             match error.kind() {
                 io::ErrorKind::Interrupted | io::ErrorKind::UnexpectedEof => error,
                 _ => {
-                    let what = format!("it is no whole {name} file{limit}: {error}");
+                    let what = format!("it is not a complete {name} file{limit}: {error}");
                     io::Error::new(io::ErrorKind::InvalidData, what)
                 }
             }

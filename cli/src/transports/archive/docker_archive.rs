@@ -36,7 +36,8 @@ pub(crate) fn read_image(
     let names = entry.layers();
     if names.len() != diff_ids.len() {
         let (names, diff_ids) = (names.len(), diff_ids.len());
-        let reason = format!("{DOCKER_MANIFEST_FILE} names {names} layers, the config {diff_ids}");
+        let reason =
+            format!("{DOCKER_MANIFEST_FILE} has {names} layers, but the config has {diff_ids}");
         return Err(contents.malformed(reason));
     }
     check_layer_count(from, names.len())?;

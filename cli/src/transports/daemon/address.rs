@@ -61,8 +61,8 @@ impl DaemonAddress {
 
     fn parse(origin: &str, host: &str, is_tls: bool) -> Result<Self, Error> {
         let unsupported = |what: &str| {
-            let instead = "run imgsync where the daemon is, or pipe: docker save <image> | \
-                           imgsync push - <remote>";
+            let instead = "run imgsync where the daemon is, or pipe: docker save IMAGE | \
+                           imgsync push - REMOTE";
             Error::unsupported(format!("{origin}={host}: {what}"), instead)
         };
         let (scheme, rest) = match host.split_once("://") {

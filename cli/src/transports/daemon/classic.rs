@@ -103,7 +103,7 @@ fn assemble_image(
     }
     let bytes = slice.read_all().map_err(|error| Error::read(from, error))?;
     if config::diff_ids(&bytes).map_err(|reason| Error::malformed(from, reason))? != diff_ids {
-        let reason = "the config lists other layers than the daemon did";
+        let reason = "the layers in the config differ from those that the daemon reported";
         return Err(Error::malformed(from, reason));
     }
     let raw = |diff_id: Digest| {

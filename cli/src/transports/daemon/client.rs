@@ -212,7 +212,7 @@ impl DaemonClient {
         let api = api.and_then(|api| ApiVersion::parse(api.to_str().ok()?));
         let body = self.body(response).await?;
         let parsed = serde_json::from_slice(&body).map_err(|error| {
-            let from = format!("the answer of the Docker daemon at {}", self.address);
+            let from = format!("the response of the Docker daemon at {}", self.address);
             Error::malformed(&from, error.to_string())
         });
         Ok((parsed?, api))
@@ -255,7 +255,7 @@ impl DaemonClient {
             if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
                 let from = format!("the Docker daemon at {}", self.address);
                 let limit = format!("{MAX_RESPONSE_BYTES} bytes");
-                return Err(Error::too_large(&from, "an answer", limit));
+                return Err(Error::too_large(&from, "a response", limit));
             }
             body.extend_from_slice(&chunk);
         }

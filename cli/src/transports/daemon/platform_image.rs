@@ -59,7 +59,7 @@ impl PlatformImage {
                         return Err(malformed(reason).into());
                     }
                     if let Some(layer) = layers.iter().find(|layer| layer.is_foreign()) {
-                        let what = format!("the layer {} from another place", layer.digest);
+                        let what = format!("the foreign layer {}", layer.digest);
                         return Err(Error::unsupported(what, "pull it with docker pull").into());
                     }
                     return Ok(Self {
@@ -110,7 +110,7 @@ fn choose(
         {
             [position] => position,
             _ => {
-                let what = "more than one platform in a daemon";
+                let what = "more than one platform for the local Docker";
                 return Err(Error::unsupported(what, "name one with --platform").into());
             }
         },

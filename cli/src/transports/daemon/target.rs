@@ -120,7 +120,8 @@ impl DaemonTarget {
         let (present, missing) = image.layers.split_at(shared);
         outcome.sent = distinct_layers(missing).map(|layer| layer.size).sum();
         if keeps_layers && outcome.sent > 0 {
-            let note = "an upper bound: Docker shows only when it loads which layers it shares with other images";
+            let note =
+                "this size is an upper bound: Docker may share more layers with other local images";
             outcome.notes.push(note.to_owned());
         }
         outcome.saved = distinct_layers(present).map(|layer| layer.size).sum();
@@ -281,8 +282,9 @@ impl DaemonTarget {
             Some(found) if found.id == *id => Ok(()),
             Some(found) => {
                 let what = format!("{loaded} {name} is {} instead of {id}", found.id);
-                Err(Failure::new(FailureKind::Target, what)
-                    .with_hint("another process may have moved the tag meanwhile"))
+                Err(Failure::new(FailureKind::Target, what).with_hint(
+                    "another process may have changed the tag; run the same command again",
+                ))
             }
             None => {
                 let what = format!("{loaded} has no {name}");
@@ -328,7 +330,7 @@ fn diff_ids(source: &dyn CopySource, image: &PlatformImage, config: &[u8]) -> Re
     let diff_ids = config::diff_ids(config).map_err(malformed)?;
     if diff_ids.len() != image.layers.len() {
         let (layers, diff_ids) = (image.layers.len(), diff_ids.len());
-        let reason = format!("the manifest has {layers} layers, the config {diff_ids}");
+        let reason = format!("the manifest has {layers} layers, but the config has {diff_ids}");
         return Err(malformed(reason).into());
     }
     Ok(diff_ids)
@@ -342,7 +344,7 @@ fn target_failure(error: Error) -> Failure {
             ..
         } => Some(
             "start Docker, or podman's socket (systemctl --user start podman.socket). Set DOCKER_HOST \
-             for another socket. Without a daemon, use imgsync mirror with oci-archive:<path>"
+             for another socket. Without a daemon, use imgsync mirror with oci-archive:PATH"
                 .to_owned(),
         ),
         _ => error.hint(),

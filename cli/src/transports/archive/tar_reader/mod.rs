@@ -169,7 +169,7 @@ impl<I: TarInput> TarReader<I> {
                     from: self.source_name.clone(),
                     kind,
                 },
-                None => self.malformed("it is no tar archive"),
+                None => self.malformed("it is not a tar archive"),
             },
             _ if is_complete => self.malformed(format!("no valid header at byte {offset}")),
             _ => self.read_error(io::ErrorKind::UnexpectedEof.into()),
@@ -256,7 +256,7 @@ impl<I: TarInput> TarReader<I> {
                 let len = extension.size.map_or_else(|| self.size(header), Ok)?;
                 let offset = self.position;
                 if is_folder && len > 0 {
-                    return Err(self.malformed(format!("the folder {name} has bytes")));
+                    return Err(self.malformed(format!("the folder {name} has content")));
                 }
                 self.begin_body(len)?;
                 if is_folder {
@@ -291,7 +291,7 @@ impl<I: TarInput> TarReader<I> {
         // No file has more bytes, and no sum of positions overflows.
         let end = self.position.checked_add(len);
         if end.is_none_or(|end| end > i64::MAX as u64) {
-            return Err(self.malformed("an entry's size is impossible"));
+            return Err(self.malformed("an entry has an invalid size"));
         }
         self.body_left = len;
         self.padding_left = len.next_multiple_of(TAR_BLOCK_BYTES) - len;

@@ -108,7 +108,7 @@ pub(super) fn read_single(
         let diff_ids = config::diff_ids(&bytes).map_err(|reason| contents.malformed(reason))?;
         if diff_ids.len() != layers.len() {
             let (layers, diff_ids) = (layers.len(), diff_ids.len());
-            let reason = format!("the manifest has {layers} layers, the config {diff_ids}");
+            let reason = format!("the manifest has {layers} layers, but the config has {diff_ids}");
             return Err(contents.malformed(reason));
         }
         diff_ids.into_iter().map(Some).collect()
