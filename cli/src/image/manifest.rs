@@ -8,10 +8,7 @@ use super::{Error, Layer, ManifestOrigin, SingleImage, VerifiedManifest};
 
 /// Returns the media type of a layer in another manifest, in which `layer_type` returns those of the
 /// layers of a file system; other types stay.
-fn layer_type_of<'a>(
-    descriptor: &'a Descriptor,
-    layer_type: fn(Compression) -> &'static str,
-) -> &'a str {
+fn layer_type_of(descriptor: &Descriptor, layer_type: fn(Compression) -> &'static str) -> &str {
     let compression = Compression::of_media_type(&descriptor.media_type);
     compression.map_or(&descriptor.media_type, layer_type)
 }
@@ -92,7 +89,7 @@ fn edit(
         .get_mut("layers")
         .and_then(Value::as_array_mut)
         .filter(|entries| entries.len() == layers.len())
-        .ok_or_else(|| malformed("its layers are not those of the image"))?;
+        .ok_or_else(|| malformed("its layers differ from those of the image"))?;
     for ((entry, layer), blob) in entries.iter_mut().zip(layers).zip(blobs) {
         if let Layer::Raw { .. } = layer {
             let media_type = entry["mediaType"].as_str().unwrap_or_default();
