@@ -8,9 +8,9 @@ use std::path::PathBuf;
 use imgsync_oci::{LocalName, ParseError, Reference, Registry, RemoteName, Repository, Tag};
 
 /// The registry of names without one, as for docker.
+const DEFAULT_REGISTRY: &str = "docker.io";
 const SOURCE_ADVICE: &str = "cannot be the source of a mirror; use imgsync push";
 const TARGET_ADVICE: &str = "cannot be the target of a mirror; use oci-archive:PATH";
-const DEFAULT_REGISTRY: &str = "docker.io";
 
 /// The source of a mirror.
 #[derive(Debug, Clone, PartialEq, Eq)]
