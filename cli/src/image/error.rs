@@ -267,7 +267,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::InvalidLocation { .. } | Self::Invalid(_) => {
-                "give an image name such as app:v1, the path of an archive or OCI layout, - for \
+                "give an image name such as app:v1, the path of an archive or OCI layout, '-' for \
                  standard input, or a name with docker-daemon:, docker-archive:, oci: or \
                  oci-archive:"
             }

@@ -89,7 +89,7 @@ fn edit(
         .get_mut("layers")
         .and_then(Value::as_array_mut)
         .filter(|entries| entries.len() == layers.len())
-        .ok_or_else(|| malformed("its layers are not those of the image"))?;
+        .ok_or_else(|| malformed("its layers differ from those of the image"))?;
     for ((entry, layer), blob) in entries.iter_mut().zip(layers).zip(blobs) {
         if let Layer::Raw { .. } = layer {
             let media_type = entry["mediaType"].as_str().unwrap_or_default();

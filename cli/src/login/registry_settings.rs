@@ -34,11 +34,11 @@ impl RegistrySettings {
         if has_file && self.password_env.is_some() {
             Err("passwordFile and passwordEnv: set only one of them")
         } else if self.username.is_some() && !has_password {
-            Err("username: set passwordFile or passwordEnv too")
+            Err("username: also set passwordFile or passwordEnv")
         } else if self.username.is_none() && has_password {
             Err("the username is missing")
         } else if self.plain_http && (self.insecure || self.ca_file.is_some()) {
-            Err("plainHttp: without TLS, insecure and caFile have no effect")
+            Err("plainHttp: cannot be used with insecure or caFile")
         } else {
             Ok(())
         }

@@ -53,7 +53,10 @@ pub fn parse(text: &str, folder: &Path) -> Result<MirrorConfig, String> {
     if let Some(defaults) = &file.defaults
         && (defaults.value.source.is_some() || defaults.value.target.is_some())
     {
-        return Err(at_line(defaults, "source and target have no default"));
+        return Err(at_line(
+            defaults,
+            "source and target cannot be set in defaults",
+        ));
     }
     let defaults = file.defaults.map(|defaults| defaults.value);
     let defaults = defaults.unwrap_or_default();

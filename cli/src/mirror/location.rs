@@ -9,6 +9,8 @@ use imgsync_oci::{LocalName, ParseError, Reference, Registry, RemoteName, Reposi
 
 /// The registry of names without one, as for docker.
 const DEFAULT_REGISTRY: &str = "docker.io";
+const SOURCE_ADVICE: &str = "cannot be the source of a mirror; use imgsync push";
+const TARGET_ADVICE: &str = "cannot be the target of a mirror; use oci-archive:PATH";
 
 /// The source of a mirror.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,7 +51,7 @@ impl SourceLocation {
         if let Some((layout, tag)) = parse_layout(text)? {
             return Ok(Self::Layout(layout, tag));
         }
-        let text = strip_transport(text, &["docker-daemon", "docker-archive"])?;
+        let text = strip_transport(text, SOURCE_ADVICE, &["docker-daemon", "docker-archive"])?;
         let (name, digest) = text.split_once('@').unzip();
         let name = name.unwrap_or(text);
         if let Some((host, _)) = name.split_once(':')
@@ -95,7 +97,7 @@ impl TargetLocation {
             let name = (!name.is_empty()).then(|| name.parse()).transpose();
             return Ok(Self::Daemon(name.map_err(to_text)?));
         }
-        let text = strip_transport(text, &["docker-archive"])?;
+        let text = strip_transport(text, TARGET_ADVICE, &["docker-archive"])?;
         let remote: RemoteName = text.parse().map_err(to_text)?;
         let name = match remote.name {
             Some((repository, tag)) => Some((with_library(&remote.registry, repository)?, tag)),
@@ -124,20 +126,19 @@ fn parse_layout(text: &str) -> Result<Option<(LayoutLocation, Option<Tag>)>, Str
     Ok(Some((LayoutLocation { path, is_archive }, tag)))
 }
 
-/// Removes `docker://`, and refuses other transports and URLs.
-fn strip_transport<'a>(text: &'a str, refused: &[&str]) -> Result<&'a str, String> {
+/// Removes `docker://`, and refuses other transports and URLs. `advice` completes the message for a
+/// refused transport.
+fn strip_transport<'a>(text: &'a str, advice: &str, refused: &[&str]) -> Result<&'a str, String> {
     let transport = text.split_once(':').map_or("", |(transport, _)| transport);
     if text.starts_with("http://") {
-        let hint = "leave it out, and pass --plain-http or --source-plain-http";
+        let hint = "omit it, and pass --plain-http or --source-plain-http";
         Err(format!("http:// is not part of a name: {hint}"))
     } else if text.starts_with("https://") {
-        Err("https:// is not part of a name: leave it out".to_owned())
+        Err("https:// is not part of a name: omit it".to_owned())
     } else if text.starts_with(['/', '.']) {
         Err(format!("{text}: write oci: or oci-archive: before a path"))
     } else if refused.contains(&transport) {
-        Err(format!(
-            "{transport}: is not supported on this side of a mirror"
-        ))
+        Err(format!("{transport}: {advice}"))
     } else {
         Ok(text.strip_prefix("docker://").unwrap_or(text))
     }

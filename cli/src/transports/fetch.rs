@@ -93,7 +93,8 @@ impl<'a> BlobFetch<'a> {
                 format!("source: the blob {digest} is damaged: its content has the digest {found}");
             let failure = Failure::new(FailureKind::Source, what);
             return Err(FetchError {
-                failure: failure.with_hint("nothing of the blob was kept; repair the source"),
+                failure: failure
+                    .with_hint("the blob was not stored; repair the image at the source"),
                 is_corrupt: true,
             });
         }

@@ -131,7 +131,7 @@ fn images_are_listed_inspected_and_deleted() {
                 .failed(4, &["there is no"]);
         } else {
             let advice = format!("imgsync rm {repository}@{digest}");
-            removed.failed(4, &["the tag v1 alone", "every other tag", &advice]);
+            removed.failed(4, &["the single tag v1", "every other tag", &advice]);
             assert_eq!(lines(&["ls", &repository]), ["v1", "v2"]);
             fixture.run(&["rm", "--digest", &name("v1")]).succeeded();
             fixture

@@ -153,7 +153,7 @@ fn mirrors_from_a_configuration_file() {
     );
     let file = fixture.file("more.yaml", &mirrors("passwordFile: password", &extra));
     let partial = fixture.run(&["mirror", "--config", file.to_str().unwrap()]);
-    let partial = partial.failed(7, &["1 of 4 failed"]);
+    let partial = partial.failed(7, &["1 of 4 tags failed"]);
     assert!(partial.stdout.contains("failed: source"), "{partial}");
     assert_eq!(fixture.target_tags(), ["1.0", "2.0", "other"]);
 

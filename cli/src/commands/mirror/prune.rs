@@ -99,7 +99,7 @@ impl MirrorRunner<'_> {
             progress.pruned.insert(tag);
             if is_aborted {
                 // The next tag would take as long, and fail in the same way.
-                let text = format!("{target}: no more tags are pruned");
+                let text = format!("{target}: pruning stops after this error");
                 return self.report.note(&text);
             }
         }

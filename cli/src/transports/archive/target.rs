@@ -118,8 +118,9 @@ impl ArchiveStorage {
             ArchiveWriter::begin(&self.path.with_file_name(name)).map_err(write_failure)?;
         let busy = |what: &str| {
             let what = format!("target: {} {what}", self.path.display());
-            Failure::new(FailureKind::Target, what)
-                .with_hint("try again when the other process has ended")
+            Failure::new(FailureKind::Target, what).with_hint(
+                "wait until the other process has ended, then run the same command again",
+            )
         };
         let writer = writer.ok_or_else(|| busy("is being written by another imgsync"))?;
         // Another process may have replaced the archive before this one took the lock.
@@ -132,7 +133,7 @@ impl ArchiveStorage {
             return Ok(writer);
         }
         writer.discard().map_err(write_failure)?;
-        Err(busy("has changed meanwhile"))
+        Err(busy("was changed by another process"))
     }
 
     /// Writes a blob.

@@ -237,8 +237,9 @@ impl DaemonTarget {
             };
         }
         let what = "target: the daemon removes layers while the image is loaded";
-        Err(Failure::new(FailureKind::Target, what)
-            .with_hint("try again when no images are being removed there"))
+        Err(Failure::new(FailureKind::Target, what).with_hint(
+            "run the same command again when no images are being removed from the daemon",
+        ))
     }
 
     /// Sends an archive with the layers from `first` on. Returns the bytes of the layers, and the
