@@ -226,12 +226,12 @@ impl RemoteReader {
 
     async fn read(&mut self, max_bytes: u64) -> Result<Bytes, SourceReadError> {
         if self.unread.is_empty() {
-            let next = self.download.next().await.map_err(|error| match error {
-                // After a lost connection the registry has no such blob, or one of another size.
-                client::Error::InvalidResponse { .. } => {
+            let next = self.download.next().await.map_err(|error| {
+                if self.download.has_changed() {
                     SourceReadError::Mismatch(error.to_string())
+                } else {
+                    SourceReadError::Remote(error)
                 }
-                error => SourceReadError::Remote(error),
             });
             self.unread = next?.ok_or_else(|| {
                 let offset = self.download.offset();

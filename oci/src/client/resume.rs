@@ -29,6 +29,7 @@ pub struct ResumingDownload {
     faults: u32,
     max_faults: u32,
     has_progressed: bool,
+    has_changed: bool,
 }
 
 impl ResumingDownload {
@@ -44,6 +45,7 @@ impl ResumingDownload {
             faults: 0,
             max_faults: DEFAULT_MAX_FAULTS,
             has_progressed: false,
+            has_changed: false,
         }
     }
 
@@ -61,6 +63,12 @@ impl ResumingDownload {
     /// Returns the size of the whole blob in bytes, once a response has stated it.
     pub fn size(&self) -> Option<u64> {
         self.size
+    }
+
+    /// Returns whether the registry turned out not to have the blob, or to have another size than an
+    /// earlier response stated. The last error says which.
+    pub fn has_changed(&self) -> bool {
+        self.has_changed
     }
 
     /// Sends the request, unless one is open, so that [`Self::next`] need not wait for the response.
@@ -83,7 +91,7 @@ impl ResumingDownload {
             && before != now
         {
             let what = format!("the blob had {before} bytes and has {now} now");
-            return Err(self.invalid_response(what));
+            return Err(self.changed_error(what));
         }
         self.size = self.size.or(download.size);
         self.pieces = Some(download.skip_to(self.offset));
@@ -124,7 +132,7 @@ impl ResumingDownload {
 
     async fn read(&mut self) -> Result<Option<Bytes>, Error> {
         if !self.open().await? {
-            return Err(self.invalid_response("it does not have the blob".to_owned()));
+            return Err(self.changed_error("it does not have the blob".to_owned()));
         }
         match &mut self.pieces {
             Some(pieces) => pieces.next().await.transpose(),
@@ -132,7 +140,8 @@ impl ResumingDownload {
         }
     }
 
-    fn invalid_response(&self, what: String) -> Error {
+    fn changed_error(&mut self, what: String) -> Error {
+        self.has_changed = true;
         let digest = self.digest.clone();
         let operation = RepositoryOperation::GetBlob { digest };
         let endpoint = Endpoint::within(&self.repository, operation);

@@ -19,6 +19,8 @@ enum Answer {
     Status(&'static str),
     /// Sends a range of a blob of another size.
     OtherSize,
+    /// Sends a range that was not requested.
+    OtherRange,
 }
 
 /// Starts a server that sends one answer on each connection. Returns a download from it, and a
@@ -68,6 +70,7 @@ fn write_answer(mut stream: &TcpStream, answer: &Answer, offset: usize) {
         Answer::Whole => (ok, BLOB),
         Answer::Status(status) => (format!("{status}\r\ncontent-length: 0"), &[][..]),
         Answer::OtherSize => (ok.replace("10", "11"), &BLOB[..1]),
+        Answer::OtherRange => (partial(len).replace("bytes 3-", "bytes 4-"), rest),
     };
     write!(stream, "HTTP/1.1 {head}\r\nconnection: close\r\n\r\n").unwrap();
     stream.write_all(body).unwrap();
@@ -131,9 +134,12 @@ async fn a_permanent_error_ends_the_download() {
     assert_eq!(error.status(), Some(http::StatusCode::FORBIDDEN));
     assert_eq!(offsets.iter().collect::<Vec<_>>(), [0, 3]);
 
-    let (mut download, _offsets) = serve(vec![Answer::Part(3), Answer::OtherSize]);
-    let error = read_all(&mut download).await.unwrap_err();
-    assert!(matches!(error, Error::InvalidResponse { .. }), "{error}");
+    for (answer, has_changed) in [(Answer::OtherSize, true), (Answer::OtherRange, false)] {
+        let (mut download, _offsets) = serve(vec![Answer::Part(3), answer]);
+        let error = read_all(&mut download).await.unwrap_err();
+        assert!(matches!(error, Error::InvalidResponse { .. }), "{error}");
+        assert_eq!(download.has_changed(), has_changed, "{error}");
+    }
 }
 
 #[tokio::test]
@@ -144,4 +150,5 @@ async fn a_missing_blob_is_no_error_but_one_that_vanishes_is() {
     let (mut download, _offsets) = serve(vec![Answer::Part(3), missing()]);
     let error = read_all(&mut download).await.unwrap_err();
     assert!(matches!(error, Error::InvalidResponse { .. }), "{error}");
+    assert!(download.has_changed());
 }
