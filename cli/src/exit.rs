@@ -57,9 +57,9 @@ impl FailureKind {
 pub struct Failure {
     /// The kind of the failure.
     pub kind: FailureKind,
-    /// What failed, on which side, and why.
+    /// The error: the step that failed, the side, and the cause.
     pub what: String,
-    /// What the user can do about it.
+    /// The action that the user can take.
     pub hint: Option<String>,
     /// Whether the registry limits the rate of requests, so that more requests should not be sent
     /// now.

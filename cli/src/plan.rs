@@ -81,7 +81,7 @@ impl std::fmt::Display for EvidenceSource {
     }
 }
 
-/// What happens to a blob, or to a layer that will become one.
+/// The action for a blob, or for a layer that will become one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BlobStep {
     /// The target holds the blob.

@@ -16,7 +16,7 @@ enum Transport {
     Nginx,
 }
 
-/// What clients without a login may do.
+/// The permissions of clients without a login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AnonymousPulls {
     Denied,

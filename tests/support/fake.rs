@@ -81,7 +81,7 @@ impl Reply {
     }
 }
 
-/// What the server does with the body of a request, decided after the head.
+/// The action of the server for the body of a request, decided after the head.
 pub enum BodyHandling {
     /// Read the whole body, and respond.
     Read,

@@ -24,7 +24,7 @@ pub struct RegistryQuirks {
     /// The numbers of the PATCH requests (from 1) whose connection breaks in the middle of the
     /// body.
     pub broken_patches: Vec<usize>,
-    /// What happens to the session of a broken PATCH.
+    /// The effect of a broken PATCH on the session.
     pub partial_chunk: PartialChunk,
     /// The largest body that a proxy in front of the registry forwards.
     pub max_body_bytes: Option<u64>,
@@ -43,7 +43,7 @@ pub struct RegistryQuirks {
     pub loses_chunks: bool,
 }
 
-/// What happens to a session when a connection breaks in the middle of a chunk.
+/// The effect of a connection that breaks in the middle of a chunk on the session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum PartialChunk {
     /// The session keeps the bytes that arrived.

@@ -89,7 +89,7 @@ pub struct MirrorArgs {
     #[arg(long, value_name = "WHICH", default_value = "new")]
     pub referrers: ReferrersPolicy,
 
-    /// The same as --referrers none
+    /// Copy no referrers, as with --referrers none
     #[arg(long, conflicts_with = "referrers")]
     pub no_referrers: bool,
 
@@ -168,7 +168,7 @@ pub struct TagFilterArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub newest: Option<u32>,
 
-    /// What --newest compares: versions or creation dates
+    /// Order of the tags for --newest: versions or creation dates
     #[arg(
         long,
         value_name = "WHAT",

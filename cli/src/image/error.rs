@@ -15,7 +15,7 @@ pub enum Error {
     InvalidLocation {
         /// The argument.
         input: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// A part of a name does not parse.
@@ -52,7 +52,7 @@ pub enum Error {
     Malformed {
         /// The source.
         from: String,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
     /// The writer of the archive put an error message into it.
@@ -96,7 +96,7 @@ pub enum Error {
     Missing {
         /// The source.
         from: String,
-        /// What is missing.
+        /// The missing part.
         what: String,
     },
     /// A limit that protects the memory is exceeded.
@@ -104,7 +104,7 @@ pub enum Error {
     TooLarge {
         /// The source.
         from: String,
-        /// What is too large.
+        /// The content that is too large.
         what: String,
         /// The limit.
         limit: String,
@@ -146,9 +146,9 @@ pub enum Error {
     /// The source is not supported.
     #[error("{what} is not supported")]
     Unsupported {
-        /// What it is.
+        /// The unsupported kind of source.
         what: String,
-        /// What to do instead.
+        /// The hint for the user.
         instead: String,
     },
     /// A Docker context cannot be used.
@@ -156,7 +156,7 @@ pub enum Error {
     DockerContext {
         /// Its name.
         name: String,
-        /// What is wrong with it.
+        /// The reason.
         reason: String,
     },
     /// The daemon cannot be reached.
@@ -172,7 +172,7 @@ pub enum Error {
     /// The daemon has no such image.
     #[error("the Docker daemon has no image {name}")]
     NoSuchImage {
-        /// What it was asked for.
+        /// The requested name.
         name: String,
     },
     /// The daemon responds with an error.

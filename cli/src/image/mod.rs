@@ -198,7 +198,7 @@ impl VerifiedManifest {
     /// Parses `bytes`, which have the digest `digest`.
     ///
     /// # Errors
-    /// Those of [`Manifest::parse`].
+    /// Fails as [`Manifest::parse`] does.
     pub(crate) fn parse(
         digest: Digest,
         bytes: Bytes,
@@ -216,7 +216,7 @@ impl VerifiedManifest {
     /// Returns the content of the manifest.
     ///
     /// # Errors
-    /// Those of [`Manifest::parse`].
+    /// Fails as [`Manifest::parse`] does.
     pub(crate) fn content(&self) -> Result<Manifest, ParseError> {
         Manifest::parse(&self.bytes, Some(&self.media_type)).map(|(_, content)| content)
     }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use imgsync_oci::{Digest, Tag};
 
-/// What is known after all selected tags were copied.
+/// The state of a mirror after all selected tags were copied.
 #[derive(Debug, Clone, Copy)]
 pub struct PruneInput<'a> {
     /// The tags that the mirror has copied in all runs, with the digests that it wrote.
@@ -20,7 +20,7 @@ pub struct PruneInput<'a> {
     pub selected_images: Option<&'a HashSet<Digest>>,
 }
 
-/// What is done with a tag that the mirror has copied and that is no longer selected.
+/// The decision about a tag that the mirror has copied and that is no longer selected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PruneDecision {
     /// The tag still has a digest that the mirror wrote: delete it.

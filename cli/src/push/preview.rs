@@ -20,7 +20,7 @@ use crate::transports::daemon::DaemonImage;
 pub(crate) struct PushPreview {
     /// The steps for the layers, or for all blobs of an index.
     pub(crate) plan: PushPlan,
-    /// What the plan lists: `layer` or `blob`.
+    /// The noun for the items of the plan: `layer` or `blob`.
     pub(crate) noun: &'static str,
     /// Further notes, one line each.
     pub(crate) notes: Vec<String>,

@@ -23,7 +23,7 @@ pub struct MirroredTag {
     pub is_dry_run: bool,
 }
 
-/// What was done with a tag, or would be done in a dry run.
+/// The outcome of a tag. In a dry run, the outcome that is expected.
 #[derive(Debug, Clone)]
 pub enum TagOutcome {
     /// The tag is at the target.

@@ -31,7 +31,7 @@ pub enum ReferrersPolicy {
 /// tag, the digest that it will name, and the digest of the copied image. Its error fails the copy.
 pub type BeforeTagHook = dyn Fn(&Tag, &Digest, &Digest) -> Result<(), Failure> + Send + Sync;
 
-/// What to copy, and how.
+/// The image to copy, and the options of the copy.
 #[derive(Clone)]
 pub struct CopyRequest {
     /// The reference at the source.

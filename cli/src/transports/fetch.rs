@@ -133,7 +133,7 @@ impl<'a> BlobFetch<'a> {
     /// Reads the rest of the blob into a file.
     ///
     /// # Errors
-    /// Those of [`BlobFetch::next_chunk`], and the failure of the file.
+    /// Fails as [`BlobFetch::next_chunk`] does, or if the file cannot be written.
     pub(super) async fn write_to(&mut self, target: &BlobFile<'_>) -> Result<(), FetchError> {
         loop {
             let offset = target.offset + self.position;

@@ -169,7 +169,7 @@ impl SourceFiles {
     /// Reads the content of a name into memory.
     ///
     /// # Errors
-    /// Those of [`SourceFiles::find`]; an error if the content is larger than `limit` or was
+    /// Fails as [`SourceFiles::find`] does, or if the content is larger than `limit` or was
     /// skipped.
     pub(crate) fn read(&self, name: &str, limit: u64) -> Result<Bytes, Error> {
         match self.find(name)? {
@@ -188,7 +188,7 @@ impl SourceFiles {
     /// Reads the JSON under a name.
     ///
     /// # Errors
-    /// Those of [`SourceFiles::read`]; an error if the JSON is invalid.
+    /// Fails as [`SourceFiles::read`] does, or if the JSON is invalid.
     pub(super) fn json<T: DeserializeOwned>(&self, name: &str, limit: u64) -> Result<T, Error> {
         let bytes = self.read(name, limit)?;
         serde_json::from_slice(&bytes)
@@ -198,7 +198,7 @@ impl SourceFiles {
     /// Returns the content of a blob in an OCI layout.
     ///
     /// # Errors
-    /// Those of [`SourceFiles::find`].
+    /// Fails as [`SourceFiles::find`] does.
     pub(crate) fn blob(&self, digest: &Digest) -> Result<FileContent, Error> {
         self.find(&blob_path(digest))
     }
@@ -206,7 +206,7 @@ impl SourceFiles {
     /// Returns the bytes of a blob in an OCI layout.
     ///
     /// # Errors
-    /// Those of [`SourceFiles::find`], and [`Error::Malformed`] for another size than the
+    /// Fails as [`SourceFiles::find`] does, and with [`Error::Malformed`] for another size than the
     /// descriptor's.
     pub(super) fn sized_blob(&self, descriptor: &Descriptor) -> Result<FileContent, Error> {
         let stored = self.blob(&descriptor.digest)?;
@@ -230,7 +230,7 @@ impl SourceFiles {
     /// Reads a small blob of an OCI layout and verifies its digest.
     ///
     /// # Errors
-    /// Those of [`SourceFiles::read`], and [`Error::DigestMismatch`].
+    /// Fails as [`SourceFiles::read`] does, and with [`Error::DigestMismatch`].
     pub(crate) fn read_blob(&self, digest: &Digest, limit: u64) -> Result<Bytes, Error> {
         let name = blob_path(digest);
         let bytes = self.read(&name, limit)?;

@@ -68,7 +68,7 @@ pub enum Error {
         registry: Registry,
         /// The method and path.
         operation: String,
-        /// What is wrong with the response.
+        /// The problem with the response.
         what: String,
     },
 }
@@ -76,9 +76,9 @@ pub enum Error {
 /// Whether a retry of the same request may succeed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryVerdict {
-    /// It may succeed, after the time that the registry asks for, if any.
+    /// A retry may succeed, after the time that the registry asks for, if any.
     After(Option<Duration>),
-    /// It cannot succeed.
+    /// A retry cannot succeed.
     Never,
 }
 

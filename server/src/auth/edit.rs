@@ -27,7 +27,7 @@ pub enum UserChange {
     Delete,
 }
 
-/// What a change did.
+/// The result of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EditOutcome {
     /// The user was added.

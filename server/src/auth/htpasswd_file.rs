@@ -1,6 +1,6 @@
 //! Reads and atomically replaces the htpasswd file on disk.
 //!
-//! It must not know the format of the lines.
+//! This module must not know the format of the lines.
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write as _};
@@ -32,7 +32,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<u8>, Error> {
 /// allows.
 ///
 /// # Errors
-/// Those of `change`, and those of the file system; the file is not changed.
+/// Fails if `change` or the file system fails. The file is then not changed.
 pub(super) fn change<E: From<io::Error>>(
     path: &Path,
     change: impl FnOnce(Option<&[u8]>) -> Result<Vec<u8>, E>,

@@ -1,7 +1,7 @@
 //! Caches valid logins, so that checking one again takes microseconds instead of a bcrypt hash.
 //!
-//! It must not store a password: it stores a keyed hash (MAC) of name, password and bcrypt hash. After
-//! a change of the user's line the MAC no longer matches. The key is random for each process.
+//! This module must not store a password: it stores a keyed hash (MAC) of name, password and bcrypt
+//! hash. After a change of the user's line the MAC no longer matches. The key is random for each process.
 
 use std::collections::HashSet;
 use std::sync::{PoisonError, RwLock};

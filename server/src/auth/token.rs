@@ -1,6 +1,6 @@
 //! Signs and verifies the tokens of this server. A token identifies a user for a few minutes.
 //!
-//! It must not grant permissions: they are checked at every request.
+//! This module must not grant permissions: they are checked at every request.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 

@@ -12,7 +12,7 @@ pub struct ConfigError {
     pub origin: ValueOrigin,
     /// The key, for example `http.tls.key`; empty when the error concerns no single key.
     pub key: String,
-    /// What is wrong with the key.
+    /// The problem with the key.
     pub text: String,
 }
 

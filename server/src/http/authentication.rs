@@ -1,6 +1,6 @@
 //! Authenticates requests and issues tokens.
 //!
-//! It must not decide what a caller may do: see [`Caller::authorize`].
+//! This module must not decide what a caller may do: see [`Caller::authorize`].
 
 use std::sync::Arc;
 

@@ -16,7 +16,7 @@ pub(super) async fn run_blocking<T: Send + 'static>(
 /// Runs blocking work whose errors become the response.
 ///
 /// # Errors
-/// Those of the work, and an internal error if it panicked.
+/// Fails if the work fails, and with an internal error if it panics.
 pub(super) async fn try_blocking<T, E>(
     work: impl FnOnce() -> Result<T, E> + Send + 'static,
 ) -> Result<T, ErrorResponse>

@@ -20,7 +20,7 @@ impl BufferPool {
     /// Fills a free or new buffer of `len` bytes, and returns it.
     ///
     /// # Errors
-    /// Those of `fill`.
+    /// Fails if `fill` fails.
     pub(super) fn fill_buffer(
         self: Arc<Self>,
         len: usize,

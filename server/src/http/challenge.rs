@@ -1,6 +1,6 @@
 //! Builds the responses to callers without permission: a challenge to log in, or a denial.
 //!
-//! It must not decide who is allowed to do what: [`AccessController`] does.
+//! This module must not decide who is allowed to do what: [`AccessController`] does.
 
 use hyper::header::WWW_AUTHENTICATE;
 use imgsync_oci::{Endpoint, ErrorCode};

@@ -1,6 +1,6 @@
 //! Tracks the activity of one connection, to distinguish a slow client from a disconnected one.
 //!
-//! It must not close the connection: `listen` does.
+//! This module must not close the connection: `listen` does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};

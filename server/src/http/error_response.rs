@@ -1,6 +1,6 @@
 //! Maps all errors to responses: status, code, detail and headers.
 //!
-//! It must not send internal errors to the client: they are only logged.
+//! This module must not send internal errors to the client: they are only logged.
 
 use hyper::ext::ReasonPhrase;
 use hyper::header::{ALLOW, HeaderMap, HeaderValue, RETRY_AFTER};

@@ -1,7 +1,7 @@
 //! Finds the client of a request behind proxies, and the URL under which it reaches this server:
 //! from `Forwarded` (RFC 7239) and `X-Forwarded-For`, `-Proto` and `-Host`.
 //!
-//! It must not use these headers unless a trusted proxy sends them. Start reading at
+//! This module must not use these headers unless a trusted proxy sends them. Start reading at
 //! [`ForwardedInfo`].
 
 use std::net::{IpAddr, SocketAddr};

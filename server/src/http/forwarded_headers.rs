@@ -1,7 +1,7 @@
 //! Parses the headers that proxies add to a request: `Forwarded` (RFC 7239) and `X-Forwarded-For`,
 //! `-Proto` and `-Host`.
 //!
-//! It must not decide which proxies are trusted. Start reading at [`resolve_client`].
+//! This module must not decide which proxies are trusted. Start reading at [`resolve_client`].
 
 use std::net::{IpAddr, SocketAddr};
 

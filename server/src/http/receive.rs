@@ -1,7 +1,7 @@
 //! Receives request bodies with bounded memory.
 //!
-//! It must not decide what becomes of an interrupted body: [`append_body`] reports how the body
-//! ended, and its caller keeps or drops the bytes.
+//! This module must not decide what becomes of an interrupted body: [`append_body`] reports how the
+//! body ended, and its caller keeps or drops the bytes.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -65,7 +65,7 @@ pub(super) enum BodyEnd {
 /// request states one. The last bytes are written but not yet synced to disk.
 ///
 /// # Errors
-/// Those of writing to the session.
+/// Fails if the session cannot be written.
 pub(super) async fn append_body(
     body: &mut RequestBody,
     announced: Option<u64>,

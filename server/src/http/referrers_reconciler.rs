@@ -25,7 +25,7 @@ impl ReferrersReconciler {
     /// Waits until the list of a repository's referrers matches its manifests.
     ///
     /// # Errors
-    /// Those of reading the manifests.
+    /// Fails if the manifests cannot be read.
     pub(super) async fn reconcile(
         &self,
         registry: &Registry,

@@ -1,8 +1,7 @@
 //! Resolves the repository of a request: the one in its path, or the repository of an upstream that
 //! the client addresses through this server as a mirror.
 //!
-//! It must not map names itself: `upstream` does. This module decides which clients may address a
-//! mirror. Start reading at [`resolve_repository`].
+//! This module decides which clients may address a mirror. Names are mapped by `upstream`. Start reading at [`resolve_repository`].
 
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, USER_AGENT};
 use imgsync_oci::endpoint::{Action, RepositoryOperation};
@@ -23,7 +22,7 @@ pub(super) struct ResolvedOperation {
     /// The operation to perform.
     pub(super) endpoint: Endpoint,
     /// The operation on the repository in the path, if the request only looks like one to a mirror.
-    /// It is performed if the upstream fails.
+    /// The fallback is performed if the upstream fails.
     pub(super) fallback: Option<Endpoint>,
 }
 

@@ -1,6 +1,6 @@
 //! Serves upload sessions (OCI distribution-spec, "Pushing blobs").
 //!
-//! It must not touch the store: [`crate::registry`] owns the sessions.
+//! This module must not touch the store: [`crate::registry`] owns the sessions.
 
 use hyper::header::{CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, HeaderName, LOCATION, RANGE};
 use hyper::{Response, StatusCode};

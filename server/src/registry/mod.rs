@@ -1,7 +1,7 @@
 //! Implements the rules of a registry: which repository holds which blobs, manifests and tags.
 //!
-//! It knows neither HTTP nor paths: requests are parsed in `http`, files are written by `store`.
-//! All functions block on the disk; call them on a thread where blocking is allowed. Start reading
+//! This module knows neither HTTP nor paths: requests are parsed in `http`, files are written by
+//! `store`. All functions block on the disk; call them on a thread where blocking is allowed. Start reading
 //! at [`Registry`].
 
 mod blobs;

@@ -10,7 +10,7 @@ use super::{Error, Registry};
 use crate::store::Store;
 use crate::store::testing::{DiskSnapshot, Recording};
 
-/// What clients can see, by name.
+/// The content that clients can see, by name.
 pub(super) type VisibleState = BTreeMap<String, String>;
 
 /// One acknowledged call of a workload.
@@ -21,7 +21,7 @@ pub(super) struct RecordedWorkload {
     recording: Recording,
     /// How many changes there were before the first step, and after each.
     step_ends: Vec<usize>,
-    /// What clients saw before the first step, and after each.
+    /// The content that clients saw before the first step, and after each step.
     pub(super) views: Vec<VisibleState>,
 }
 

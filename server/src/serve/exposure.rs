@@ -4,7 +4,7 @@ use crate::auth::{AccessController, AuthScheme};
 use crate::config::{Config, Network};
 use crate::listen::Listener;
 
-/// Who can connect to the server.
+/// The networks from which clients can connect to the server.
 pub(super) struct Exposure {
     /// The URL of the listening socket.
     pub(super) url: String,

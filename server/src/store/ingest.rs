@@ -42,7 +42,7 @@ pub(crate) struct Ingest {
     key: IngestKey,
     data: Arc<DataFile>,
     written: Checkpoint,
-    /// What survives a crash: the content of the state file.
+    /// The state that survives a crash: the content of the state file.
     durable: Checkpoint,
     /// Whether the data file was changed since its last sync.
     needs_sync: bool,

@@ -1,6 +1,6 @@
 //! The files that a stock registry wrote in its proxy mode, and whether they were imported.
 //!
-//! What they mean is up to `registry::cache::import`.
+//! `registry::cache::import` interprets them.
 
 use std::time::SystemTime;
 

@@ -38,7 +38,7 @@ pub(crate) struct UpstreamFailure {
     pub(crate) upstream: String,
     /// The kind of the failure.
     pub(crate) kind: UpstreamFailureKind,
-    /// What happened, shown after the name of the upstream.
+    /// The error, shown after the name of the upstream.
     pub(crate) message: String,
     /// How long to wait before the next request, if the upstream sent `Retry-After`.
     pub(crate) retry_after: Option<Duration>,

@@ -19,7 +19,7 @@ pub enum UpstreamConfigError {
     Read {
         /// The name of the upstream.
         upstream: String,
-        /// What the file contains.
+        /// The content of the file, such as a password.
         what: &'static str,
         /// The path of the file.
         path: PathBuf,

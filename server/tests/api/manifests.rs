@@ -289,7 +289,7 @@ async fn manifests_are_limited_to_4_mib() {
             "MANIFEST_INVALID",
         )
         .await;
-        // The same manifest without a Content-Length.
+        // Send the manifest again, without a Content-Length.
         let parts: Vec<_> = larger
             .as_bytes()
             .chunks(100_000)

@@ -7,7 +7,7 @@ use crate::support::docker;
 use crate::support::prelude::*;
 use serde_json::Value;
 
-/// What the registry must have after the push, computed from the files of the source.
+/// The content that the registry must have after the push, computed from the files of the source.
 #[derive(Debug)]
 enum ExpectedImage {
     /// The digest of the config. The layers are not compressed, so imgsync writes a new manifest.

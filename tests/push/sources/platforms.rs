@@ -81,6 +81,6 @@ fn some_platforms_of_an_index_become_a_new_index() {
     assert!(two.children.contains(&AMD64.to_owned()), "{two:?}");
     assert!(two.children.contains(&digest(&third)), "{two:?}");
     assert!(!two.children.contains(&ARM64.to_owned()), "{two:?}");
-    // The same platforms give the same index.
+    // Equal platforms give an equal index.
     assert_eq!(fixture.push("again", &options, text(&folder)), two);
 }

@@ -29,7 +29,7 @@ pub struct TagRules {
     pub min_age: Option<Duration>,
 }
 
-/// What makes a tag newer than another.
+/// The order of tags, from old to new.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum TagOrder {

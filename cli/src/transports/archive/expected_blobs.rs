@@ -93,7 +93,7 @@ impl ExpectedBlobs {
             && self.skipped.drain(..).all(|child| {
                 let (digest, len) = (child.digest, child.size);
                 let name = blob_path(&digest);
-                // It may have arrived nevertheless.
+                // The layer may have arrived nevertheless.
                 contents.has(&name)
                     || contents
                         .add_file(name, FileContent::Skipped { digest, len })

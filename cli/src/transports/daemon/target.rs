@@ -93,7 +93,7 @@ impl DaemonTarget {
     /// with other images shows only when it loads, so the bytes are an upper bound.
     ///
     /// # Errors
-    /// Those of [`DaemonTarget::copy_image`].
+    /// Fails as [`DaemonTarget::copy_image`] does.
     pub async fn preview(
         &self,
         source: &dyn CopySource,

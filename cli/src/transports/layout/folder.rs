@@ -95,7 +95,7 @@ impl LayoutFolder {
     /// Returns the path of a complete blob, and creates the folder that it is in.
     ///
     /// # Errors
-    /// Those of [`LayoutFolder::make`].
+    /// Fails as [`LayoutFolder::make`] does.
     pub(super) fn prepare_blob_path(&self, digest: &Digest) -> io::Result<PathBuf> {
         let path = self.root.join(blob_path(digest));
         disk::create_folder(disk::parent(&path))?;

@@ -19,7 +19,7 @@ pub enum TlsError {
     Content {
         /// The file.
         path: PathBuf,
-        /// What is wrong; the message has the path before it.
+        /// The problem. The message has the path before it.
         reason: String,
     },
     /// The TLS library rejects the certificate.

@@ -19,7 +19,7 @@ use crate::store::{MarkKey, ObjectKey};
 /// swept later as unreferenced.
 const MAX_DIGESTS_PER_EVICTION: usize = 50_000;
 
-/// What was evicted from a repository.
+/// The content that was evicted from a repository.
 #[derive(Debug, Default)]
 pub(super) struct EvictedContent {
     /// Number of evicted manifests that no index names.

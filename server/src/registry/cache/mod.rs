@@ -74,6 +74,8 @@ fn to_unix_seconds(time: SystemTime) -> u64 {
 }
 
 #[cfg(test)]
+mod evict_model_tests;
+#[cfg(test)]
 mod evict_tests;
 #[cfg(test)]
 mod power_tests;

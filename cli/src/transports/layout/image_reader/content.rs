@@ -42,7 +42,7 @@ pub(super) fn read_graph(
 /// Reads everything below a manifest or index that need not be in the layout itself.
 ///
 /// # Errors
-/// Those of [`read_graph`].
+/// Fails as [`read_graph`] does.
 pub(super) fn read_graph_below(
     contents: &SourceFiles,
     root: VerifiedManifest,
