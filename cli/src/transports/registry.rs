@@ -19,9 +19,6 @@ use crate::upload::{
     upload_blob,
 };
 
-/// The most pages of a list of tags. Some registries return fifty tags a page.
-const MAX_TAG_PAGES: usize = 20_000;
-
 /// The result of a request, before the error is assigned to the source or the target.
 type Response<T> = std::result::Result<T, Error>;
 
@@ -186,17 +183,12 @@ impl CopySource for RegistrySource {
     fn list_tags(&self) -> BoxStream<'_, Result<Vec<Tag>>> {
         let handle = &self.0;
         let name = &handle.name;
-        let start = Some((None, 0));
-        let pages = stream::unfold(start, move |state| async move {
-            let (next, pages) = state?;
-            if pages == MAX_TAG_PAGES {
-                let what = format!("the list of tags of {name} has too many pages");
-                return Some((Err(source_failure(what)), None));
-            }
+        let pages = stream::unfold(Some(None), move |next| async move {
+            let next = next?;
             let (_permit, client, repository) = handle.request().await;
             Some(match client.list_tags(repository, next).await {
                 Ok(Some(page)) => {
-                    let next = page.next.map(|next| (Some(next), pages + 1));
+                    let next = page.next.map(Some);
                     (Ok(page.names), next)
                 }
                 Ok(None) => {

@@ -3,8 +3,8 @@
 use http::header::LINK;
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
-use url::Url;
 
+use super::paging::NextPage;
 use super::{Client, Error, response_headers};
 use crate::endpoint::{Pagination, RegistryOperation, RepositoryOperation};
 use crate::{Endpoint, Reference, Repository, Tag};
@@ -22,10 +22,6 @@ pub struct ListPage<T> {
     /// The next page; `None` after the last one.
     pub next: Option<NextPage>,
 }
-
-/// The URL of the next page of a list.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NextPage(Url);
 
 /// The outcome of deleting a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +73,7 @@ impl Client {
     /// Lists the repositories of the registry: the first page, or the page `next`.
     ///
     /// # Errors
-    /// Fails on an error status and on an invalid response.
+    /// Fails on an error status and on an invalid response, and if the list does not end.
     pub async fn list_repositories(
         &self,
         next: Option<NextPage>,
@@ -120,7 +116,8 @@ impl Client {
         endpoint: &Endpoint,
         next: Option<NextPage>,
     ) -> Result<(ListBody, Option<NextPage>), Error> {
-        let url = next.map_or_else(|| self.url(&endpoint.path()), |NextPage(url)| url);
+        let mut page = next.unwrap_or_else(|| NextPage::first(self.url(&endpoint.path())));
+        let url = page.url().clone();
         let operation = endpoint.to_string();
         let scopes = self.scopes(endpoint);
         let response = self
@@ -141,11 +138,8 @@ impl Client {
             .and_then(next_link)
             .map(|target| url.join(&target));
         let next = match next {
-            // A page of another origin is not from this registry; a page that links to itself would
-            // repeat forever.
-            Some(Ok(next)) if next.origin() == self.base.origin() && next != url => {
-                Some(NextPage(next))
-            }
+            // A page of another origin is not from this registry.
+            Some(Ok(next)) if next.origin() == self.base.origin() => Some(next),
             Some(_) => {
                 return Err(
                     self.invalid_response(endpoint, "its Link header is invalid".to_owned())
@@ -157,8 +151,15 @@ impl Client {
             .read_bounded(&operation, response, MAX_LIST_PAGE_BYTES)
             .await?;
         let list = serde_json::from_slice(&body);
-        let list = list.map_err(|error| self.invalid_response(endpoint, error.to_string()))?;
-        Ok((list, next))
+        let list: ListBody =
+            list.map_err(|error| self.invalid_response(endpoint, error.to_string()))?;
+        let Some(next) = next else {
+            return Ok((list, None));
+        };
+        let names = list.repositories.iter().chain(&list.tags).flatten();
+        page.advance(next, names)
+            .map_err(|error| self.invalid_response(endpoint, error.to_string()))?;
+        Ok((list, Some(page)))
     }
 
     /// Deletes a tag, or, by digest, a manifest with all its tags.

@@ -1,9 +1,12 @@
-//! Tests `ls`, `inspect`, `rm`, several tags, signals, and errors of standard output.
+//! Tests `ls`, `inspect`, `rm`, several tags, signals, errors of standard output, and registries
+//! whose lists do not end.
 
 use std::net::TcpListener;
 
 use super::LoginFixture;
+use crate::support::fake::{FakeServer, status};
 use crate::support::prelude::*;
+use crate::support::seed::{OCI_MANIFEST, RemoteRepository};
 use serde_json::{Value, json};
 
 #[test]
@@ -45,6 +48,85 @@ fn a_full_disk_on_stdout_is_an_error_and_a_closed_pipe_is_not() {
             assert_eq!(stderr.contains("standard output"), code == 3, "{stderr}");
         }
     }
+}
+
+/// Starts a registry whose lists link from page to page without end. Each page has these fields.
+fn start_endless(fields: &'static str) -> FakeServer {
+    FakeServer::start(move |request| {
+        let Some((path, query)) = request.target.split_once('?') else {
+            return status(200);
+        };
+        let page = query.rsplit_once("last=").map_or("0", |(_, page)| page);
+        let page: usize = page.parse().unwrap();
+        let next = format!("<{path}?n=1000&last={}>; rel=\"next\"", page + 1);
+        status(200).header("Link", next).body(fields)
+    })
+}
+
+#[test]
+fn a_list_without_end_is_an_error() {
+    let fixture = LoginFixture::new();
+    let layout = format!("oci:{}", fixture.scratch.path("layout").display());
+    for (fields, message) in [
+        ("{\"tags\": [], \"repositories\": []}", "100 pages in a row"),
+        (
+            "{\"tags\": [\"v1\"], \"repositories\": [\"app\"]}",
+            "two pages have the same names",
+        ),
+    ] {
+        let registry = start_endless(fields);
+        let host = registry.address().to_string();
+        let app = format!("{host}/app");
+        for (arguments, code) in [
+            (vec!["ls", &host], 4),
+            (vec!["ls", &app], 4),
+            (vec!["mirror", &app, &layout], 3),
+        ] {
+            let outcome = fixture.run(&arguments);
+            outcome.failed(code, &["the list does not end", message]);
+        }
+    }
+}
+
+#[test]
+fn control_characters_in_json_are_escaped() {
+    let fixture = LoginFixture::new();
+    let server = Server::start(&fixture.scratch.folder("root"));
+    let address = server.address();
+    let hostile = "\u{9b}31m\u{202e}\u{7f}\u{2028}";
+    let config = json!({
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Labels": {"a": hostile}},
+        "rootfs": {"type": "layers", "diff_ids": []},
+    });
+    let config = config.to_string();
+    let app = RemoteRepository {
+        address,
+        repository: "app",
+    };
+    app.push_blob(config.as_bytes());
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": {
+            "mediaType": "application/vnd.oci.image.config.v1+json",
+            "digest": digest(config.as_bytes()),
+            "size": config.len(),
+        },
+        "layers": [],
+    });
+    app.push_manifest("v1", OCI_MANIFEST, manifest.to_string().as_bytes());
+    let name = format!("{address}/app:v1");
+    let shown = fixture
+        .run(&["inspect", "--json", &name])
+        .succeeded()
+        .stdout;
+    for c in hostile.chars().filter(|c| !c.is_ascii_graphic()) {
+        assert!(!shown.contains(c), "{shown:?} contains {c:?}");
+    }
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["config"]["config"]["Labels"]["a"], *hostile);
 }
 
 #[test]
