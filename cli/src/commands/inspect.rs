@@ -11,7 +11,7 @@ use crate::args::{InspectArgs, ManifestName};
 use crate::exit::Failure;
 use crate::login::RegistryAccess;
 use crate::report::Report;
-use crate::text::{format_bytes, sanitize};
+use crate::text::{format_bytes, format_json, sanitize};
 
 /// The fields of a config that are shown, with their labels.
 const SHOWN_CONFIG_FIELDS: [(&str, &str); 7] = [
@@ -40,7 +40,9 @@ pub(super) async fn inspect(args: InspectArgs, report: &Arc<dyn Report>) -> Resu
     }
     let contents = fetch_contents(&client, name).await?;
     if args.json {
-        report.output().print(&to_json(name, &contents).to_string());
+        report
+            .output()
+            .print(&format_json(&to_json(name, &contents)));
     } else {
         report.output().print(&lines(name, &contents).join("\n"));
     }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::exit::Failure;
 use crate::plan::{BlobCandidate, BlobStep, PushPlan};
-use crate::text::sanitize;
+use crate::text::{format_json, sanitize};
 
 /// The shortest time between two progress events of a blob.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ impl JsonReport {
 
     fn event(&self, name: &str, fields: Value) {
         let line = concat(json!({ "event": name }), fields);
-        self.output.print(&line.to_string());
+        self.output.print(&format_json(&line));
     }
 
     fn last_progress(&self) -> MutexGuard<'_, HashMap<Digest, Instant>> {

@@ -7,7 +7,7 @@ mod tag_order;
 mod time;
 
 pub use imgsync_oci::units::format_bytes;
-pub use safe_text::sanitize;
+pub use safe_text::{format_json, sanitize};
 pub use tag_order::{compare_versions, nearest_tags};
 pub use time::{format_duration, format_timestamp, parse_timestamp};
 
