@@ -10,6 +10,8 @@ use std::path::Path;
 
 use tempfile::TempPath;
 
+use super::create_private_folder;
+
 /// The prefix of the names of temporary files that are renamed at once.
 const TEMPORARY_PREFIX: &str = ".tmp";
 
@@ -83,14 +85,14 @@ pub(crate) fn replace_synced(path: &Path, bytes: &[u8]) -> io::Result<File> {
 }
 
 /// Replaces the content of a file in one step, and keeps its owner and its permissions. Follows a
-/// symbolic link, which stays. Creates missing folders; only this user can read a new file. The
-/// content is on the disk before the name.
+/// symbolic link, which stays. Only this user can read a new file, and the missing folders that are
+/// created for it. The content is on the disk before the name.
 ///
 /// # Errors
 /// Fails if the file cannot be written. The path then keeps its old content.
 pub(crate) fn replace_keeping_owner(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    std::fs::create_dir_all(parent(&path))?;
+    create_private_folder(parent(&path))?;
     let temporary = write_temporary(&path, bytes)?;
     if let Ok(old) = std::fs::metadata(&path) {
         // Only the superuser may change the owner: one who logs in with the home folder of another
@@ -195,6 +197,7 @@ fn refused(path: &Path, what: &str) -> io::Error {
 #[cfg(test)]
 mod tests {
     use crate::disk::*;
+    use std::path::Path;
 
     #[test]
     fn links_are_refused() {
@@ -220,10 +223,12 @@ mod tests {
     fn a_replaced_file_keeps_its_link_and_its_permissions() {
         use std::os::unix::fs::PermissionsExt;
         let scratch = tempfile::tempdir().unwrap();
-        let (real, link) = (scratch.path().join("real"), scratch.path().join("link"));
-        let mode = || std::fs::metadata(&real).unwrap().permissions().mode() & 0o777;
+        let folder = scratch.path().join(".docker");
+        let (real, link) = (folder.join("real"), scratch.path().join("link"));
+        let mode_of = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        let mode = || mode_of(&real);
         replace_keeping_owner(&real, b"old").unwrap();
-        assert_eq!(mode(), 0o600);
+        assert_eq!((mode_of(&folder), mode()), (0o700, 0o600));
         std::fs::set_permissions(&real, PermissionsExt::from_mode(0o640)).unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
         replace_keeping_owner(&link, b"new").unwrap();

@@ -44,6 +44,7 @@ fn a_login_is_checked_and_stored_for_docker_and_a_logout_removes_it() {
 
     fixture.run_with_password(&login, "secret").succeeded();
     assert_eq!(mode(&fixture.config()), 0o600);
+    assert_eq!(mode(fixture.config().parent().unwrap()), 0o700);
     // YWxpY2U6c2VjcmV0 is alice:secret
     let auths = json!({"auths": {&host: {"auth": "YWxpY2U6c2VjcmV0"}}});
     assert_eq!(fixture.read_config(), auths);
