@@ -227,6 +227,7 @@ const MODULE_ORDER: &[(&str, &[&str])] = &[
             "log",
             "config",
             "auth",
+            "client_address",
             "bounded_file",
             "wall_clock",
         ],

@@ -2,13 +2,14 @@
 //! registry (CNCF Distribution).
 //!
 //! Modules, from the top: `serve`, `listen`, `http`, `upstream`, `registry`, `store`, `log`, `config`,
-//! `auth`, `bounded_file`, `wall_clock`. A module uses only modules below it. Only `http`, `listen` and `serve/debug.rs`
+//! `auth`, `client_address`, `bounded_file`, `wall_clock`. A module uses only modules below it. Only `http`, `listen` and `serve/debug.rs`
 //! use an HTTP server's types; only `upstream` sends requests to other registries; only
 //! `store/paths.rs` builds storage paths; only `store/disk.rs` calls the filesystem for stored data.
 //! Start reading at [`run`].
 
 pub mod auth;
 mod bounded_file;
+mod client_address;
 pub mod config;
 mod http;
 mod listen;

@@ -15,6 +15,7 @@ use super::password_check::PasswordVerifier;
 use super::pattern::RepositoryPattern;
 use super::token::TokenSigner;
 use super::{AuthConfig, AuthScheme, AuthenticationError, HtpasswdConfig, TOKEN_LIFETIME, User};
+use crate::client_address::ClientAddress;
 use crate::wall_clock;
 
 /// Authenticates callers, authorizes their actions and issues tokens. A reload replaces its users
@@ -46,7 +47,7 @@ impl AccessController {
         Ok(Self {
             state: ArcSwap::from_pointee(AuthState::read(config, signer)?),
             login_cache: LoginCache::new()?,
-            verifier: PasswordVerifier::new(),
+            verifier: PasswordVerifier::default(),
         })
     }
 
@@ -83,20 +84,22 @@ impl AccessController {
     }
 
     /// Authenticates the sender of an `Authorization` header. Returns `None` for an anonymous
-    /// caller, and for every caller if there are no users.
+    /// caller, and for every caller if there are no users. `client` is the address that the limit
+    /// of passwords applies to.
     ///
     /// # Errors
     /// The credentials are not valid, or too many passwords are being checked.
     pub(crate) async fn identify(
         &self,
         authorization: Option<&[u8]>,
+        client: ClientAddress,
     ) -> Result<Option<User>, AuthenticationError> {
         let state = self.state.load_full();
         let (Some(users), Some(header)) = (&state.users, authorization) else {
             return Ok(None);
         };
         match Authorization::parse(header) {
-            Some(Authorization::Basic(login)) => self.verify(users, login).await.map(Some),
+            Some(Authorization::Basic(login)) => self.verify(users, login, client).await.map(Some),
             Some(Authorization::Bearer(token)) => {
                 let hash_of = |name: &str| users.table.get(name).map(|hash| hash.as_str());
                 state
@@ -112,6 +115,7 @@ impl AccessController {
         &self,
         users: &Users,
         login: BasicCredentials,
+        client: ClientAddress,
     ) -> Result<User, AuthenticationError> {
         let user = || User(login.user.as_str().into());
         let hash = users.table.get(&login.user);
@@ -122,7 +126,7 @@ impl AccessController {
         }
         let permit = self
             .verifier
-            .acquire()
+            .acquire(client, &login.user)
             .await
             .ok_or(AuthenticationError::Busy)?;
         // A client opens many connections at once: the check of the first one serves all of them.

@@ -11,6 +11,8 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 /// The highest bcrypt cost that is accepted. Beyond it one check takes many seconds, and logins
 /// with guessed names would keep the server busy.
 pub(super) const MAX_BCRYPT_COST: u32 = 17;
+/// The highest bcrypt cost without a warning: about a quarter of a second for each check.
+const MAX_QUICK_BCRYPT_COST: u32 = 12;
 /// The lowest bcrypt cost that the format has.
 pub(super) const MIN_BCRYPT_COST: u32 = 4;
 /// The bcrypt cost of checking an unknown user if the file has no users: the default of
@@ -33,7 +35,7 @@ pub(super) struct HtpasswdTable {
     cost: u32,
 }
 
-/// Why a line of the file is ignored. It contains the name of the user, but nothing else of the
+/// What is wrong with a line of the file, which is ignored in most cases. It contains the name of the user, but nothing else of the
 /// line, which may hold a password.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct HtpasswdWarning {
@@ -86,10 +88,12 @@ impl BcryptHash {
 }
 
 impl HtpasswdTable {
-    /// Parses the content of a file, and returns a warning for each line that is ignored. If a name
-    /// has several lines the last one wins, as with the stock registry.
+    /// Parses the content of a file, and returns a warning for each line that is ignored, and one
+    /// if checks are slow. If a name has several lines the last one wins, as with the stock
+    /// registry.
     pub(super) fn parse(bytes: &[u8]) -> (Self, Vec<HtpasswdWarning>) {
         let (mut users, mut warnings) = (HashMap::new(), Vec::new());
+        let mut slowest: Option<(usize, &str, u32)> = None;
         for (number, line) in lines(bytes) {
             let mut warn = |reason| {
                 warnings.push(HtpasswdWarning {
@@ -111,11 +115,16 @@ impl HtpasswdTable {
             }
             match hash {
                 Ok(hash) => {
+                    if slowest.is_none_or(|(_, _, cost)| hash.cost > cost) {
+                        slowest = Some((number, name, hash.cost));
+                    }
                     users.insert(name.into(), hash);
                 }
                 Err(reason) => warn(format!("user {name:?} cannot log in: {reason}")),
             }
         }
+        warnings
+            .extend(slowest.and_then(|(line, name, cost)| slow_check_warning(line, name, cost)));
         let cost = users.values().map(|hash: &BcryptHash| hash.cost).max();
         let cost = cost.unwrap_or(EMPTY_FILE_BCRYPT_COST);
         (Self { users, cost }, warnings)
@@ -147,6 +156,21 @@ impl HtpasswdTable {
             },
         }
     }
+}
+
+/// Returns the warning about the line with the highest bcrypt cost, if that is high. The check of any
+/// name takes as long as that of this one.
+fn slow_check_warning(line: usize, name: &str, cost: u32) -> Option<HtpasswdWarning> {
+    let factor = 1_u32
+        << cost
+            .checked_sub(MAX_QUICK_BCRYPT_COST)
+            .filter(|more| *more > 0)?;
+    let reason = format!(
+        "the bcrypt cost of user {name:?} is {cost}: each check of a password, also of a wrong one, \
+         takes {factor} times as long as with {MAX_QUICK_BCRYPT_COST}, so a few wrong logins delay \
+         all others; set the password again with a cost of {MAX_QUICK_BCRYPT_COST} or less"
+    );
+    Some(HtpasswdWarning { line, reason })
 }
 
 /// A parsed line.
@@ -285,6 +309,29 @@ mod tests {
         let text = format!("alice:{ALICE}\nalice:plain\n");
         assert!(HtpasswdTable::parse(text.as_bytes()).0.is_empty());
         assert_eq!(warnings(&text).len(), 2);
+    }
+
+    #[test]
+    fn a_high_cost_is_accepted_with_one_warning() {
+        let line = |name: &str, cost: &str| format!("{name}:{}\n", ALICE.replace("$05$", cost));
+        assert_eq!(warnings(&line("alice", "$12$")), [""; 0]);
+        let text = [
+            line("alice", "$13$"),
+            line("bob", "$15$"),
+            line("carol", "$14$"),
+        ]
+        .concat();
+        let (table, _) = HtpasswdTable::parse(text.as_bytes());
+        assert!(
+            ["alice", "bob", "carol"]
+                .iter()
+                .all(|name| table.get(name).is_some())
+        );
+        let warnings = warnings(&text);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        let expected = "line 2: the bcrypt cost of user \"bob\" is 15";
+        assert!(warnings[0].starts_with(expected), "{warnings:?}");
+        assert!(warnings[0].contains("8 times"), "{warnings:?}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod access_controller;
 mod authorization;
 mod edit;
 mod error;
+mod fair_queue;
 mod htpasswd;
 mod htpasswd_file;
 mod login_cache;
@@ -70,7 +71,7 @@ pub(crate) enum AuthenticationError {
     InvalidLogin,
     /// The token is not one of this server, has expired, or its user was deleted or changed.
     InvalidToken,
-    /// Too many passwords are being checked; the client may retry.
+    /// Too many passwords from the same client are being checked; it may retry.
     Busy,
 }
 

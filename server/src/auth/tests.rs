@@ -6,6 +6,9 @@ use base64::Engine as _;
 use imgsync_oci::endpoint::Action;
 
 use super::*;
+use crate::client_address::ClientAddress;
+
+const CLIENT: ClientAddress = ClientAddress::Local;
 
 fn settings(path: &Path, patterns: &[&str]) -> AuthConfig {
     AuthConfig {
@@ -32,7 +35,7 @@ async fn identify(
     auth: &AccessController,
     header: &[u8],
 ) -> Result<Option<String>, AuthenticationError> {
-    let user = auth.identify(Some(header)).await?;
+    let user = auth.identify(Some(header), CLIENT).await?;
     Ok(user.map(|user| user.as_str().to_owned()))
 }
 
@@ -67,7 +70,7 @@ async fn only_the_right_password_authenticates_a_user() {
         identify(&auth, b"Bearer x").await,
         Err(AuthenticationError::InvalidToken)
     );
-    assert_eq!(auth.identify(None).await, Ok(None));
+    assert_eq!(auth.identify(None, CLIENT).await, Ok(None));
 }
 
 #[tokio::test]
@@ -78,7 +81,10 @@ async fn a_reload_applies_a_changed_file_and_keeps_the_users_if_it_is_missing() 
     set(&path, "bob", "two");
     let settings = settings(&path, &["public/**"]);
     let auth = AccessController::open(&settings).unwrap();
-    let alice = auth.identify(Some(&basic("alice", "one"))).await.unwrap();
+    let alice = auth
+        .identify(Some(&basic("alice", "one")), CLIENT)
+        .await
+        .unwrap();
     assert!(identify(&auth, &basic("bob", "two")).await.is_ok());
     let bearer = format!("Bearer {}", auth.issue_token(alice.as_ref())).into_bytes();
     assert_eq!(identify(&auth, &bearer).await, Ok(Some("alice".to_owned())));
@@ -123,7 +129,7 @@ async fn anyone_may_pull_from_matching_repositories_and_do_nothing_else() {
     let auth = AccessController::open(&settings(&path, &["public/**"])).unwrap();
     assert_eq!(auth.scheme(), Some((AuthScheme::Token, "here".to_owned())));
     let alice = auth
-        .identify(Some(&basic("alice", "secret")))
+        .identify(Some(&basic("alice", "secret")), CLIENT)
         .await
         .unwrap();
     let (public, private) = ("public/app".parse().unwrap(), "app".parse().unwrap());
@@ -144,7 +150,10 @@ async fn anyone_may_pull_from_matching_repositories_and_do_nothing_else() {
     }
     let off = AccessController::open(&AuthConfig::default()).unwrap();
     assert!(off.is_allowed(None, Action::Push, Some(&private)) && off.scheme().is_none());
-    assert_eq!(off.identify(Some(b"Basic nonsense")).await, Ok(None));
+    assert_eq!(
+        off.identify(Some(b"Basic nonsense"), CLIENT).await,
+        Ok(None)
+    );
 }
 
 #[tokio::test]
@@ -154,11 +163,11 @@ async fn simultaneous_logins_share_one_check() {
     set(&path, "alice", "secret");
     let auth = AccessController::open(&settings(&path, &[])).unwrap();
     let header = basic("alice", "secret");
-    let logins = (0..60).map(|_| auth.identify(Some(&header)));
+    let logins = (0..60).map(|_| auth.identify(Some(&header), CLIENT));
     let all = futures::future::join_all(logins).await;
     assert!(all.iter().all(Result::is_ok));
     // More logins than the queue holds: cached logins do not need it.
-    let many = (0..1000).map(|_| auth.identify(Some(&header)));
+    let many = (0..1000).map(|_| auth.identify(Some(&header), CLIENT));
     assert!(
         futures::future::join_all(many)
             .await
@@ -174,19 +183,19 @@ async fn a_flood_of_wrong_passwords_is_rejected_and_cached_logins_are_not() {
     set(&path, "alice", "secret");
     let auth = AccessController::open(&settings(&path, &[])).unwrap();
     let header = basic("alice", "secret");
-    auth.identify(Some(&header)).await.unwrap();
+    auth.identify(Some(&header), CLIENT).await.unwrap();
     let wrong = basic("alice", "wrong");
-    let flood = (0..500).map(|_| auth.identify(Some(&wrong)));
+    let flood = (0..500).map(|_| auth.identify(Some(&wrong), CLIENT));
     let (rejected, cached) = futures::future::join(
         futures::future::join_all(flood),
-        auth.identify(Some(&header)),
+        auth.identify(Some(&header), CLIENT),
     )
     .await;
     let busy = |result: &&Result<_, _>| **result == Err(AuthenticationError::Busy);
     assert!(rejected.iter().filter(busy).count() > 300);
     assert!(rejected.iter().all(Result::is_err) && cached.is_ok());
     assert_eq!(
-        auth.identify(Some(&wrong)).await,
+        auth.identify(Some(&wrong), CLIENT).await,
         Err(AuthenticationError::InvalidLogin)
     );
 }

@@ -19,6 +19,7 @@ use super::forwarded::ForwardedInfo;
 use super::repository_resolution;
 use super::responses;
 use crate::auth::{AuthenticationError, TOKEN_LIFETIME, required_scopes};
+use crate::client_address::ClientAddress;
 
 /// The `Retry-After` value, in seconds, for a client that is rejected because too many passwords
 /// are being checked.
@@ -28,7 +29,7 @@ const LOGIN_RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 ///
 /// # Errors
 /// [`ErrorCode::Unauthorized`] with a challenge if the login or the token is not valid.
-/// [`ErrorCode::TooManyRequests`] if too many passwords are being checked.
+/// [`ErrorCode::TooManyRequests`] if too many passwords from the client are being checked.
 pub(super) async fn identify(
     app: &App,
     endpoint: &Endpoint,
@@ -45,7 +46,8 @@ pub(super) async fn identify(
     if is_token_request && !is_basic_or_absent && auth.realm().is_some() {
         return Err(challenge::log_in_for_token(auth));
     }
-    match auth.identify(authorization).await {
+    let client = ClientAddress::from(forwarded.client);
+    match auth.identify(authorization, client).await {
         Ok(user) => Ok(caller(user)),
         Err(AuthenticationError::Busy) => Err(too_many_logins()),
         // Docker's daemon sends a mirror its login at Docker Hub. Pulls that are open to anyone

@@ -1,5 +1,6 @@
 //! Tests the CPU cost of logins, and floods of wrong passwords.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use super::{AuthServer, PASSWORD};
@@ -82,4 +83,53 @@ async fn a_flood_of_wrong_passwords_is_limited_and_remembered_logins_work() {
     }
     assert!(refused > 0);
     assert_eq!(auth.status_of("alice", "x").await, 401);
+}
+
+/// The flood and the right logins come through a trusted proxy, from different addresses.
+#[tokio::test]
+async fn a_flood_of_wrong_passwords_does_not_keep_out_first_logins_from_elsewhere() {
+    let _logins = serial::logins().await;
+    let users = ["bob", "carol", "dora"];
+    let all: Vec<_> = users.iter().map(|user| (*user, "8")).collect();
+    let auth = AuthServer::with(
+        "",
+        &all,
+        &[("REGISTRY_IMGSYNC_TRUSTEDPROXIES", "127.0.0.1")],
+    );
+    let client = client();
+    let login = async |from: &str, user: &str, password: &str| {
+        let request = client.get(auth.server.url("/v2/"));
+        let request = request.header("x-forwarded-for", from);
+        let response = request.basic_auth(user, Some(password)).send().await;
+        response.unwrap().status().as_u16()
+    };
+    let (is_flooded, is_done) = (Cell::new(false), Cell::new(false));
+    let flood = futures::future::join_all((0..100).map(|number| {
+        let (login, is_flooded, is_done) = (&login, &is_flooded, &is_done);
+        async move {
+            while !is_done.get() {
+                // The names differ, so that only the address tells the flood from the others.
+                let user = format!("user{number}");
+                match login("192.0.2.1", &user, "wrong").await {
+                    401 => {}
+                    429 => is_flooded.set(true),
+                    other => panic!("{other}"),
+                }
+            }
+        }
+    }));
+    let log_in = async {
+        let mut statuses = Vec::new();
+        for user in users {
+            is_flooded.set(false);
+            while !is_flooded.get() {
+                tokio::task::yield_now().await;
+            }
+            statuses.push(login("192.0.2.2", user, PASSWORD).await);
+        }
+        is_done.set(true);
+        statuses
+    };
+    let (_, statuses) = futures::future::join(flood, log_in).await;
+    assert_eq!(statuses, [200; 3]);
 }

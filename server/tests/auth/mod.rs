@@ -28,21 +28,25 @@ impl AuthServer {
     }
 
     fn with_users(pattern: &str, users: &[(&str, &str)]) -> Self {
+        Self::with(pattern, users, &[])
+    }
+
+    /// Starts a server with these users, each with a bcrypt cost, and environment variables.
+    fn with(pattern: &str, users: &[(&str, &str)], variables: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("htpasswd");
         for (user, cost) in users {
             assert!(set_password(&path, user, PASSWORD, cost).status.success());
         }
         let pattern = format!("[{pattern}]");
-        let server = Server::start_with(
-            &folder.path().join("root"),
-            &[
-                ("REGISTRY_AUTH", "htpasswd"),
-                ("REGISTRY_AUTH_HTPASSWD_REALM", "a \"realm\""),
-                ("REGISTRY_AUTH_HTPASSWD_PATH", path.to_str().unwrap()),
-                ("REGISTRY_IMGSYNC_ANONYMOUS_PULL", &pattern),
-            ],
-        );
+        let mut all = vec![
+            ("REGISTRY_AUTH", "htpasswd"),
+            ("REGISTRY_AUTH_HTPASSWD_REALM", "a \"realm\""),
+            ("REGISTRY_AUTH_HTPASSWD_PATH", path.to_str().unwrap()),
+            ("REGISTRY_IMGSYNC_ANONYMOUS_PULL", &pattern),
+        ];
+        all.extend(variables);
+        let server = Server::start_with(&folder.path().join("root"), &all);
         Self { folder, server }
     }
 
