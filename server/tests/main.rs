@@ -7,8 +7,21 @@
 
 mod support;
 
+#[path = "../../tests/support/fake.rs"]
+#[allow(
+    clippy::expect_used,
+    dead_code,
+    unreachable_pub,
+    reason = "shared with the tests of the tool, which use all of it"
+)]
+mod fake;
+#[path = "../../tests/support/listener.rs"]
+#[allow(clippy::expect_used, dead_code, unreachable_pub, reason = "as above")]
+mod listener;
+
 mod api;
 mod auth;
 mod config;
 mod connections;
 mod lifecycle;
+mod upstream;

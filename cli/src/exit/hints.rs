@@ -20,7 +20,9 @@ const PROXY_VARIABLES: [&str; 6] = [
 /// Returns the hint for an error, if there is one.
 pub(super) fn hint(error: &Error) -> Option<String> {
     match error {
-        Error::Setup { .. } | Error::InvalidResponse { .. } => None,
+        Error::Setup { .. } | Error::ForbiddenAddress { .. } | Error::InvalidResponse { .. } => {
+            None
+        }
         Error::Connect { registry, kind, .. } => Some(hint_for_connect_error(registry, *kind)),
         Error::ConnectionLost { .. } => {
             Some("run the same command again; complete blobs are not sent again".to_owned())

@@ -6,6 +6,7 @@ use http::StatusCode;
 use http::header::SERVER;
 use url::Url;
 
+use super::address_policy::refusal_in;
 use super::{Client, ConnectErrorKind, response_headers};
 use crate::{ApiError, Endpoint, ErrorCode, Registry, api_error};
 
@@ -61,6 +62,20 @@ pub enum Error {
         /// The account that the request was made with.
         account: Option<Box<str>>,
     },
+    /// The registry named a host that must not be contacted.
+    #[error(
+        "refused to contact {host}, which {registry} names in its response to {operation}: {reason}"
+    )]
+    ForbiddenAddress {
+        /// The registry.
+        registry: Registry,
+        /// The method and path.
+        operation: String,
+        /// The host, with its port.
+        host: String,
+        /// The reason.
+        reason: String,
+    },
     /// The response violates the protocol.
     #[error("invalid response from {registry} to {operation}: {what}")]
     InvalidResponse {
@@ -86,7 +101,9 @@ impl Error {
     /// Returns whether a retry may succeed.
     pub fn retry_verdict(&self) -> RetryVerdict {
         match self {
-            Self::Setup { .. } | Self::InvalidResponse { .. } => RetryVerdict::Never,
+            Self::Setup { .. } | Self::ForbiddenAddress { .. } | Self::InvalidResponse { .. } => {
+                RetryVerdict::Never
+            }
             Self::Connect { kind, .. } => match kind {
                 ConnectErrorKind::Network => RetryVerdict::After(None),
                 ConnectErrorKind::UnknownHost
@@ -119,6 +136,7 @@ impl Error {
             Self::Setup { .. }
             | Self::Connect { .. }
             | Self::ConnectionLost { .. }
+            | Self::ForbiddenAddress { .. }
             | Self::InvalidResponse { .. } => false,
         }
     }
@@ -138,6 +156,7 @@ impl Error {
             Self::Setup { .. }
             | Self::Connect { .. }
             | Self::ConnectionLost { .. }
+            | Self::ForbiddenAddress { .. }
             | Self::InvalidResponse { .. } => None,
         }
     }
@@ -149,6 +168,7 @@ impl Error {
             Self::Setup { .. }
             | Self::Connect { .. }
             | Self::ConnectionLost { .. }
+            | Self::ForbiddenAddress { .. }
             | Self::InvalidResponse { .. } => None,
         }
     }
@@ -290,6 +310,18 @@ impl Client {
         }
     }
 
+    /// Returns the error for a URL whose host must not be contacted.
+    pub(super) fn forbidden_address(&self, url: &Url, operation: String, reason: String) -> Error {
+        let host = url.host_str().unwrap_or_default();
+        let port = url.port().map_or(String::new(), |port| format!(":{port}"));
+        Error::ForbiddenAddress {
+            registry: self.registry.clone(),
+            operation,
+            host: format!("{host}{port}"),
+            reason,
+        }
+    }
+
     /// Returns the error for a request to `server` that got no response.
     pub(super) fn request_error(
         &self,
@@ -297,6 +329,9 @@ impl Client {
         operation: String,
         error: reqwest::Error,
     ) -> Error {
+        if let (Some(refusal), Some(url)) = (refusal_in(&error), error.url()) {
+            return self.forbidden_address(url, operation, refusal.reason.clone());
+        }
         // A registry may redirect to another host, for example to an object store.
         let elsewhere = error.url().filter(|url| url.origin() != self.base.origin());
         let elsewhere = elsewhere

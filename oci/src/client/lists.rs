@@ -122,7 +122,7 @@ impl Client {
         let scopes = self.scopes(endpoint);
         let response = self
             .retry(|| async {
-                let request = self.http_for(&url).get(url.clone());
+                let request = self.http_for(&operation, &url)?.get(url.clone());
                 let request = request.timeout(super::SMALL_REQUEST_TIMEOUT);
                 let response = self.send(&operation, &scopes, &url, request).await?;
                 if super::error::is_transient(response.status()) {

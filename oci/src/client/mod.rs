@@ -5,6 +5,7 @@
 //! [`Error`] that names registry and operation for everything else. It retries small requests;
 //! uploads are continued by the caller, who has the bytes.
 
+mod address_policy;
 mod auth;
 mod blobs;
 mod certificate_verifier;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 use url::Url;
 
+pub use address_policy::AddressPolicy;
 pub use auth::Credentials;
 pub use connect_error::ConnectErrorKind;
 pub use download::BlobDownload;
@@ -65,6 +67,8 @@ pub enum UrlScheme {
 #[derive(Debug, Clone)]
 pub struct Client {
     http_clients: tls::HttpClients,
+    /// Checks the addresses that the registry names; without it, all are allowed.
+    address_guard: Option<address_policy::AddressGuard>,
     base: Url,
     registry: Registry,
     auth: Arc<auth::ClientAuth>,
@@ -117,6 +121,7 @@ impl Client {
         let clients = tls.clients(!registry.is_loopback()).map_err(setup)?;
         Ok(Self {
             http_clients: clients,
+            address_guard: None,
             base,
             registry: registry.clone(),
             auth: Arc::default(),
@@ -125,6 +130,30 @@ impl Client {
             stall_timeout: DEFAULT_STALL_TIMEOUT,
             max_attempts: retry::DEFAULT_MAX_ATTEMPTS,
             retry_policy: Arc::default(),
+        })
+    }
+
+    /// Restricts the hosts to which the registry can send this client, with redirects and as token
+    /// server, to the addresses that `policy` allows. `tls` are the options of [`Client::with_tls`].
+    ///
+    /// # Errors
+    /// As [`Client::with_tls`].
+    pub fn with_address_policy(
+        self,
+        policy: Arc<dyn AddressPolicy>,
+        tls: &TlsOptions,
+    ) -> Result<Self, Error> {
+        let setup = |what: String| Error::Setup {
+            registry: self.registry.clone(),
+            what,
+        };
+        let uses_proxies = !self.registry.is_loopback();
+        let direct = tls.builder(false, None).map_err(setup)?;
+        let guard = address_policy::AddressGuard::new(policy, &self.base, uses_proxies, direct);
+        let guard = guard.map_err(|error| setup(error::chain(&error)))?;
+        Ok(Self {
+            address_guard: Some(guard),
+            ..self
         })
     }
 

@@ -50,13 +50,22 @@ impl Client {
         url
     }
 
-    /// Returns the HTTP client for a URL: only the registry's own sends the client certificate.
-    pub(super) fn http_for(&self, url: &Url) -> &reqwest::Client {
+    /// Returns the HTTP client for a URL that the registry named during `operation`: only the
+    /// registry's own client sends the client certificate.
+    ///
+    /// # Errors
+    /// Fails if the address in the URL must not be contacted.
+    pub(super) fn http_for(&self, operation: &str, url: &Url) -> Result<&reqwest::Client, Error> {
         if self.is_registry_url(url) {
-            &self.http_clients.registry
-        } else {
-            &self.http_clients.other_hosts
+            return Ok(&self.http_clients.registry);
         }
+        let checked = match &self.address_guard {
+            Some(guard) => guard.client_for(url),
+            None => Ok(None),
+        };
+        let client = checked
+            .map_err(|refusal| self.forbidden_address(url, operation.to_owned(), refusal.reason))?;
+        Ok(client.unwrap_or(&self.http_clients.other_hosts))
     }
 
     /// Sends a request once. A transient status is returned as an error.
@@ -114,6 +123,9 @@ impl Client {
             .await
             .map_err(|error| self.request_error(&self.registry, operation.to_owned(), error))?;
         self.mark_answered();
+        if let Some(guard) = &self.address_guard {
+            guard.record_registry(&response);
+        }
         self.retry_policy.record_rate_limit(response.headers());
         Ok(response)
     }
@@ -136,7 +148,7 @@ impl Client {
             else {
                 break;
             };
-            let http = self.http_for(&next);
+            let http = self.http_for(operation, &next)?;
             *request.url_mut() = next;
             response = http
                 .execute(request)

@@ -18,7 +18,7 @@ const DEFAULT_USER_AGENT: &str = concat!("imgsync/", env!("CARGO_PKG_VERSION"));
 
 /// A client certificate with its key.
 #[derive(Clone)]
-struct ClientCertificate {
+pub(super) struct ClientCertificate {
     parsed: reqwest::Identity,
     pem: Vec<u8>,
 }
@@ -94,6 +94,16 @@ impl TlsOptions {
         proxies: bool,
         identity: Option<&ClientCertificate>,
     ) -> Result<reqwest::Client, String> {
+        let builder = self.builder(proxies, identity)?;
+        builder.build().map_err(|error| error::chain(&error))
+    }
+
+    /// Returns the builder of an HTTP client with these options.
+    pub(super) fn builder(
+        &self,
+        proxies: bool,
+        identity: Option<&ClientCertificate>,
+    ) -> Result<reqwest::ClientBuilder, String> {
         let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
         let bundled = bundled.filter_map(|root| reqwest::Certificate::from_der(root).ok());
         let mut builder = reqwest::Client::builder()
@@ -117,7 +127,7 @@ impl TlsOptions {
         if !proxies {
             builder = builder.no_proxy();
         }
-        builder.build().map_err(|error| error::chain(&error))
+        Ok(builder)
     }
 
     /// Builds the TLS configuration of the HTTP library with our own certificate verifier.

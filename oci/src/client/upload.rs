@@ -103,7 +103,9 @@ impl Client {
             first: session.offset,
             last: session.offset + len - 1,
         };
-        let request = self.patch(session).header(CONTENT_RANGE, range.to_string());
+        let request = self
+            .patch(session)?
+            .header(CONTENT_RANGE, range.to_string());
         self.append(session, request, bytes, len).await
     }
 
@@ -119,13 +121,14 @@ impl Client {
         bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
         len: u64,
     ) -> Result<(), Error> {
-        let request = self.patch(session);
+        let request = self.patch(session)?;
         self.append(session, request, bytes, len).await
     }
 
-    fn patch(&self, session: &UploadSession) -> reqwest::RequestBuilder {
+    fn patch(&self, session: &UploadSession) -> Result<reqwest::RequestBuilder, Error> {
         let url = session.location.clone();
-        self.http_for(&url).request(Method::PATCH, url)
+        let http = self.http_for("PATCH of an upload", &url)?;
+        Ok(http.request(Method::PATCH, url))
     }
 
     async fn append(
@@ -190,7 +193,9 @@ impl Client {
     ) -> Result<(), Error> {
         let operation = "PUT of an upload";
         let url = session.finish_url(digest);
-        let request = self.http_for(&url).request(Method::PUT, url.clone());
+        let request = self
+            .http_for(operation, &url)?
+            .request(Method::PUT, url.clone());
         let to = (&url, &*session.scopes);
         let sent_at = Instant::now();
         let response = self
@@ -301,7 +306,9 @@ impl Client {
     ) -> Result<(), Error> {
         let operation = "PUT of an upload";
         let url = session.finish_url(digest);
-        let request = self.http_for(&url).request(Method::PUT, url.clone());
+        let request = self
+            .http_for(operation, &url)?
+            .request(Method::PUT, url.clone());
         let request = request.timeout(FINISH_TIMEOUT).header(CONTENT_LENGTH, 0);
         let response = self.send(operation, &session.scopes, &url, request).await?;
         match response.status() {
@@ -338,7 +345,9 @@ impl Client {
     ) -> Result<reqwest::Response, Error> {
         let (url, scopes) = (&session.location, &session.scopes);
         self.retry(|| async {
-            let request = self.http_for(url).request(method.clone(), url.clone());
+            let request = self
+                .http_for(operation, url)?
+                .request(method.clone(), url.clone());
             let request = request.timeout(SMALL_REQUEST_TIMEOUT);
             let response = self.send(operation, scopes, url, request).await?;
             if super::error::is_transient(response.status()) {

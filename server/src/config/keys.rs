@@ -284,6 +284,7 @@ const CONFIG_KEYS: &[ConfigKey] = &[
     supported("imgsync.cache.upstreams.#.mirror"),
     supported("imgsync.cache.upstreams.#.cafile"),
     supported("imgsync.cache.upstreams.#.insecure"),
+    supported("imgsync.cache.allowednetworks.#"),
     supported("imgsync.cache.freshness"),
     supported("imgsync.cache.maxbytes"),
     supported("imgsync.cache.maxage"),

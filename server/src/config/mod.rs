@@ -31,6 +31,7 @@ mod yaml;
 
 use std::sync::Arc;
 
+pub use self::cache::ALLOWED_NETWORKS_KEY;
 pub use self::diagnostics::{ConfigError, ConfigErrors, ConfigNotice};
 pub use self::file::{ConfigSource, FileStamp, ReadConfigError};
 pub use self::host_port::HostPort;

@@ -188,6 +188,9 @@ pub struct CacheConfig {
     pub upstreams: Vec<UpstreamConfig>,
     /// The maximum size of the cache in bytes; pushed images do not count. `None` means no limit.
     pub max_bytes: Option<u64>,
+    /// Internal networks to which upstreams may redirect this server, and in which their token
+    /// servers may be.
+    pub allowed_networks: Vec<Network>,
     /// How long an image stays cached after its last use; `None` means forever.
     pub max_age: Option<Duration>,
 }

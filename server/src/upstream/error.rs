@@ -116,6 +116,10 @@ impl UpstreamFailure {
             (Some(_), _) | (None, client::Error::Status { .. }) => {
                 (UpstreamFailureKind::InvalidResponse, "unexpected response")
             }
+            (None, client::Error::ForbiddenAddress { .. }) => (
+                UpstreamFailureKind::InvalidResponse,
+                "it refers to an internal address, which this server does not contact",
+            ),
             (None, client::Error::InvalidResponse { .. }) => {
                 (UpstreamFailureKind::InvalidResponse, "invalid response")
             }

@@ -11,6 +11,7 @@ mod download;
 mod download_reader;
 mod error;
 mod files;
+mod internal_addresses;
 mod lists;
 mod manifests;
 mod metrics;
@@ -283,7 +284,7 @@ impl UpstreamSet {
         let settings = config.cache.upstreams.clone();
         let clients = settings
             .iter()
-            .map(|settings| UpstreamClient::open(settings, before));
+            .map(|settings| UpstreamClient::open(settings, &config.cache.allowed_networks, before));
         let clients = clients.collect::<Result<Vec<_>, _>>()?;
         let limits = (!settings.is_empty() && !is_read_only).then_some(CacheLimits {
             max_bytes: config.cache.max_bytes,

@@ -16,8 +16,9 @@ use tokio::time::timeout;
 use super::circuit_breaker::CircuitBreaker;
 use super::error::{UpstreamFailure, UpstreamFailureKind};
 use super::files::{UpstreamConfigError, UpstreamFiles};
+use super::internal_addresses::InternalAddressPolicy;
 use super::metrics::UpstreamMetrics;
-use crate::config::UpstreamConfig;
+use crate::config::{Network, UpstreamConfig};
 
 /// The `User-Agent` header. It differs from that of the tool, because this server assumes that the
 /// tool never uses it as a mirror.
@@ -35,6 +36,8 @@ const MAX_CONCURRENT_REQUESTS: usize = 32;
 pub(super) struct UpstreamClient {
     pub(super) settings: UpstreamConfig,
     files: UpstreamFiles,
+    /// The internal networks that the upstream may name.
+    allowed_networks: Vec<Network>,
     client: Client,
     pub(super) breaker: CircuitBreaker,
     pub(super) metrics: Arc<UpstreamMetrics>,
@@ -43,6 +46,7 @@ pub(super) struct UpstreamClient {
     request_permits: Semaphore,
     stale_log: LogThrottle,
     failure_log: LogThrottle,
+    refusal_log: LogThrottle,
 }
 
 /// Limits how often a repeated problem is logged.
@@ -76,13 +80,18 @@ impl UpstreamClient {
     /// Returns an error if the files of the upstream cannot be read or used.
     pub(super) fn open(
         settings: &UpstreamConfig,
+        allowed_networks: &[Network],
         before: &[Arc<Self>],
     ) -> Result<Arc<Self>, UpstreamConfigError> {
         let files = UpstreamFiles::read(settings)?;
         let old = before
             .iter()
             .find(|client| client.settings.name() == settings.name());
-        let is_same = |old: &&Arc<Self>| old.settings == *settings && old.files == files;
+        let is_same = |old: &&Arc<Self>| {
+            old.settings == *settings
+                && old.files == files
+                && old.allowed_networks == allowed_networks
+        };
         if let Some(unchanged) = old.filter(is_same) {
             return Ok(Arc::clone(unchanged));
         }
@@ -102,7 +111,11 @@ impl UpstreamClient {
         } else {
             UrlScheme::Http
         };
+        let policy = Arc::new(InternalAddressPolicy {
+            allowed: allowed_networks.to_vec(),
+        });
         let client = Client::with_tls(&settings.remote, scheme, &tls)
+            .and_then(|client| client.with_address_policy(policy, &tls))
             .map_err(|error| setup_error(error.to_string()))?;
         let credentials = settings.login.as_ref().zip(files.password.as_ref());
         let credentials = credentials.map(|(login, password)| Credentials::Password {
@@ -124,6 +137,7 @@ impl UpstreamClient {
         Ok(Arc::new(Self {
             settings: settings.clone(),
             files,
+            allowed_networks: allowed_networks.to_vec(),
             client,
             breaker: CircuitBreaker::default(),
             metrics: old.map(|old| Arc::clone(&old.metrics)).unwrap_or_default(),
@@ -132,6 +146,7 @@ impl UpstreamClient {
             request_permits: Semaphore::new(MAX_CONCURRENT_REQUESTS),
             stale_log: LogThrottle::default(),
             failure_log: LogThrottle::default(),
+            refusal_log: LogThrottle::default(),
         }))
     }
 
@@ -180,7 +195,13 @@ impl UpstreamClient {
                 return Ok(response);
             }
             Ok(Err(error)) => {
-                match self.failure_log.record() {
+                // A refusal names the key that allows the address, so other failures must not keep
+                // it out of the log.
+                let log = match error {
+                    client::Error::ForbiddenAddress { .. } => &self.refusal_log,
+                    _ => &self.failure_log,
+                };
+                match log.record() {
                     Some(times) => {
                         tracing::warn!(times, "request to upstream {name} failed: {error}");
                     }

@@ -113,7 +113,7 @@ impl Client {
         // Messages name the token server by its host, or the registry if the host is no address.
         let named = registry_of_url(&server.realm).unwrap_or_else(|| self.registry.clone());
         let request = self
-            .token_request(server, scopes)
+            .token_request(&operation(), server, scopes)?
             .timeout(SMALL_REQUEST_TIMEOUT);
         let response = execute(request)
             .await
@@ -142,10 +142,15 @@ impl Client {
         })
     }
 
-    fn token_request(&self, server: &TokenServer, scopes: &[String]) -> reqwest::RequestBuilder {
+    fn token_request(
+        &self,
+        operation: &str,
+        server: &TokenServer,
+        scopes: &[String],
+    ) -> Result<reqwest::RequestBuilder, Error> {
         let TokenServer { realm, service } = server;
-        let http = self.http_for(realm);
-        match &self.auth.credentials {
+        let http = self.http_for(operation, realm)?;
+        Ok(match &self.auth.credentials {
             Some(Credentials::IdentityToken(identity)) => {
                 self.warn_if_in_clear(realm);
                 let mut form = form_urlencoded::Serializer::new(String::new());
@@ -170,7 +175,7 @@ impl Client {
                 }
                 self.basic(http.get(url), realm)
             }
-        }
+        })
     }
 }
 

@@ -11,11 +11,14 @@ mod upstream_entry;
 
 use std::time::Duration;
 
+use super::network::Network;
 use super::reader::ConfigReader;
-use super::scalars::{parse_bytes, parse_duration};
+use super::scalars::{parse_bytes, parse_duration, parse_with_from_str};
 use super::tree::{NodeValue, ValueOrigin};
 use super::types::{CacheConfig, UpstreamConfig};
 
+/// The networks to which an upstream may redirect although they are internal.
+pub const ALLOWED_NETWORKS_KEY: &str = "imgsync.cache.allowednetworks";
 const UPSTREAMS_KEY: &str = "imgsync.cache.upstreams";
 const FRESHNESS_KEY: &str = "imgsync.cache.freshness";
 const MAX_BYTES_KEY: &str = "imgsync.cache.maxbytes";
@@ -51,6 +54,7 @@ pub(super) fn build_cache(reader: &mut ConfigReader<'_>) -> Option<CacheConfig> 
         .map(|index| upstream_entry::build_upstream(reader, index, &freshness))
         .collect();
     let default_freshness = reader.value(FRESHNESS_KEY, DEFAULT_FRESHNESS, parse_duration);
+    let allowed_networks = reader.list(ALLOWED_NETWORKS_KEY, &[], parse_with_from_str);
     let max_bytes = reader.optional(MAX_BYTES_KEY, parse_bytes);
     // The stock registry's `proxy.ttl` applies unless `maxage` is set.
     let max_age = match ttl? {
@@ -68,6 +72,7 @@ pub(super) fn build_cache(reader: &mut ConfigReader<'_>) -> Option<CacheConfig> 
             .into_iter()
             .map(|(_, upstream)| upstream)
             .collect(),
+        allowed_networks: allowed_networks?,
         max_bytes: max_bytes?.filter(|bytes| *bytes > 0),
         max_age: Some(max_age?).filter(|age| !age.is_zero()),
     })
@@ -81,6 +86,7 @@ fn check_unused_settings(reader: &mut ConfigReader<'_>) -> Option<()> {
         let text = "has no effect: no upstream is configured";
         reader.diagnostics.warning(&origin, "imgsync.cache", text);
     }
+    reader.list(ALLOWED_NETWORKS_KEY, &[], parse_with_from_str::<Network>)?;
     reader.optional(FRESHNESS_KEY, parse_duration)?;
     reader.optional(MAX_BYTES_KEY, parse_bytes)?;
     reader.optional(MAX_AGE_KEY, parse_duration)?;

@@ -57,7 +57,7 @@ fn the_proxy_section_serves_every_name() {
 #[test]
 fn several_upstreams() {
     let cache = cache(
-        "imgsync:\n  cache:\n    freshness: 10m\n    maxbytes: 50GiB\n    upstreams:\n\
+        "imgsync:\n  cache:\n    freshness: 10m\n    maxbytes: 50GiB\n    allowednetworks: [10.20.0.0/16]\n    upstreams:\n\
          \x20   - {prefix: docker.io, remoteurl: 'https://registry-1.docker.io'}\n\
          \x20   - {prefix: ghcr.io/team, remoteurl: 'http://localhost:5001', freshness: 0, username: u,\n\
          \x20      passwordfile: /p, repositories: ['app/*'], namespaces: [ghcr.io], cafile: /c}\n",
@@ -80,6 +80,11 @@ fn several_upstreams() {
         (cache.max_bytes, cache.max_age.unwrap().as_secs()),
         (Some(50 << 30), 720 * 3600)
     );
+    let is_allowed = |address: &str| {
+        let mut networks = cache.allowed_networks.iter();
+        networks.any(|network| network.contains(address.parse().unwrap()))
+    };
+    assert!(is_allowed("10.20.1.1") && !is_allowed("10.21.0.1"));
     let no_mirror = "imgsync: {cache: {upstreams: [{prefix: docker.io, remoteurl: 'https://a', mirror: false}]}}\n";
     assert!(!self::cache(no_mirror).upstreams[0].is_mirror);
     assert_eq!(
@@ -166,6 +171,12 @@ fn errors_name_the_key_and_the_line() {
         parse(many)
             .unwrap_err()
             .contains("imgsync.cache.maxbytes: must be a number of bytes")
+    );
+    let network = "imgsync: {cache: {allowednetworks: [10.20.0.0/33]}}\n";
+    assert!(
+        parse(network)
+            .unwrap_err()
+            .contains("imgsync.cache.allowednetworks: ")
     );
     let exec = "proxy: {remoteurl: 'http://a:1', exec: {command: /x}}\n";
     assert!(
