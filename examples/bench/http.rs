@@ -22,7 +22,7 @@ pub(super) struct Response {
 impl Connection {
     pub(super) fn open(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).expect("a server that listens");
-        stream.set_nodelay(true).unwrap();
+        stream.set_nodelay(true).expect("a socket option");
         Self {
             stream,
             buffer: vec![0; 256 * 1024],

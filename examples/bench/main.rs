@@ -15,6 +15,8 @@
 
 mod http;
 mod load;
+mod pushes;
+#[allow(dead_code, reason = "not all of it is used here")]
 mod servers;
 
 use std::time::Duration;
@@ -23,6 +25,7 @@ use imgsync_oci::Digest;
 
 use self::http::Connection;
 use self::load::{mib_per_second, requests_per_second};
+use self::pushes::{bytes, push};
 use self::servers::Server;
 
 /// The duration of each measurement.
@@ -35,8 +38,11 @@ const SMALL_BYTES: usize = 5 * 1000;
 fn main() {
     println!("| | imgsync-server | docker-registry |");
     println!("|---|---|---|");
-    let imgsync = measure(Server::start_imgsync_server());
-    let stock = Server::start_stock().map(measure).unwrap_or_default();
+    let folder = tempfile::tempdir().expect("a folder");
+    let root = |name: &str| folder.path().join(name);
+    let imgsync = measure(Server::start_imgsync_server(&root("imgsync")));
+    let stock = Server::start_stock(&root("stock"));
+    let stock = stock.map(measure).unwrap_or_default();
     for (row, (name, value)) in imgsync.iter().enumerate() {
         let stock_value = stock.get(row).map_or("", |(_, value)| value);
         println!("| {name} | {value} | {stock_value} |");
@@ -68,7 +74,7 @@ fn measure(server: Server) -> Vec<(&'static str, String)> {
     rows.push(("GET of a 5 kB blob", rate("GET", &blob)));
 
     let large = bytes(LARGE_BYTES, 2);
-    let digest = push(&server, "bench", &large);
+    let digest = push(server.address(), "bench", &large);
     let target = format!("/v2/bench/blobs/{digest}");
     for count in [1, 4] {
         let speed = mib_per_second(server.address(), &target, count, TIME);
@@ -98,7 +104,9 @@ fn peak_memory(server: &Server, target: &str) -> u64 {
         let pushes: Vec<_> = blobs
             .iter()
             .enumerate()
-            .map(|(number, blob)| scope.spawn(move || push(server, &format!("load{number}"), blob)))
+            .map(|(number, blob)| {
+                scope.spawn(move || push(server.address(), &format!("load{number}"), blob))
+            })
             .collect();
         for _ in 0..16 {
             scope.spawn(|| {
@@ -117,7 +125,7 @@ fn peak_memory(server: &Server, target: &str) -> u64 {
 
 /// Pushes an image with this config and without layers, and returns the digest of its manifest.
 fn push_image(server: &Server, config: &[u8]) -> Digest {
-    let digest = push(server, "bench", config);
+    let digest = push(server.address(), "bench", config);
     let manifest = serde_json::json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -134,38 +142,4 @@ fn push_image(server: &Server, config: &[u8]) -> Digest {
     let response = Connection::open(server.address()).send("PUT", target, head, &bytes);
     assert_eq!(response.status, 201);
     Digest::of(&bytes)
-}
-
-/// Pushes a blob with POST and PUT, which every registry supports.
-fn push(server: &Server, repository: &str, blob: &[u8]) -> Digest {
-    let digest = Digest::of(blob);
-    let mut connection = Connection::open(server.address());
-    let start = connection.send("POST", &format!("/v2/{repository}/blobs/uploads/"), "", b"");
-    assert_eq!(start.status, 202);
-    let location = start.location.expect("a Location");
-    let path = match location.split_once("://") {
-        Some((_, rest)) => rest[rest.find('/').unwrap()..].to_owned(),
-        None => location,
-    };
-    let separator = if path.contains('?') { '&' } else { '?' };
-    let head = "Content-Type: application/octet-stream\r\n";
-    let target = format!("{path}{separator}digest={digest}");
-    let response = connection.send("PUT", &target, head, blob);
-    assert_eq!(response.status, 201);
-    digest
-}
-
-/// Returns pseudo-random bytes, which do not compress.
-fn bytes(len: usize, seed: u64) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    };
-    std::iter::repeat_with(&mut next)
-        .flatten()
-        .take(len)
-        .collect()
 }

@@ -6,28 +6,28 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-/// A running server. It is killed and its folder is deleted when the value is dropped.
+/// A running server. It is killed when the value is dropped.
 pub(super) struct Server {
     name: &'static str,
     program: PathBuf,
     process: Child,
     address: SocketAddr,
-    _folder: tempfile::TempDir,
+    /// The folder with the configuration of the stock registry.
+    _folder: Option<tempfile::TempDir>,
 }
 
 impl Server {
-    /// Starts imgsync-server from the parent of this program's folder.
-    pub(super) fn start_imgsync_server() -> Self {
+    /// Starts imgsync-server from the parent of this program's folder, with its data in `root`.
+    pub(super) fn start_imgsync_server(root: &Path) -> Self {
         let own_path = std::env::current_exe().expect("a path");
         let program = own_path
             .ancestors()
             .nth(2)
             .expect("a folder")
             .join("imgsync-server");
-        let folder = tempfile::tempdir().expect("a folder");
         let mut process = Command::new(&program)
             .args(["serve", "--addr", "127.0.0.1:0", "--root"])
-            .arg(folder.path())
+            .arg(root)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
@@ -42,12 +42,12 @@ impl Server {
             program,
             process,
             address,
-            _folder: folder,
+            _folder: None,
         }
     }
 
-    /// Starts Debian's docker-registry; `None` if it is not installed.
-    pub(super) fn start_stock() -> Option<Self> {
+    /// Starts Debian's docker-registry with its data in `root`; `None` if it is not installed.
+    pub(super) fn start_stock(root: &Path) -> Option<Self> {
         let program = Path::new("/usr/bin/docker-registry");
         if !program.exists() {
             return None;
@@ -62,7 +62,7 @@ impl Server {
             "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
              storage: {{filesystem: {{rootdirectory: {:?}}}, cache: {{blobdescriptor: inmemory}}}}\n\
              http: {{addr: '{address}', secret: bench}}\n",
-            folder.path().join("data")
+            root
         );
         std::fs::write(&config, text).expect("a config");
         let process = Command::new(program)
@@ -80,7 +80,7 @@ impl Server {
             program: program.to_owned(),
             process,
             address,
-            _folder: folder,
+            _folder: Some(folder),
         })
     }
 
@@ -99,9 +99,18 @@ impl Server {
 
     /// Returns the resident memory in bytes.
     pub(super) fn memory(&self) -> u64 {
+        self.status_bytes("VmRSS:")
+    }
+
+    /// Returns the peak of the resident memory since the start in bytes.
+    pub(super) fn peak_memory(&self) -> u64 {
+        self.status_bytes("VmHWM:")
+    }
+
+    fn status_bytes(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
         let status = status.expect("a process");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
         let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
         kib.and_then(|text| text.parse::<u64>().ok())
             .expect("a number")

@@ -23,5 +23,6 @@ mod api;
 mod auth;
 mod config;
 mod connections;
+mod growth;
 mod lifecycle;
 mod upstream;
