@@ -10,6 +10,7 @@ use super::challenge;
 use super::error_response::ErrorResponse;
 use super::forwarded::ForwardedInfo;
 use crate::auth::{AccessController, AccessScope, User, required_scopes};
+use crate::client_address::ClientAddress;
 
 /// The caller of one request. It is cheap to clone into blocking work.
 #[derive(Clone)]
@@ -36,6 +37,11 @@ impl Caller {
     /// Returns the user; `None` if the caller is anonymous.
     pub(super) fn user(&self) -> Option<&User> {
         self.user.as_ref()
+    }
+
+    /// Returns the address of the client, as limits count it.
+    pub(super) fn client_address(&self) -> ClientAddress {
+        ClientAddress::from(self.forwarded.client)
     }
 
     /// Returns whether the caller may do this in a repository.

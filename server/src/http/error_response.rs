@@ -158,7 +158,9 @@ impl From<Error> for ErrorResponse {
                 ErrorCode::ManifestUnknown,
                 format!("unknown digest={digest}"),
             ),
-            Error::TooManyUploads => Self::busy(ErrorCode::TooManyRequests, text),
+            Error::TooManyUploads | Error::TooManyOwnUploads => {
+                Self::busy(ErrorCode::TooManyRequests, text)
+            }
             Error::UploadUnknown(_) => Self::new(ErrorCode::BlobUploadUnknown, text),
             Error::UploadBusy { .. } | Error::WrongOffset { .. } => {
                 Self::new(ErrorCode::RangeInvalid, text)

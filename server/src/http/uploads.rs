@@ -16,8 +16,7 @@ use super::error_response::ErrorResponse;
 use super::receive::{BodyEnd, append_body};
 use super::request_body::RequestBody;
 use super::responses::{self, header_value};
-use crate::auth::User;
-use crate::registry::{Error, Registry, UploadWriter};
+use crate::registry::{Error, Registry, UploadOwner, UploadWriter};
 
 /// An upload session, as responses refer to it.
 #[derive(Clone)]
@@ -173,12 +172,11 @@ pub(super) async fn start(
         }
     }
     let (registry, target) = (app.registry.clone(), repository.clone());
-    let user = caller.user().cloned();
+    let owner = upload_owner(caller);
     let limit = app.config.load().imgsync.max_open_uploads;
     let id = try_blocking(move || {
-        registry.check_upload_limit(limit)?;
-        let owner = user.as_ref().map(User::as_str);
-        registry.start_upload(&target, algorithm, owner)
+        registry.check_upload_limit(&owner, limit)?;
+        registry.start_upload(&target, algorithm, &owner)
     })
     .await?;
     let Some(digest) = digest else {
@@ -198,6 +196,14 @@ pub(super) async fn start(
         response.headers.clear();
         response
     })
+}
+
+/// Returns the owner of a session that the caller opens.
+fn upload_owner(caller: &Caller) -> UploadOwner {
+    match caller.user() {
+        Some(user) => UploadOwner::User(user.as_str().into()),
+        None => UploadOwner::Client(caller.client_address()),
+    }
 }
 
 /// Checks that the upload session of a request belongs to its caller. The session of another user

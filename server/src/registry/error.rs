@@ -20,6 +20,8 @@ pub(crate) enum Error {
     UploadUnknown(UploadId),
     #[error("too many upload sessions are open")]
     TooManyUploads,
+    #[error("too many upload sessions of the same user or address are open")]
+    TooManyOwnUploads,
     /// Another request is writing to the session, which has `offset` durable bytes.
     #[error("another request is writing to the upload session, which has {offset} bytes")]
     UploadBusy { offset: u64 },

@@ -12,6 +12,7 @@ mod error;
 mod lists;
 mod locks;
 mod manifests;
+mod open_uploads;
 mod purge;
 mod referrers;
 mod reverify;
@@ -31,11 +32,13 @@ pub(crate) use self::cache::{
 pub(crate) use self::error::Error;
 pub(crate) use self::lists::NamePage;
 pub(crate) use self::manifests::StoredManifest;
+pub(crate) use self::open_uploads::UploadOwner;
 pub(crate) use self::uploads::UploadWriter;
 
 use self::cache::CacheState;
 use self::error::Result;
 use self::locks::LockTable;
+use self::open_uploads::OpenUploads;
 use self::referrers::ReconciledRepositories;
 use self::reverify::Reverifier;
 use self::upload_locks::UploadLocks;
@@ -47,6 +50,7 @@ pub(crate) struct Registry {
     store: Arc<Store>,
     locks: Arc<LockTable>,
     upload_locks: Arc<UploadLocks>,
+    open_uploads: Arc<OpenUploads>,
     reverifier: Arc<Reverifier>,
     reconciled_repositories: Arc<ReconciledRepositories>,
     cache: Arc<CacheState>,
@@ -78,6 +82,7 @@ impl Registry {
             store: Arc::new(store),
             locks: Arc::default(),
             upload_locks: Arc::default(),
+            open_uploads: Arc::default(),
             reverifier: Arc::default(),
             reconciled_repositories: Arc::default(),
             cache: Arc::default(),

@@ -6,7 +6,7 @@ use imgsync_oci::{Algorithm, Digest, Reference, Repository, media};
 
 use super::cache::tests::{descriptor, folder};
 use super::power_cuts::{RecordedWorkload, VisibleState, WorkloadStep};
-use super::{Error, Registry};
+use super::{Error, Registry, UploadOwner};
 use crate::store::testing::DiskSnapshot;
 
 /// The content that the workload pushes.
@@ -89,7 +89,7 @@ impl Workload {
         bytes: &[u8],
         algorithm: Algorithm,
     ) -> Result<(), Error> {
-        let id = registry.start_upload(&self.repository, algorithm, None)?;
+        let id = registry.start_upload(&self.repository, algorithm, &UploadOwner::Unknown)?;
         let mut writer = registry.open_upload_writer(&self.repository, id, Some(0))?;
         writer.ingest.write(bytes)?;
         writer.commit(&Digest::of_with(algorithm, bytes))

@@ -9,7 +9,7 @@ use imgsync_oci::endpoint::{Pagination, UploadId};
 use imgsync_oci::{Algorithm, Digest, Reference, Repository, media};
 
 use super::cache::tests::{folder, image};
-use super::{Error, Registry};
+use super::{Error, Registry, UploadOwner};
 use crate::store::{self, Store};
 
 fn repository() -> Repository {
@@ -40,7 +40,7 @@ impl TestImage {
 }
 
 fn push_blob(registry: &Registry, bytes: &[u8]) -> Result<(), Error> {
-    let id = registry.start_upload(&repository(), Algorithm::Sha256, None)?;
+    let id = registry.start_upload(&repository(), Algorithm::Sha256, &UploadOwner::Unknown)?;
     let (start, end) = bytes.split_at(bytes.len() / 2);
     let mut writer = registry.open_upload_writer(&repository(), id, Some(0))?;
     writer.ingest.write(start)?;
@@ -343,7 +343,7 @@ fn one_writer_at_a_time() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();
     let id = registry
-        .start_upload(&repository(), Algorithm::Sha256, None)
+        .start_upload(&repository(), Algorithm::Sha256, &UploadOwner::Unknown)
         .unwrap();
     let mut first = registry
         .open_upload_writer(&repository(), id, None)

@@ -5,7 +5,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
 
 use imgsync_oci::endpoint::UploadId;
 
@@ -13,8 +12,6 @@ use imgsync_oci::endpoint::UploadId;
 #[derive(Default)]
 pub(super) struct UploadLocks {
     locked: Mutex<HashMap<UploadId, Arc<AtomicBool>>>,
-    /// The time of the last search for abandoned sessions that did not find enough.
-    pub(super) last_abandoned_scan: Mutex<Option<Instant>>,
 }
 
 /// The lock of a session, released on drop.

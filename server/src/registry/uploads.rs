@@ -11,6 +11,7 @@ use imgsync_oci::{Algorithm, Digest, Repository};
 use super::Registry;
 use super::diffids::DiffIdJob;
 use super::error::{Error, Result};
+use super::open_uploads::UploadOwner;
 use super::upload_locks::{self, UploadLock};
 use crate::store::{Ingest, ObjectKey};
 
@@ -26,7 +27,7 @@ pub(crate) struct UploadWriter {
 
 impl Registry {
     /// Opens an upload session. `algorithm` is that of the digest with which the session is
-    /// expected to end; `owner` is the user who opens it.
+    /// expected to end; `owner` is the one who opens it.
     ///
     /// # Errors
     /// [`Error::Store`].
@@ -34,10 +35,12 @@ impl Registry {
         &self,
         repository: &Repository,
         algorithm: Algorithm,
-        owner: Option<&str>,
+        owner: &UploadOwner,
     ) -> Result<UploadId> {
         let id = UploadId::random();
-        self.store.create_upload(repository, id, algorithm, owner)?;
+        self.store
+            .create_upload(repository, id, algorithm, owner.user())?;
+        self.open_uploads.insert(id, owner.clone());
         Ok(id)
     }
 
@@ -116,6 +119,7 @@ impl Registry {
         if !self.store.cancel_upload(repository, id)? {
             return Err(Error::UploadUnknown(id));
         }
+        self.open_uploads.remove(id);
         Ok(())
     }
 }
@@ -142,6 +146,7 @@ impl UploadWriter {
         let sealed = ingest.seal(expected.algorithm())?;
         if sealed.digest() != expected {
             store.cancel_upload(&repository, id)?;
+            registry.open_uploads.remove(id);
             return Err(Error::DigestMismatch {
                 expected: expected.clone(),
                 actual: sealed.digest().clone(),
@@ -157,6 +162,7 @@ impl UploadWriter {
         if let Err(error) = store.delete_finished_upload(&repository, id) {
             tracing::warn!(%id, %error, "cannot remove the files of a finished upload");
         }
+        registry.open_uploads.remove(id);
         drop(lock);
         registry
             .diff_id_queue

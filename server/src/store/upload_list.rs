@@ -2,6 +2,7 @@
 //!
 //! Which of them are purged is decided by `registry::purge`.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use imgsync_oci::Repository;
@@ -22,12 +23,16 @@ struct UploadStateFields {
     repository: String,
     #[serde(default)]
     offset: u64,
+    #[serde(default)]
+    owner: Option<String>,
 }
 
 /// A session that has a state file of ours.
 pub(crate) struct UploadSummary {
     pub(crate) repository: Repository,
     pub(crate) id: UploadId,
+    /// The user who opened the session, if known.
+    pub(crate) owner: Option<Arc<str>>,
     /// The time of the last checkpoint; the session's start if there was none.
     pub(crate) modified_at: SystemTime,
     /// Whether the session has no durable bytes.
@@ -35,15 +40,6 @@ pub(crate) struct UploadSummary {
 }
 
 impl Store {
-    /// Counts the sessions that have a state file, up to `limit`.
-    pub(crate) fn count_uploads(&self, limit: usize) -> Result<usize> {
-        let is_state = |name: &str, _| name.ends_with(STATE_SUFFIX).then_some(());
-        let states = self.parsed_entries(&self.paths.upload_states(), is_state);
-        states
-            .take(limit)
-            .try_fold(0, |count, state| state.map(|()| count + 1))
-    }
-
     /// Iterates over the sessions of a repository, including those that a stock registry opened.
     pub(crate) fn uploads(
         &self,
@@ -73,23 +69,27 @@ impl Store {
 
     /// Lists the sessions that have a state file.
     pub(crate) fn list_uploads(&self) -> Result<Vec<UploadSummary>> {
-        let mut sessions = Vec::new();
-        for id in self.upload_ids()? {
-            let path = self.paths.upload_state(id);
-            let Some(modified_at) = self.disk.modified(&path)? else {
-                continue;
-            };
-            let fields = self.read_upload_state_fields(id)?;
-            sessions.extend(fields.and_then(|fields| {
-                Some(UploadSummary {
-                    repository: fields.repository.parse().ok()?,
-                    id,
-                    modified_at,
-                    is_empty: fields.offset == 0,
-                })
-            }));
-        }
-        Ok(sessions)
+        let summaries = self.upload_ids()?.into_iter();
+        let summaries = summaries.filter_map(|id| self.upload_summary(id).transpose());
+        summaries.collect()
+    }
+
+    /// Reads the state file of a session; `None` if there is none, or if it is damaged.
+    pub(crate) fn upload_summary(&self, id: UploadId) -> Result<Option<UploadSummary>> {
+        let path = self.paths.upload_state(id);
+        let Some(modified_at) = self.disk.modified(&path)? else {
+            return Ok(None);
+        };
+        let fields = self.read_upload_state_fields(id)?;
+        Ok(fields.and_then(|fields| {
+            Some(UploadSummary {
+                repository: fields.repository.parse().ok()?,
+                id,
+                owner: fields.owner.map(Arc::from),
+                modified_at,
+                is_empty: fields.offset == 0,
+            })
+        }))
     }
 
     fn read_upload_state_fields(&self, id: UploadId) -> Result<Option<UploadStateFields>> {

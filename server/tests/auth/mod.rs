@@ -3,6 +3,7 @@
 mod access;
 mod cost;
 mod log;
+mod uploads;
 mod users;
 
 use std::io::Write as _;

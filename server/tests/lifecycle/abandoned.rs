@@ -7,7 +7,8 @@ use crate::support::prelude::*;
 use tokio::io::AsyncWriteExt as _;
 
 const VARIABLES: &[(&str, &str)] = &[
-    ("REGISTRY_IMGSYNC_LIMITS_OPENUPLOADS", "4"),
+    // One client may have four of them.
+    ("REGISTRY_IMGSYNC_LIMITS_OPENUPLOADS", "5"),
     (
         "REGISTRY_STORAGE_MAINTENANCE_UPLOADPURGING_ENABLED",
         "false",

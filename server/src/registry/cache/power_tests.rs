@@ -11,7 +11,7 @@ use imgsync_oci::{Digest, Reference, Repository, Tag};
 use super::tests::{UPSTREAM, folder, image, index};
 use super::{BlobState, CacheLimits, ManifestState, TagState, UpstreamManifest};
 use crate::registry::power_cuts::{RecordedWorkload, VisibleState, WorkloadStep};
-use crate::registry::{Error, Registry};
+use crate::registry::{Error, Registry, UploadOwner};
 use crate::store::testing::DiskSnapshot;
 use crate::store::{MarkKey, ObjectKey};
 
@@ -127,7 +127,7 @@ impl Workload {
 
     fn upload(&self, registry: &Registry, bytes: &[u8]) -> Result<(), Error> {
         let algorithm = imgsync_oci::Algorithm::Sha256;
-        let id = registry.start_upload(&self.repository, algorithm, None)?;
+        let id = registry.start_upload(&self.repository, algorithm, &UploadOwner::Unknown)?;
         let mut writer = registry.open_upload_writer(&self.repository, id, Some(0))?;
         writer.ingest.write(bytes)?;
         writer.commit(&Digest::of(bytes))

@@ -4,7 +4,7 @@ use imgsync_oci::{Algorithm, Digest, Reference, Repository, Tag, media};
 
 use super::manifests::CachedManifest;
 use super::{BlobState, ManifestState, TagState, UpstreamManifest};
-use crate::registry::{Error, Registry};
+use crate::registry::{Error, Registry, UploadOwner};
 
 pub(super) const UPSTREAM: &str = "ghcr.io";
 
@@ -84,7 +84,7 @@ pub(super) fn cache_blob(registry: &Registry, repository: &Repository, bytes: &[
 
 pub(super) fn push_blob(registry: &Registry, repository: &Repository, bytes: &[u8]) {
     let id = registry
-        .start_upload(repository, Algorithm::Sha256, None)
+        .start_upload(repository, Algorithm::Sha256, &UploadOwner::Unknown)
         .unwrap();
     let mut writer = registry
         .open_upload_writer(repository, id, Some(0))
