@@ -114,9 +114,41 @@ fn run_server(
             }
         }
     });
-    let timeout = result.as_ref().copied();
-    runtime.shutdown_timeout(timeout.unwrap_or(BLOCKING_SHUTDOWN_TIMEOUT));
+    let timeout = result
+        .as_ref()
+        .copied()
+        .unwrap_or(BLOCKING_SHUTDOWN_TIMEOUT);
+    if !timeout.is_zero() {
+        exit_at_next_signal();
+    }
+    runtime.shutdown_timeout(timeout);
     result.map(drop)
+}
+
+/// Ends the process at the next stop signal. The runtime that waits for disk access does not notice
+/// signals any more.
+fn exit_at_next_signal() {
+    let wait_for_signal = || -> io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            let mut terminate = signal(SignalKind::terminate())?;
+            let mut interrupt = signal(SignalKind::interrupt())?;
+            next_signal(&mut terminate, &mut interrupt).await;
+            tracing::warn!("second stop signal: exiting without waiting for the disk");
+            std::process::exit(0)
+        })
+    };
+    let thread = std::thread::Builder::new().name("signals".to_owned());
+    let started = thread.spawn(move || {
+        if let Err(error) = wait_for_signal() {
+            tracing::debug!(%error, "cannot wait for another stop signal");
+        }
+    });
+    if let Err(error) = started {
+        tracing::debug!(%error, "cannot wait for another stop signal");
+    }
 }
 
 /// Waits for the next of two signals.

@@ -414,7 +414,7 @@ fn content_on_a_read_only_volume_is_served() {
     assert_eq!(listed[0].digest, Digest::of(referrer.as_bytes()));
     let error = push_blob(&registry, b"more").unwrap_err();
     assert!(matches!(error, Error::Store(_)), "{error}");
-    drop(worker);
+    worker.stop();
     assert!(!root.path().join("imgsync").exists());
     // A missing folder does not count as an empty one.
     let missing = root.path().join("nowhere");

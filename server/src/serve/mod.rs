@@ -60,8 +60,7 @@ pub async fn run(
         tls: tls.clone(),
         config: Arc::new(ArcSwap::new(Arc::clone(&config))),
     });
-    // Dropped at the end of this function: the worker stops after the last request.
-    let _diff_ids = registry
+    let diff_id_worker = registry
         .start_diff_id_worker()
         .map_err(|error| Error::Start(error.to_string()))?;
     let listener = Listener::bind(&config.http.listen_address).await?;
@@ -86,7 +85,10 @@ pub async fn run(
         .iter()
         .chain(&jobs)
         .for_each(AbortHandle::abort);
-    Ok(())
+    // Not waited for here, so that a second stop signal is noticed meanwhile.
+    spawn_blocking(|| diff_id_worker.stop())
+        .await
+        .map_err(|error| Error::Start(error.to_string()))
 }
 
 fn open_tls(config: &Config) -> Result<Option<Arc<ReloadableTls>>, Error> {

@@ -78,31 +78,79 @@ pub(super) fn compute_catching_panics(
 }
 
 /// Computes the diffID of `blob`. `read` returns bytes of the blob by offset and length, fewer only
-/// at the end. `should_continue` is called before each part; the computation stops when it
-/// returns false.
+/// at the end. `should_continue` is called before each part of the blob and of the decoded bytes;
+/// the computation stops when it returns false.
 fn compute_diff_id(
     blob: &Digest,
     read: impl FnMut(u64, usize) -> io::Result<Vec<u8>>,
     limits: DiffIdLimits,
     should_continue: &dyn Fn() -> bool,
 ) -> DiffIdOutcome {
+    let interruption = Interruption {
+        started_at: Instant::now(),
+        max_time: limits.max_time,
+        should_continue,
+    };
     let source = BlobReader {
         fetch: read,
         offset: 0,
+        interruption: &interruption,
     };
-    let mut layer = match LayerReader::detect(source, blob.algorithm(), limits.decode) {
-        Ok(layer) => layer,
-        Err(LayerError::Read(error)) => return DiffIdOutcome::Unreadable(error),
-        Err(error) => return DiffIdOutcome::NotALayer(error.to_string()),
-    };
-    match decode(&mut layer, limits.max_time, should_continue) {
-        Ok(()) => verify_digest(blob, layer),
-        Err(DecodeFailure::Rejected(reason)) => DiffIdOutcome::NotALayer(reason),
-        Err(DecodeFailure::Undecodable(reason)) => {
-            verify_undecodable(blob, layer.into_compressed(), &reason, should_continue)
+    let computed = LayerReader::detect(source, blob.algorithm(), limits.decode)
+        .map_err(|error| interruption.failure(error))
+        .and_then(|mut layer| match decode(&mut layer, &interruption) {
+            Ok(()) => Ok(verify_digest(blob, layer)),
+            Err(DecodeFailure::Undecodable(reason)) => {
+                verify_undecodable(blob, layer.into_compressed(), reason)
+                    .map_err(|error| interruption.failure(LayerError::Read(error)))
+            }
+            Err(failure) => Err(failure),
+        });
+    computed.unwrap_or_else(|failure| match failure {
+        DecodeFailure::Rejected(reason) | DecodeFailure::Undecodable(reason) => {
+            DiffIdOutcome::NotALayer(reason)
         }
-        Err(DecodeFailure::Unreadable(error)) => DiffIdOutcome::Unreadable(error),
-        Err(DecodeFailure::Stopped) => DiffIdOutcome::Stopped,
+        DecodeFailure::Unreadable(error) => DiffIdOutcome::Unreadable(error),
+        DecodeFailure::Stopped => DiffIdOutcome::Stopped,
+    })
+}
+
+/// Decides when a computation is interrupted: when the worker stops, or when it takes too long.
+///
+/// Asked also for each part that is read from the blob, because many empty gzip members or zstd
+/// frames decode to nothing.
+struct Interruption<'a> {
+    started_at: Instant,
+    max_time: Duration,
+    should_continue: &'a dyn Fn() -> bool,
+}
+
+impl Interruption<'_> {
+    fn check(&self) -> Result<(), DecodeFailure> {
+        if !(self.should_continue)() {
+            return Err(DecodeFailure::Stopped);
+        }
+        if self.started_at.elapsed() > self.max_time {
+            let reason = "decoding takes too long".to_owned();
+            return Err(DecodeFailure::Rejected(reason));
+        }
+        Ok(())
+    }
+
+    /// Tells an interruption, which the decoder passes on as an error of the source, from other
+    /// errors.
+    fn failure(&self, error: LayerError) -> DecodeFailure {
+        match error {
+            LayerError::Read(error) => match self.check() {
+                Ok(()) => DecodeFailure::Unreadable(error),
+                Err(interrupted) => interrupted,
+            },
+            LayerError::Corrupt(error) => DecodeFailure::Undecodable(error.to_string()),
+            LayerError::TooLarge { decoded } => {
+                let reason = format!("the decoded size is {decoded} bytes or more");
+                DecodeFailure::Rejected(reason)
+            }
+        }
     }
 }
 
@@ -116,31 +164,16 @@ enum DecodeFailure {
     Stopped,
 }
 
-impl From<LayerError> for DecodeFailure {
-    fn from(error: LayerError) -> Self {
-        match error {
-            LayerError::Read(error) => Self::Unreadable(error),
-            LayerError::Corrupt(error) => Self::Undecodable(error.to_string()),
-            LayerError::TooLarge { decoded } => {
-                Self::Rejected(format!("the decoded size is {decoded} bytes or more"))
-            }
-        }
-    }
-}
-
 /// Decodes a layer to its end, and checks that it begins as a tar does.
 fn decode<R: Read>(
     layer: &mut LayerReader<R>,
-    max_time: Duration,
-    should_continue: &dyn Fn() -> bool,
+    interruption: &Interruption<'_>,
 ) -> Result<(), DecodeFailure> {
-    let started_at = Instant::now();
+    let failure = |error| interruption.failure(error);
     let (mut part, mut start) = (vec![0; DECODE_BUFFER_BYTES], Vec::new());
     loop {
-        if !should_continue() {
-            return Err(DecodeFailure::Stopped);
-        }
-        let count = layer.read(&mut part)?;
+        interruption.check()?;
+        let count = layer.read(&mut part).map_err(failure)?;
         if count == 0 {
             break;
         }
@@ -151,17 +184,12 @@ fn decode<R: Read>(
                 return Err(DecodeFailure::Rejected("not a tar".to_owned()));
             }
         }
-        if started_at.elapsed() > max_time {
-            return Err(DecodeFailure::Rejected(
-                "decoding takes too long".to_owned(),
-            ));
-        }
     }
     if start.len() < TAR_BLOCK_BYTES {
         let reason = "too short for a tar".to_owned();
         return Err(DecodeFailure::Undecodable(reason));
     }
-    Ok(layer.check_end()?)
+    layer.check_end().map_err(failure)
 }
 
 /// Checks that the decoded bytes are those of the blob, and returns the layer.
@@ -180,28 +208,21 @@ fn verify_digest<R: Read>(blob: &Digest, layer: LayerReader<R>) -> DiffIdOutcome
 
 /// Reads the rest of a blob that does not decode, to tell a damaged blob from one that is not a
 /// layer.
+///
+/// # Errors
+/// Fails where reading fails.
 fn verify_undecodable<R: Read>(
     blob: &Digest,
     mut source: HashingReader<R>,
-    reason: &str,
-    should_continue: &dyn Fn() -> bool,
-) -> DiffIdOutcome {
+    reason: String,
+) -> io::Result<DiffIdOutcome> {
     let mut part = vec![0; DECODE_BUFFER_BYTES];
-    loop {
-        if !should_continue() {
-            return DiffIdOutcome::Stopped;
-        }
-        match source.read(&mut part) {
-            Ok(0) => break,
-            Ok(_) => {}
-            Err(error) => return DiffIdOutcome::Unreadable(error),
-        }
-    }
-    if source.finish() == *blob {
-        DiffIdOutcome::NotALayer(reason.to_owned())
+    while source.read(&mut part)? > 0 {}
+    Ok(if source.finish() == *blob {
+        DiffIdOutcome::NotALayer(reason)
     } else {
         DiffIdOutcome::Damaged
-    }
+    })
 }
 
 /// Reports whether a block is a tar header, by its checksum, or the zero block of an empty tar
@@ -233,14 +254,18 @@ fn is_tar_start(block: &[u8]) -> bool {
     stated == unsigned || stated == signed
 }
 
-/// The bytes of a blob as one stream.
-struct BlobReader<F> {
+/// The bytes of a blob as one stream, which fails when the computation is interrupted.
+struct BlobReader<'a, F> {
     fetch: F,
     offset: u64,
+    interruption: &'a Interruption<'a>,
 }
 
-impl<F: FnMut(u64, usize) -> io::Result<Vec<u8>>> Read for BlobReader<F> {
+impl<F: FnMut(u64, usize) -> io::Result<Vec<u8>>> Read for BlobReader<'_, F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.interruption.check().is_err() {
+            return Err(io::Error::other("interrupted"));
+        }
         let bytes = (self.fetch)(self.offset, buffer.len())?;
         buffer[..bytes.len()].copy_from_slice(&bytes);
         self.offset += bytes.len() as u64;

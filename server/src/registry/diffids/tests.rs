@@ -46,8 +46,9 @@ fn put_under(registry: &Registry, name: &str, digest: &Digest, bytes: &[u8]) {
 
 /// Runs the worker until it has examined everything.
 fn examine(registry: &Registry) {
-    let _worker = registry.start_diff_id_worker().unwrap();
+    let worker = registry.start_diff_id_worker().unwrap();
     wait_until_idle(registry);
+    worker.stop();
 }
 
 fn wait_until_idle(registry: &Registry) {

@@ -4,7 +4,8 @@
 //! reading at [`Registry::start_diff_id_worker`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::Duration;
 
 use imgsync_oci::{Digest, Manifest, Reference, Repository};
 
@@ -18,10 +19,14 @@ use crate::store::{DerivedKey, LinkKind, ListScope, ObjectKey};
 /// The lowest priority of a Unix process (nice 19).
 const WORKER_NICENESS: i32 = 19;
 
-/// The background computation of diffIDs, stopped on drop.
+/// How long [`DiffIdWorker::stop`] waits. The worker may be in the middle of a long read.
+const MAX_STOP_TIME: Duration = Duration::from_secs(2);
+
+/// The background computation of diffIDs. On drop it is told to stop, without waiting.
 pub(crate) struct DiffIdWorker {
     registry: Registry,
-    thread: Option<JoinHandle<()>>,
+    /// Disconnected when the thread ends.
+    thread_end: Receiver<()>,
 }
 
 impl Registry {
@@ -46,24 +51,34 @@ impl Registry {
             registry: self.clone(),
             limits,
         };
-        let thread = std::thread::Builder::new()
+        let (end_sender, thread_end) = mpsc::channel();
+        std::thread::Builder::new()
             .name("diffids".to_owned())
-            .spawn(move || worker.run())?;
+            .spawn(move || {
+                let _end_sender = end_sender;
+                worker.run();
+            })?;
         Ok(DiffIdWorker {
             registry: self.clone(),
-            thread: Some(thread),
+            thread_end,
         })
+    }
+}
+
+impl DiffIdWorker {
+    /// Stops the worker and waits for its end, for two seconds at most: whatever it has not stored
+    /// by then is computed again after the next start.
+    pub(crate) fn stop(self) {
+        self.registry.diff_id_queue.close();
+        if let Err(RecvTimeoutError::Timeout) = self.thread_end.recv_timeout(MAX_STOP_TIME) {
+            tracing::warn!("the thread that computes diffIDs did not stop in time");
+        }
     }
 }
 
 impl Drop for DiffIdWorker {
     fn drop(&mut self) {
         self.registry.diff_id_queue.close();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread that computes diffIDs has panicked");
-        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Tests of which blobs count as layers, and of their diffIDs.
 
+use std::cell::Cell;
 use std::io::Write as _;
 
 use imgsync_oci::media::Compression;
@@ -88,6 +89,33 @@ fn a_truncated_blob_is_damaged_and_a_panic_is_not_a_layer() {
         matches!(outcome, DiffIdOutcome::NotALayer(_)),
         "{outcome:?}"
     );
+}
+
+/// Empty members decode to nothing, so only the reads of the blob can be interrupted.
+#[test]
+fn a_blob_of_empty_members_is_interrupted() {
+    for (start, empty) in [(gzip(&[0; 1024]), gzip(b"")), (zstd(&[0; 1024]), zstd(b""))] {
+        let blob = [start, empty.repeat(4_000_000 / empty.len())].concat();
+        let digest = Digest::of(&blob);
+        let reads = Cell::new(0);
+        let read = |offset: u64, len: usize| {
+            reads.set(reads.get() + 1);
+            let rest = &blob[offset as usize..];
+            Ok(rest[..len.min(rest.len())].to_vec())
+        };
+        let limits = DiffIdLimits::default();
+        let stopped = compute_diff_id(&digest, read, limits, &|| reads.get() < 3);
+        assert!(matches!(stopped, DiffIdOutcome::Stopped), "{stopped:?}");
+        assert_eq!(reads.get(), 3);
+        let limits = DiffIdLimits {
+            max_time: Duration::ZERO,
+            ..limits
+        };
+        match compute_diff_id(&digest, read, limits, &|| true) {
+            DiffIdOutcome::NotALayer(reason) => assert_eq!(reason, "decoding takes too long"),
+            other => panic!("{other:?}"),
+        }
+    }
 }
 
 #[test]
