@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::archive::{Entry, write_tar};
 use super::peers::{program, report_missing};
 use super::process::Process;
 use super::run::{Outcome, must, run};
@@ -59,8 +60,21 @@ impl Containerd {
     /// Returns the `ctr` command for this containerd.
     pub fn command(&self) -> Command {
         let mut command = Command::new("ctr");
-        command.arg("--address").arg(self.folder.join("sock"));
+        command.arg("--address").arg(self.socket());
         command
+    }
+
+    /// Returns the socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("sock")
+    }
+
+    /// Imports the files of an OCI layout, which are written to `path`, without unpacking layers.
+    pub fn import(&self, namespace: &str, path: &Path, entries: &[Entry]) {
+        write_tar(entries, path);
+        let mut command = self.command();
+        command.args(["--namespace", namespace, "images", "import"]);
+        must(command.args(["--no-unpack", "--all-platforms"]).arg(path));
     }
 
     /// Pulls an image through the configured mirrors, with additional flags.

@@ -175,6 +175,14 @@ pub enum Error {
         /// The requested name.
         name: String,
     },
+    /// The content store of the daemon cannot be read.
+    #[error("cannot read the content store of the Docker daemon at {address}: {reason}")]
+    ContentStore {
+        /// Its address.
+        address: String,
+        /// The reason.
+        reason: String,
+    },
     /// The daemon responds with an error.
     #[error("the Docker daemon at {address} answered {status}: {message}")]
     DaemonError {
@@ -271,7 +279,7 @@ impl Error {
                  standard input, or a name with docker-daemon:, docker-archive:, oci: or \
                  oci-archive:"
             }
-            Self::Io { .. } | Self::TooLarge { .. } => return None,
+            Self::Io { .. } | Self::TooLarge { .. } | Self::ContentStore { .. } => return None,
             Self::Spool { .. } => {
                 "free some disk space, or set XDG_CACHE_HOME to a folder on another disk"
             }

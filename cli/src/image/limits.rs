@@ -11,6 +11,11 @@ const MAX_LAYERS: usize = 1000;
 /// The greatest depth of an index within an index below the root, which is at depth 0.
 pub(crate) const MAX_INDEX_DEPTH: usize = 4;
 
+/// The most manifests below one index, the index included.
+pub(crate) const MAX_MANIFESTS: usize = 1000;
+/// The most bytes of all manifests of one image together.
+pub(crate) const MAX_TOTAL_MANIFEST_BYTES: u64 = 32 * 1024 * 1024;
+
 /// Checks the number of layers of an image.
 ///
 /// # Errors

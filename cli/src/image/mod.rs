@@ -20,6 +20,7 @@ pub use error::Error;
 pub use location::{DaemonImageName, ImageLocation, ImageSelector};
 pub use platform::Platforms;
 pub use referrer_tags::subject_of;
+pub(crate) use slice::RangeSource;
 pub use slice::{Slice, SliceReader};
 
 /// An image as its source describes it.
@@ -232,6 +233,9 @@ pub(crate) fn is_attestation(entry: &Descriptor) -> bool {
 /// ([`Layer::source_digest`]).
 #[derive(Debug, Default)]
 pub struct ImageBlobs {
+    /// The name of another program's store that the bytes are read from, for messages. `None` for
+    /// bytes on this machine.
+    pub(crate) read_through: Option<&'static str>,
     slices: HashMap<Digest, Slice>,
 }
 

@@ -1,5 +1,7 @@
-//! A range of bytes in memory or in a file that can be read repeatedly.
+//! A range of bytes that can be read repeatedly: in memory, in a file, or in another program's
+//! store.
 
+use std::fmt::{self, Debug};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
@@ -8,7 +10,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-/// Bytes in memory, in a range of an open file, or in a file that is opened for reading.
+/// Bytes in memory, in a range of an open file, in a file that is opened for reading, or in another
+/// program's store.
 #[derive(Debug, Clone)]
 pub struct Slice {
     storage: SliceStorage,
@@ -21,6 +24,16 @@ enum SliceStorage {
     Memory(Bytes),
     OpenFile(Arc<File>),
     ClosedFile(Arc<PathBuf>),
+    Streamed(Arc<dyn RangeSource>),
+}
+
+/// Content in another program's store, such as a daemon's, that can be read from any offset.
+pub(crate) trait RangeSource: Debug + Send + Sync {
+    /// Returns a reader from `offset` to the end, for a thread that may block.
+    ///
+    /// # Errors
+    /// Returns an error if the content cannot be read.
+    fn read_from(&self, offset: u64) -> io::Result<Box<dyn Read + Send>>;
 }
 
 impl Slice {
@@ -39,6 +52,11 @@ impl Slice {
     /// there may be more files than file descriptors.
     pub(crate) fn whole(path: PathBuf, len: u64) -> Self {
         Self::new(SliceStorage::ClosedFile(Arc::new(path)), 0, len)
+    }
+
+    /// Returns a slice of all `len` bytes of a source.
+    pub(crate) fn streamed(source: Arc<dyn RangeSource>, len: u64) -> Self {
+        Self::new(SliceStorage::Streamed(source), 0, len)
     }
 
     fn new(storage: SliceStorage, offset: u64, len: u64) -> Self {
@@ -70,7 +88,11 @@ impl Slice {
         }
         rest.offset += start.min(self.len);
         rest.len -= start.min(self.len);
-        Ok(SliceReader(rest))
+        let stream = match &self.storage {
+            SliceStorage::Streamed(source) if rest.len > 0 => Some(source.read_from(rest.offset)?),
+            _ => None,
+        };
+        Ok(SliceReader { rest, stream })
     }
 
     /// Returns a reader of the whole slice.
@@ -111,12 +133,21 @@ impl Slice {
 }
 
 /// Reads a [`Slice`] once, from a position to its end.
-#[derive(Debug)]
-pub struct SliceReader(Slice);
+pub struct SliceReader {
+    rest: Slice,
+    /// The open stream of a slice that is neither in memory nor in a file.
+    stream: Option<Box<dyn Read + Send>>,
+}
+
+impl Debug for SliceReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("SliceReader").field(&self.rest).finish()
+    }
+}
 
 impl Read for SliceReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let rest = &mut self.0;
+        let rest = &mut self.rest;
         let len = buffer
             .len()
             .min(usize::try_from(rest.len).unwrap_or(usize::MAX));
@@ -134,9 +165,13 @@ impl Read for SliceReader {
             SliceStorage::ClosedFile(path) => {
                 File::open(&**path)?.read_at(&mut buffer[..len], rest.offset)?
             }
+            SliceStorage::Streamed(_) => match &mut self.stream {
+                Some(stream) => stream.read(&mut buffer[..len])?,
+                None => 0,
+            },
         };
         if read == 0 {
-            let message = "the file became shorter while it was read";
+            let message = "the source became shorter while it was read";
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, message));
         }
         rest.offset += read as u64;

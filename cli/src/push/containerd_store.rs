@@ -1,17 +1,17 @@
-//! Pushes an image from a Docker daemon with containerd's store: the daemon knows the digest of the
-//! manifest, but the content below it only by exporting the image.
+//! Pushes an image from a Docker daemon with containerd's store: reads single blobs from the content
+//! store of the daemon, and where that fails, exports the whole image.
 
 use imgsync_oci::Digest;
 
 use super::context::{PushContext, PushedManifest};
 use super::{manifests, push_image};
-use crate::exit::Failure;
-use crate::image::{Image, ImageBlobs};
+use crate::exit::{Failure, FailureKind};
+use crate::image::{Error, Image, ImageBlobs};
 use crate::transports::SkipLayer;
 use crate::transports::daemon::DaemonImage;
 
 /// Only moves the tag if the target holds the manifest and everything that it needs. Otherwise
-/// exports the image, and keeps those blobs out of the spool that the target has.
+/// sends the blobs that the target lacks.
 pub(super) async fn push(
     context: &PushContext,
     found: &DaemonImage,
@@ -21,8 +21,33 @@ pub(super) async fn push(
     {
         return Ok(pushed);
     }
-    let (image, blobs) = export(context, found, skip_present_blobs(context)).await?;
+    let reason = match read_content_store(found).await? {
+        Ok((image, blobs)) => match push_image(context, &image, blobs).await {
+            Err(failure) if failure.kind == FailureKind::Source => failure.what,
+            pushed => return pushed,
+        },
+        Err(reason) => reason,
+    };
+    let skip_layer = skip_present_blobs(context);
+    let (image, blobs) = export(context, found, skip_layer, Some(&reason)).await?;
     push_image(context, &image, blobs).await
+}
+
+/// Reads the manifests of an image from the content store of its daemon. The inner error is the
+/// reason why an export is needed.
+///
+/// # Errors
+/// Returns an error if an export would end with the same one.
+pub(super) async fn read_content_store(
+    found: &DaemonImage,
+) -> Result<Result<(Image, ImageBlobs), String>, Failure> {
+    match found.read_content_store().await {
+        Ok(read) => Ok(Ok(read)),
+        Err(error @ (Error::PlatformNotFound { .. } | Error::Unsupported { .. })) => {
+            Err(error.into())
+        }
+        Err(error) => Ok(Err(error.to_string())),
+    }
 }
 
 /// Returns a filter for the blobs that the target holds. It runs on the thread that reads the
@@ -44,15 +69,19 @@ fn skip_present_blobs(context: &PushContext) -> SkipLayer {
 }
 
 /// Exports an image from its daemon, or takes the layers that an earlier push left in the spool.
+/// `reason` tells why the blobs cannot be read one by one.
 pub(super) async fn export(
     context: &PushContext,
     found: &DaemonImage,
     skip_layer: SkipLayer,
+    reason: Option<&str>,
 ) -> Result<(Image, ImageBlobs), Failure> {
     let mut is_exporting = false;
     let on_export = || {
         is_exporting = true;
-        context.note("exporting the image from the daemon");
+        let reason = reason.map(|reason| format!(": {reason}"));
+        let reason = reason.unwrap_or_default();
+        context.note(&format!("exporting the image from the daemon{reason}"));
     };
     let spool = &context.upload.spool;
     let exported = found.export(spool, skip_layer, on_export).await?;

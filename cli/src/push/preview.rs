@@ -6,7 +6,8 @@ use std::sync::Arc;
 use imgsync_oci::{Digest, Tag};
 
 use super::context::PushContext;
-use super::{PushSettings, manifests, prepare};
+use super::queue::describe_reading;
+use super::{PushSettings, containerd_store, manifests, prepare};
 use crate::evidence;
 use crate::exit::Failure;
 use crate::image::{ImageContent, Layer, SingleImage};
@@ -40,17 +41,9 @@ pub(crate) async fn preview(
         LocatedImage::Daemon(found) => found.image(),
     };
     let mut notes = Vec::new();
-    let (noun, plan) = match (image.map(|image| image.content), &found) {
-        (Some(ImageContent::Single(single)), _) => {
-            let mut plan = evidence::gather(&context.lookup, &single).await?.plan;
-            mark_packed_layers(&context, &mut plan, &single);
-            ("layer", plan)
-        }
-        (Some(ImageContent::Graph(graph)), _) => {
-            let plan = evidence::plan_blobs(&context.lookup, &graph.blobs);
-            ("blob", plan.await?)
-        }
-        (None, LocatedImage::Daemon(found)) => plan_unexported(&context, found, &mut notes).await?,
+    let (noun, plan) = match (image, &found) {
+        (Some(image), _) => plan_image(&context, &image.content).await?,
+        (None, LocatedImage::Daemon(found)) => plan_in_store(&context, found, &mut notes).await?,
         (None, LocatedImage::Local { .. }) => ("layer", PushPlan { steps: Vec::new() }),
     };
     if plan.steps.is_empty() {
@@ -75,42 +68,79 @@ fn mark_packed_layers(context: &PushContext, plan: &mut PushPlan, single: &Singl
     }
 }
 
-/// Plans the push of an image whose daemon knows its blobs only by exporting it: either the target
-/// holds the whole image, or nothing but the diffID of each layer is known. Also returns what the
-/// plan lists.
-async fn plan_unexported(
+/// Plans the push of an image whose manifests are known. Also returns what the plan lists.
+async fn plan_image(
+    context: &PushContext,
+    content: &ImageContent,
+) -> Result<(&'static str, PushPlan), Failure> {
+    match content {
+        ImageContent::Single(single) => {
+            let mut plan = evidence::gather(&context.lookup, single).await?.plan;
+            mark_packed_layers(context, &mut plan, single);
+            Ok(("layer", plan))
+        }
+        ImageContent::Graph(graph) => {
+            let plan = evidence::plan_blobs(&context.lookup, &graph.blobs);
+            Ok(("blob", plan.await?))
+        }
+    }
+}
+
+/// Plans the push of an image in containerd's store. Unless the target holds the whole image, the
+/// manifests are read from the content store of the daemon; where that fails, nothing but the
+/// diffID of each layer is known.
+async fn plan_in_store(
     context: &PushContext,
     found: &DaemonImage,
     notes: &mut Vec<String>,
 ) -> Result<(&'static str, PushPlan), Failure> {
-    if let Some(root) = found.selected_root() {
-        if let Some((_, blobs)) = manifests::find_complete(context, root).await? {
-            notes.push(describe_tag(context, root).await?);
-            let steps = blobs.into_iter().map(|blob| {
-                let (digest, evidence) = (blob.digest.clone(), EvidenceSource::Image);
-                let candidate = BlobCandidate { blob, evidence };
-                (digest, BlobStep::AlreadyPresent(candidate))
-            });
-            let steps = steps.collect();
-            return Ok(("blob", PushPlan { steps }));
-        }
-        notes.push(format!(
-            "the manifest {root} is missing or incomplete at the target"
-        ));
+    if let Some(root) = found.selected_root()
+        && let Some((_, blobs)) = manifests::find_complete(context, root).await?
+    {
+        notes.push(describe_tag(context, root).await?);
+        let steps = blobs.into_iter().map(|blob| {
+            let (digest, evidence) = (blob.digest.clone(), EvidenceSource::Image);
+            let candidate = BlobCandidate { blob, evidence };
+            (digest, BlobStep::AlreadyPresent(candidate))
+        });
+        let steps = steps.collect();
+        return Ok(("blob", PushPlan { steps }));
     }
-    notes.push(
-        "the daemon uses the containerd image store, so the blobs of the image are known only \
-         after an export; the push then sends only the blobs that the target does not have"
-            .to_owned(),
-    );
+    match containerd_store::read_content_store(found).await? {
+        Ok((image, blobs)) => {
+            let (noun, plan) = plan_image(context, &image.content).await?;
+            notes.extend(image.notes);
+            let steps = plan.steps.iter().map(|(_, step)| step);
+            let is_read =
+                |step: &&BlobStep| matches!(step, BlobStep::Send { is_packed, .. } if !is_packed);
+            let read = steps.filter(is_read).count();
+            notes.extend(describe_reading(&blobs, read, plan.steps.len(), noun));
+            Ok((noun, plan))
+        }
+        Err(reason) => {
+            notes.extend(
+                found.selected_root().map(|root| {
+                    format!("the manifest {root} is missing or incomplete at the target")
+                }),
+            );
+            notes.push(format!(
+                "{reason}; the blobs of the image are known only after an export, and the push \
+                 then sends only those that the target does not have"
+            ));
+            Ok(("layer", plan_unknown_blobs(found)))
+        }
+    }
+}
+
+/// Returns the plan for layers of which only the diffIDs are known.
+fn plan_unknown_blobs(found: &DaemonImage) -> PushPlan {
     let layers = found.diff_ids.iter().map(|diff_id| LayerEvidence {
         layer: diff_id.clone(),
         size: None,
         candidate: None,
         mount: None,
     });
-    let plan = PushPlan::new(layers.collect(), &HashSet::new());
-    Ok(("layer", plan))
+    PushPlan::new(layers.collect(), &HashSet::new())
 }
 
 /// Describes what happens to the tag.

@@ -41,7 +41,27 @@ pub(super) fn queue_layers(
             BlobStep::SentByAnother { .. } | BlobStep::Duplicate => {}
         }
     }
+    let is_spooled = |queued: &&QueuedBlob| matches!(queued.content, QueuedContent::Packed { .. });
+    let read = queue.len() - queue.iter().filter(is_spooled).count();
+    if let Some(text) = describe_reading(blobs, read, count, noun) {
+        context.upload.report.detail(&text);
+    }
     Ok(queue)
+}
+
+/// Describes how many layers are read from another program's store; `None` for an image whose bytes
+/// are on this machine.
+pub(super) fn describe_reading(
+    blobs: &ImageBlobs,
+    read: usize,
+    count: usize,
+    noun: &str,
+) -> Option<String> {
+    let store = blobs.read_through?;
+    let plural = if count == 1 { "" } else { "s" };
+    Some(format!(
+        "reading {read} of {count} {noun}{plural} through {store}"
+    ))
 }
 
 /// Queues a layer as an earlier run compressed it, or as the source has it. Its bytes are taken

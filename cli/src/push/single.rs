@@ -44,7 +44,7 @@ pub(super) async fn push_from_daemon(
         return push_single(context, single, state, ImageBlobs::default(), packed).await;
     }
     let skip_layer = Box::new(move |digest: &Digest, _| skipped.contains(digest));
-    let (image, blobs) = containerd_store::export(context, found, skip_layer).await?;
+    let (image, blobs) = containerd_store::export(context, found, skip_layer, None).await?;
     match &image.content {
         ImageContent::Single(single) => push_single(context, single, state, blobs, packed).await,
         ImageContent::Graph(_) => push_image(context, &image, blobs).await,

@@ -123,6 +123,11 @@ impl SourceFiles {
         })
     }
 
+    /// Returns whether nothing was added.
+    pub(super) fn is_empty(&self) -> bool {
+        self.files().next().is_none()
+    }
+
     /// Returns whether the name exists.
     pub(crate) fn has(&self, name: &str) -> bool {
         match &self.entries {

@@ -1,7 +1,8 @@
 //! Tests the sources of a push: archives and layouts of every program, compressed archives,
-//! multi-platform images, and podman's socket.
+//! multi-platform images, the content store of Docker, and podman's socket.
 
 mod compressed;
+mod content_store;
 mod forms;
 mod platforms;
 mod podman;

@@ -2,15 +2,14 @@
 //! export is read only as far as needed.
 
 use super::{
-    EXIT_SOURCE, FakeDaemon, MANIFEST_TYPE, SpoolFixture, inspect_classic, inspect_containerd,
-    inspect_with_root, large_and_small, sent_bytes,
+    EXIT_SOURCE, FakeDaemon, SpoolFixture, inspect_classic, inspect_containerd, inspect_with_root,
+    large_and_small, sent_bytes,
 };
 use crate::support::SmallDisk;
 use crate::support::archive::{Entry, tar_of};
 use crate::support::prelude::*;
+use crate::support::seed::{OCI_INDEX, OCI_MANIFEST};
 use serde_json::json;
-
-const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 
 /// Starts a daemon with the containerd image store and a loaded image, whose layers are not
 /// compressed.
@@ -22,7 +21,7 @@ fn daemon_with_loaded_image(image: &Image) -> FakeDaemon {
     let blobs = image.layers.iter().chain([&image.config]);
     let entries = image::layout(manifest.as_bytes(), blobs, "v1");
     let root = digest(manifest.as_bytes());
-    FakeDaemon::layout(inspect_with_root(image, MANIFEST_TYPE, &root), entries)
+    FakeDaemon::layout(inspect_with_root(image, OCI_MANIFEST, &root), entries)
 }
 
 /// Starts a daemon with the containerd image store and an image for two platforms.
@@ -35,18 +34,18 @@ fn daemon_with_index(images: &[Image; 2]) -> FakeDaemon {
         let blobs = layers.iter().chain([&image.config, &manifest]);
         entries.extend(blobs.map(|bytes| Entry::new(image::blob_name(bytes), bytes.clone())));
         children.push(json!({
-            "mediaType": MANIFEST_TYPE, "digest": digest(&manifest), "size": manifest.len(),
+            "mediaType": OCI_MANIFEST, "digest": digest(&manifest), "size": manifest.len(),
             "platform": {"os": "linux", "architecture": architecture},
         }));
     }
-    let index = json!({"schemaVersion": 2, "mediaType": INDEX_TYPE, "manifests": children});
+    let index = json!({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": children});
     let index = index.to_string();
     entries.push(Entry::new(
         image::blob_name(index.as_bytes()),
         index.clone(),
     ));
     let root = digest(index.as_bytes());
-    FakeDaemon::layout(inspect_with_root(&images[0], INDEX_TYPE, &root), entries)
+    FakeDaemon::layout(inspect_with_root(&images[0], OCI_INDEX, &root), entries)
 }
 
 /// Kills a push while it uploads and runs it again. Panics if the image is exported again, if bytes

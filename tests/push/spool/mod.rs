@@ -8,13 +8,12 @@ mod stdin;
 use std::sync::{Arc, Mutex};
 
 use crate::support::archive::{Entry, tar_of, write_tar};
+use crate::support::engine::{inspect_classic, inspect_containerd, inspect_with_root};
 use crate::support::fake::{FakeServer, status};
 use crate::support::prelude::*;
 use crate::support::request_parser::ObservedRequest;
-use serde_json::json;
 
 const EXIT_SOURCE: i32 = 3;
-const MANIFEST_TYPE: &str = "application/vnd.oci.image.manifest.v1+json";
 
 /// A server behind a relay, and the tool with its own home folder.
 struct SpoolFixture {
@@ -197,25 +196,4 @@ impl FakeDaemon {
         command.env("DOCKER_HOST", self.fake.address());
         command
     }
-}
-
-fn inspect_classic(image: &Image) -> serde_json::Value {
-    let diff_ids: Vec<_> = image.layers.iter().map(|layer| digest(layer)).collect();
-    json!({
-        "Id": image.id(), "RepoTags": ["app:v1"], "Os": "linux", "Architecture": "amd64",
-        "Size": image.layers.iter().map(Vec::len).sum::<usize>(),
-        "RootFS": {"Type": "layers", "Layers": diff_ids},
-    })
-}
-
-fn inspect_containerd(image: &Image) -> serde_json::Value {
-    let manifest = digest(&image.oci_manifest(&image.compressed()));
-    inspect_with_root(image, MANIFEST_TYPE, &manifest)
-}
-
-fn inspect_with_root(image: &Image, media_type: &str, root: &str) -> serde_json::Value {
-    let mut inspected = inspect_classic(image);
-    inspected["Id"] = json!(root);
-    inspected["Descriptor"] = json!({"mediaType": media_type, "digest": root});
-    inspected
 }

@@ -1,18 +1,17 @@
 //! A client of the daemon's HTTP API (Docker Engine API). It does not interpret what the daemon
 //! reports of an image.
 
-use std::io::{self, Read};
+use std::io;
 use std::time::Duration;
 
-use bytes::Bytes;
 use imgsync_oci::Digest;
 use imgsync_oci::manifest::Platform;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
 use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
-use tokio::sync::mpsc;
 
 use super::address::DaemonAddress;
+use super::chunk_reader::{ChunkReader, chunk_channel};
 use super::responses::{
     DaemonErrorResponse, DaemonInfo, DaemonKind, ImageInspect, LoadOutcome, SystemInfo,
     VersionResponse, excerpt, parse_load_response,
@@ -115,7 +114,7 @@ impl DaemonClient {
         &self,
         name: &str,
         platforms: &[Platform],
-    ) -> Result<ExportStream, Error> {
+    ) -> Result<ChunkReader, Error> {
         let mut path = format!("images/{}/get", encoded(name));
         for (position, platform) in platforms.iter().enumerate() {
             let separator = if position == 0 { '?' } else { '&' };
@@ -123,7 +122,7 @@ impl DaemonClient {
             path.push_str(&format!("{separator}platform={}", encoded(&platform)));
         }
         let mut response = self.send(self.request(Method::GET, &path), name).await?;
-        let (sender, chunks) = mpsc::channel(MAX_QUEUED_CHUNKS);
+        let (sender, reader) = chunk_channel(MAX_QUEUED_CHUNKS);
         tokio::spawn(async move {
             while let Some(chunk) = response.chunk().await.transpose() {
                 let chunk = chunk.map_err(|error| io::Error::other(innermost(&error)));
@@ -134,8 +133,7 @@ impl DaemonClient {
                 }
             }
         });
-        let rest = Bytes::new();
-        Ok(ExportStream { chunks, rest })
+        Ok(reader)
     }
 
     /// Returns the kind and platform of the daemon.
@@ -262,27 +260,6 @@ impl DaemonClient {
     }
 }
 
-/// An export under way, read on a thread that may block.
-#[derive(Debug)]
-pub(super) struct ExportStream {
-    chunks: mpsc::Receiver<io::Result<Bytes>>,
-    rest: Bytes,
-}
-
-impl Read for ExportStream {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.rest.is_empty() {
-            match self.chunks.blocking_recv() {
-                Some(chunk) => self.rest = chunk?,
-                None => return Ok(0),
-            }
-        }
-        let chunk = self.rest.split_to(buffer.len().min(self.rest.len()));
-        buffer[..chunk.len()].copy_from_slice(&chunk);
-        Ok(chunk.len())
-    }
-}
-
 /// Returns the error of a request that got no response, with the innermost error of the chain.
 fn unreachable(address: &DaemonAddress, error: &reqwest::Error) -> Error {
     let first: &(dyn std::error::Error + 'static) = error;
@@ -304,7 +281,7 @@ fn encoded(text: &str) -> PercentEncode<'_> {
 }
 
 /// Returns the last error of a chain, which names the cause.
-fn innermost(error: &dyn std::error::Error) -> String {
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
         error = source;

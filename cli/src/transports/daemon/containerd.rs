@@ -2,7 +2,8 @@
 
 use imgsync_oci::Digest;
 
-use super::client::{ApiVersion, ExportStream};
+use super::chunk_reader::ChunkReader;
+use super::client::ApiVersion;
 use super::{DaemonImage, export_listing, export_name};
 use crate::image::{Error, ImageContent, ImageSelector, Platforms};
 use crate::spool::Spool;
@@ -85,7 +86,7 @@ impl ExportReader {
     }
 
     /// Reads the image from an export, and puts it into the spool.
-    fn read(mut self, export: ExportStream) -> Result<ReadContent, Error> {
+    fn read(mut self, export: ChunkReader) -> Result<ReadContent, Error> {
         let goal = ExpectedBlobs::new(&self.root, self.media_type.as_deref());
         let (name, unneeded) = (&self.source_name, &mut self.unneeded);
         let contents = staging::stage_stream(export, name, &self.spool, unneeded, Some(goal))?;

@@ -1,14 +1,18 @@
 //! Images in a Docker or podman daemon, over its HTTP API, as source and as target.
 //!
 //! Two small requests describe an image. An export transfers every layer, so it is requested only
-//! when bytes are needed, and by the image's ID, because the name may have moved meanwhile. Start
-//! at [`DaemonImage`] and [`DaemonTarget`].
+//! when bytes are needed, and by the image's ID, because the name may have moved meanwhile. Where
+//! the daemon has containerd's store, `content` reads single blobs instead. Start at [`DaemonImage`]
+//! and [`DaemonTarget`].
 
 mod address;
 mod archive_stream;
+mod chunk_reader;
 mod classic;
 mod client;
+mod connect;
 mod containerd;
+mod content;
 mod context;
 pub(crate) mod export_listing;
 mod find;

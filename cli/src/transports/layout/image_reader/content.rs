@@ -4,17 +4,14 @@ use imgsync_oci::graph::{self, GraphLimits, GraphWalk, PendingManifest, Visit, W
 use imgsync_oci::media::{self, Compression};
 use imgsync_oci::{Descriptor, Digest, Manifest};
 
-use crate::image::limits::{MAX_INDEX_DEPTH, MAX_METADATA_BYTES, check_layer_count};
+use crate::image::limits::{
+    MAX_INDEX_DEPTH, MAX_MANIFESTS, MAX_METADATA_BYTES, MAX_TOTAL_MANIFEST_BYTES, check_layer_count,
+};
 use crate::image::{
     Error, ImageBlobs, ImageConfig, ImageGraph, Layer, ManifestOrigin, SingleImage, Slice,
     VerifiedManifest, config,
 };
 use crate::transports::files::{FileContent, SourceFiles};
-
-/// The most manifests below one index, the index included.
-const MAX_MANIFESTS: usize = 1000;
-/// The most bytes of all manifests together.
-const MAX_TOTAL_MANIFEST_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Reads and parses a manifest.
 pub(super) fn read_manifest(
