@@ -166,6 +166,14 @@ pub struct PushArgs {
     #[arg(long)]
     pub no_reuse: bool,
 
+    /// Do not verify compressed layers before they are pushed
+    ///
+    /// Normally the digest of each blob and the diffID of each layer are computed while the blob is
+    /// sent, the diffID only at the first push from this machine. With this option, only the
+    /// registry verifies the digests.
+    #[arg(long)]
+    pub no_verify: bool,
+
     /// Upload N blobs at the same time (1 to 64) [default: 1 to 8, depending on the connection]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: Option<u16>,

@@ -1,5 +1,6 @@
 //! Keeps what this user's earlier runs have found: which blob a layer becomes in a compression
-//! format, and in [`blob_locations`] which repositories have a blob.
+//! format, in [`blob_locations`] which repositories have a blob, and in [`verified_layers`] which
+//! diffID a compressed layer has.
 //!
 //! An entry is only a hint: callers must ask the registry before they rely on one, and a damaged
 //! entry counts as missing. Start reading at [`lookup`] and [`remember`].
@@ -8,6 +9,7 @@ pub mod blob_locations;
 pub mod entry;
 mod sweep;
 mod user_folders;
+pub mod verified_layers;
 
 use std::path::{Path, PathBuf};
 

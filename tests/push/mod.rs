@@ -13,3 +13,4 @@ mod repeated;
 mod resolve;
 mod sources;
 mod spool;
+mod verification;

@@ -69,6 +69,7 @@ pub(super) async fn prepare(
             writer: Arc::clone(&writer),
             spool,
             threads: settings.threads,
+            verifies: settings.verifies,
             report: Arc::clone(report),
         },
         lookup: LookupRequest {

@@ -22,6 +22,8 @@ pub struct PushSettings {
     pub is_dry_run: bool,
     /// Whether to use what other images at the target claim about their layers.
     pub reuse: bool,
+    /// Whether layers that are sent as they are are verified.
+    pub verifies: bool,
     /// Limits for uploads.
     pub transfer_options: TransferOptions,
     /// The number of threads that compress.

@@ -66,7 +66,7 @@ impl<'a> BlobFetch<'a> {
     pub(super) fn resume(blob: &'a PendingBlob, position: u64, hasher: Hasher) -> Self {
         Self {
             blob,
-            reader: BlobReader::new(blob.source.clone()),
+            reader: BlobReader::without_check(blob.source.clone()),
             position,
             hasher,
         }
@@ -100,7 +100,10 @@ impl<'a> BlobFetch<'a> {
         }
         let chunk = self.read(rest.min(MAX_CHUNK_BYTES)).await;
         let chunk = chunk.map_err(|error| FetchError {
-            is_corrupt: matches!(error, SourceReadError::Mismatch(_)),
+            is_corrupt: matches!(
+                error,
+                SourceReadError::Mismatch(_) | SourceReadError::Damaged(_)
+            ),
             failure: error.failure(label),
         })?;
         self.hasher.update(&chunk);

@@ -1,5 +1,6 @@
 //! Reads the bytes of a blob in order from any offset, as often as needed. A blob at a registry
-//! keeps its connection between two reads, and is verified while it is read.
+//! keeps its connection between two reads. Bytes that are not verified elsewhere are verified while
+//! they are read.
 //!
 //! This module sends nothing to the target. Start reading at [`BlobReader::read`].
 
@@ -14,11 +15,24 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::exit::{Failure, FailureKind};
 use crate::image::{Slice, SliceReader};
 
+/// The hint for an image whose bytes are not those that it states.
+pub(super) const DAMAGED_HINT: &str =
+    "the image is damaged at its source: build it or save it again";
+/// The size of the buffer for bytes that are only hashed.
+const HASH_BUFFER_BYTES: usize = 256 * 1024;
+
 /// The source of a blob's bytes.
 #[derive(Debug, Clone)]
 pub enum BlobSource {
     /// A file on this machine, or a part of one.
     Local(Slice),
+    /// A file on this machine, or a part of one, that is verified while it is read.
+    Unverified {
+        /// The bytes.
+        bytes: Slice,
+        /// The digest that the bytes must have.
+        digest: Digest,
+    },
     /// A registry, from which the bytes are streamed.
     Remote(RemoteBlob),
 }
@@ -47,6 +61,8 @@ pub enum SourceReadError {
     Remote(client::Error),
     /// The bytes are not those of the expected blob.
     Mismatch(String),
+    /// The bytes on this machine are not those of the expected blob.
+    Damaged(String),
 }
 
 impl SourceReadError {
@@ -54,7 +70,7 @@ impl SourceReadError {
     pub fn retry(&self) -> RetryVerdict {
         match self {
             Self::Remote(error) => error.retry_verdict(),
-            Self::Local(_) | Self::Mismatch(_) => RetryVerdict::Never,
+            Self::Local(_) | Self::Mismatch(_) | Self::Damaged(_) => RetryVerdict::Never,
         }
     }
 
@@ -68,6 +84,10 @@ impl SourceReadError {
             Self::Remote(error) => Failure::at_source(error),
             Self::Mismatch(what) => {
                 Failure::new(FailureKind::Source, format!("source: {label}: {what}"))
+            }
+            Self::Damaged(what) => {
+                let what = format!("source: {label} {what}");
+                Failure::new(FailureKind::Source, what).with_hint(DAMAGED_HINT)
             }
         }
     }
@@ -83,9 +103,19 @@ pub struct BlobReader {
     slice_reader: Option<SliceReader>,
     /// The open source, if it is a registry.
     download: Option<RemoteReader>,
-    /// The hash and the number of the bytes from the start of the blob on. `None` for a blob that
-    /// was verified when it was packed, or that an earlier run has begun to send.
-    verified: Option<(Hasher, u64)>,
+    /// The check of the digest. `None` for a blob whose bytes are verified elsewhere.
+    check: Option<DigestCheck>,
+}
+
+/// Hashes a blob from its start while it is read.
+#[derive(Debug)]
+struct DigestCheck {
+    expected: Digest,
+    /// The size of the blob in bytes.
+    size: u64,
+    hasher: Hasher,
+    /// The number of bytes in `hasher`.
+    hashed: u64,
 }
 
 /// A download, and the permit of its registry.
@@ -100,16 +130,25 @@ struct RemoteReader {
 impl BlobReader {
     /// Creates a reader for a source. The source is opened later.
     pub fn new(source: BlobSource) -> Self {
-        let verified = match &source {
+        let check = match &source {
             BlobSource::Local(_) => None,
-            BlobSource::Remote(remote) => Some((Hasher::new(remote.digest.algorithm()), 0)),
+            BlobSource::Unverified { bytes, digest } => Some(DigestCheck::new(digest, bytes.len())),
+            BlobSource::Remote(remote) => Some(DigestCheck::new(&remote.digest, remote.size)),
         };
         Self {
             source,
             offset: 0,
             slice_reader: None,
             download: None,
-            verified,
+            check,
+        }
+    }
+
+    /// Creates a reader whose caller verifies the bytes.
+    pub fn without_check(source: BlobSource) -> Self {
+        Self {
+            check: None,
+            ..Self::new(source)
         }
     }
 
@@ -142,7 +181,7 @@ impl BlobReader {
     pub async fn read(&mut self, offset: u64, max_bytes: u64) -> Result<Bytes, SourceReadError> {
         self.open_at(offset).await?;
         let piece = match (&self.source, &mut self.download) {
-            (BlobSource::Local(slice), _) => {
+            (BlobSource::Local(slice) | BlobSource::Unverified { bytes: slice, .. }, _) => {
                 let read = read_slice(slice, self.slice_reader.take(), offset, max_bytes).await;
                 let (piece, reader) = read.map_err(SourceReadError::Local)?;
                 self.slice_reader = Some(reader);
@@ -161,37 +200,95 @@ impl BlobReader {
             (BlobSource::Remote(_), None) => Bytes::new(),
         };
         self.offset = offset + piece.len() as u64;
-        self.verify(offset, &piece)?;
+        self.verify(offset, &piece).await?;
         Ok(piece)
     }
 
-    /// Hashes the bytes that were read, and checks the digest at the end of the blob.
-    fn verify(&mut self, offset: u64, piece: &Bytes) -> Result<(), SourceReadError> {
-        let (Some((hasher, hashed)), BlobSource::Remote(remote)) =
-            (&mut self.verified, &self.source)
-        else {
+    /// Hashes the bytes that were read at `offset`, and checks the digest at the end of the blob. If
+    /// an earlier run has sent the bytes before `offset`, those of a local blob are read again; of a
+    /// remote blob they are not, and the target verifies the digest.
+    async fn verify(&mut self, offset: u64, piece: &Bytes) -> Result<(), SourceReadError> {
+        let Some(mut check) = self.check.take() else {
             return Ok(());
         };
-        let Some(repeated) = hashed.checked_sub(offset) else {
-            // An earlier run has sent the bytes before this offset, so the registry must verify the
-            // blob.
-            self.verified = None;
+        match &self.source {
+            BlobSource::Unverified { bytes, .. } => {
+                check = check.hash_until(bytes, offset).await?;
+            }
+            BlobSource::Local(_) | BlobSource::Remote(_) if check.hashed < offset => return Ok(()),
+            BlobSource::Local(_) | BlobSource::Remote(_) => {}
+        }
+        check.update(offset, piece);
+        let check = self.check.insert(check);
+        let found = check.digest_at_end();
+        let Some(found) = found.filter(|found| *found != check.expected) else {
             return Ok(());
         };
+        let expected = &check.expected;
+        Err(match self.source {
+            BlobSource::Remote(_) => SourceReadError::Mismatch(format!(
+                "the registry sent the content of {found} instead of {expected}"
+            )),
+            BlobSource::Local(_) | BlobSource::Unverified { .. } => SourceReadError::Damaged(
+                format!("has the digest {found}, but the image states {expected}"),
+            ),
+        })
+    }
+}
+
+impl DigestCheck {
+    fn new(expected: &Digest, size: u64) -> Self {
+        Self {
+            expected: expected.clone(),
+            size,
+            hasher: Hasher::new(expected.algorithm()),
+            hashed: 0,
+        }
+    }
+
+    /// Reads and hashes the bytes of a local blob before `offset`, as far as that is not done yet.
+    async fn hash_until(mut self, bytes: &Slice, offset: u64) -> Result<Self, SourceReadError> {
+        if self.hashed >= offset {
+            return Ok(self);
+        }
+        let bytes = bytes.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let missing = offset - self.hashed;
+            let mut reader = bytes.read_from(self.hashed)?.take(missing);
+            let mut buffer = vec![0; HASH_BUFFER_BYTES];
+            loop {
+                let len = reader.read(&mut buffer)?;
+                if len == 0 {
+                    return Ok(self);
+                }
+                self.hasher.update(&buffer[..len]);
+                self.hashed += len as u64;
+            }
+        });
+        let hashed = task
+            .await
+            .unwrap_or_else(|_| Err(reading_thread_panicked()));
+        hashed.map_err(SourceReadError::Local)
+    }
+
+    /// Hashes those of the bytes at `offset` that were not hashed yet. No bytes are missing before
+    /// `offset`.
+    fn update(&mut self, offset: u64, piece: &Bytes) {
+        let repeated = self.hashed.saturating_sub(offset);
         let repeated = usize::try_from(repeated).unwrap_or(usize::MAX);
         let new = piece.get(repeated..).unwrap_or_default();
-        hasher.update(new);
-        *hashed += new.len() as u64;
-        if *hashed < remote.size {
-            return Ok(());
-        }
-        let (found, expected) = (hasher.clone().finish(), &remote.digest);
-        if found == *expected {
-            return Ok(());
-        }
-        let what = format!("the registry sent the content of {found} instead of {expected}");
-        Err(SourceReadError::Mismatch(what))
+        self.hasher.update(new);
+        self.hashed += new.len() as u64;
     }
+
+    /// Returns the digest of the bytes, once all of them were hashed.
+    fn digest_at_end(&self) -> Option<Digest> {
+        (self.hashed >= self.size).then(|| self.hasher.clone().finish())
+    }
+}
+
+fn reading_thread_panicked() -> io::Error {
+    io::Error::other("the reading thread panicked")
 }
 
 impl RemoteReader {
@@ -261,5 +358,5 @@ async fn read_slice(
         Ok((Bytes::from(piece), reader))
     });
     task.await
-        .unwrap_or_else(|_| Err(io::Error::other("the reading thread panicked")))
+        .unwrap_or_else(|_| Err(reading_thread_panicked()))
 }

@@ -19,6 +19,7 @@ mod rate_limiter;
 mod refusal;
 mod repository_writer;
 mod upload_all;
+mod verify;
 
 pub use blob_reader::{BlobReader, BlobSource, RemoteBlob, SourceReadError};
 pub use blob_upload::{UploadOutcome, upload_blob};

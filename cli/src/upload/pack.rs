@@ -1,21 +1,19 @@
 //! Turns the bytes at the source into a blob that is ready to upload: compresses raw layers and
-//! verifies all digests.
+//! verifies their digests.
 //!
 //! This module sends nothing. Start reading at [`pack`].
 
 use std::io::BufWriter;
 
-use imgsync_oci::media::Compression;
 use imgsync_oci::{Descriptor, Digest};
 
+use super::blob_reader::DAMAGED_HINT;
 use super::{BlobSource, PendingBlob, QueuedBlob};
 use crate::cache::BlobRef;
 use crate::compress::{self, CompressError};
 use crate::exit::{Failure, FailureKind};
 use crate::image::Slice;
 use crate::spool::{Spool, SpoolKind};
-
-const DAMAGED_HINT: &str = "the image is damaged at its source: build it or save it again";
 
 /// The content of a queued blob, before its bytes were read.
 #[derive(Debug, Clone)]
@@ -41,9 +39,9 @@ pub enum QueuedContent {
     },
 }
 
-/// Reads the bytes of a blob to the end, compresses them if they are raw, and verifies all digests.
-/// The compressed blob is kept in the spool, and replaces the spool's copy of the raw layer. Blocks
-/// the thread.
+/// Returns the blob to upload: compresses a raw layer, and verifies its diffID. The compressed blob
+/// is kept in the spool, and replaces the spool's copy of the raw layer. A blob that is sent as it
+/// is has not been read yet. Blocks the thread.
 ///
 /// # Errors
 /// Fails if the bytes cannot be read or do not match the image, or if the spool cannot be written.
@@ -53,43 +51,18 @@ pub(super) fn pack(
     threads: usize,
 ) -> Result<PendingBlob, Failure> {
     let (label, bytes) = (&queued.label, &queued.bytes);
-    let failed = |error| failure(label, spool, &error);
-    let cannot_write = |error| failed(CompressError::Write(error));
-    let reader = bytes.reader();
-    let reader = reader.map_err(|error| failed(CompressError::Read(error)))?;
-    let (digest, size, bytes) = match &queued.content {
-        QueuedContent::Raw { diff_id } => {
-            let mut writer = BufWriter::new(spool.create_draft().map_err(cannot_write)?);
-            let packed = compress::gzip(reader, &mut writer, threads).map_err(failed)?;
-            let draft = writer.into_inner();
-            let draft = draft.map_err(|error| cannot_write(error.into_error()))?;
-            check_digest(label, "diffID", diff_id, &packed.diff_id)?;
-            let file = draft.persist(SpoolKind::Compressed, diff_id);
-            spool.remove(SpoolKind::Bytes, [diff_id]);
-            let bytes = Slice::part(&file, 0, packed.size);
-            (packed.digest, packed.size, bytes)
-        }
-        QueuedContent::Packed { blob, .. } => (blob.digest.clone(), blob.size, bytes.clone()),
-        QueuedContent::Ready {
-            descriptor,
-            diff_id,
-        } => {
-            // Without a diffID, and for a media type that is no layer, only the blob is verified.
-            let compression = Compression::of_media_type(&descriptor.media_type);
-            let layer = diff_id.as_ref().zip(compression);
-            let decoder = layer.map_or(Compression::None, |(_, compression)| compression);
-            let packed = compress::compute_layer_digests(reader, decoder).map_err(failed)?;
-            check_digest(label, "digest", &descriptor.digest, &packed.digest)?;
-            let (size, stated) = (packed.size, descriptor.size);
+    let (BlobRef { digest, size }, bytes) = match &queued.content {
+        QueuedContent::Raw { diff_id } => compress(label, diff_id, bytes, spool, threads)?,
+        QueuedContent::Packed { blob, .. } => (blob.clone(), bytes.clone()),
+        QueuedContent::Ready { descriptor, .. } => {
+            let (digest, stated) = (descriptor.digest.clone(), descriptor.size);
+            let size = bytes.len();
             if size != stated {
                 let what =
                     format!("source: {label} has {size} bytes, but its manifest states {stated}");
                 return Err(Failure::new(FailureKind::Source, what));
             }
-            if let Some((diff_id, _)) = layer {
-                check_digest(label, "diffID", diff_id, &packed.diff_id)?;
-            }
-            (packed.digest, size, bytes.clone())
+            (BlobRef { digest, size }, bytes.clone())
         }
     };
     Ok(PendingBlob {
@@ -101,7 +74,36 @@ pub(super) fn pack(
     })
 }
 
-fn check_digest(label: &str, kind: &str, expected: &Digest, found: &Digest) -> Result<(), Failure> {
+/// Compresses a raw layer into the spool.
+fn compress(
+    label: &str,
+    diff_id: &Digest,
+    bytes: &Slice,
+    spool: &Spool,
+    threads: usize,
+) -> Result<(BlobRef, Slice), Failure> {
+    let failed = |error| failure(label, spool, &error);
+    let cannot_write = |error| failed(CompressError::Write(error));
+    let reader = bytes.reader();
+    let reader = reader.map_err(|error| failed(CompressError::Read(error)))?;
+    let mut writer = BufWriter::new(spool.create_draft().map_err(cannot_write)?);
+    let packed = compress::gzip(reader, &mut writer, threads).map_err(failed)?;
+    let draft = writer.into_inner();
+    let draft = draft.map_err(|error| cannot_write(error.into_error()))?;
+    check_digest(label, "diffID", diff_id, &packed.diff_id)?;
+    let file = draft.persist(SpoolKind::Compressed, diff_id);
+    spool.remove(SpoolKind::Bytes, [diff_id]);
+    let bytes = Slice::part(&file, 0, packed.size);
+    let (digest, size) = (packed.digest, packed.size);
+    Ok((BlobRef { digest, size }, bytes))
+}
+
+pub(super) fn check_digest(
+    label: &str,
+    kind: &str,
+    expected: &Digest,
+    found: &Digest,
+) -> Result<(), Failure> {
     if expected == found {
         return Ok(());
     }
@@ -109,7 +111,7 @@ fn check_digest(label: &str, kind: &str, expected: &Digest, found: &Digest) -> R
     Err(Failure::new(FailureKind::Source, what).with_hint(DAMAGED_HINT))
 }
 
-fn failure(label: &str, spool: &Spool, error: &CompressError) -> Failure {
+pub(super) fn failure(label: &str, spool: &Spool, error: &CompressError) -> Failure {
     let failure = Failure::new(FailureKind::Source, format!("source: {label}: {error}"));
     match error {
         CompressError::Write(_) => failure.with_hint(format!(

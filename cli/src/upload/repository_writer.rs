@@ -138,6 +138,18 @@ impl RepositoryWriter {
         JournalEntry::default()
     }
 
+    /// Cancels the session that an upload of the blob has left open, unless another push continues
+    /// it. An error of the request is ignored, because the registry removes unused sessions itself.
+    pub(super) async fn discard_session(&self, blob: &PendingBlob) {
+        let Some(mut entry) = JournalEntry::try_lock(&self.journal_path(blob)) else {
+            return;
+        };
+        if let Some(session) = entry.session() {
+            let _ = self.client.cancel_upload(session).await;
+        }
+        entry.remove();
+    }
+
     /// Opens an upload session for a blob, or mounts the blob from `from` if the registry does.
     /// Returns `None` if the registry refuses, because the blob can still be sent. A registry may
     /// report a mount, and not hold the blob afterwards.

@@ -1,8 +1,9 @@
-//! Uploads all blobs that the target lacks: packs one after the other, sends several at a time, and
-//! finishes the uploads only when all blobs have been verified.
+//! Uploads all blobs that the target lacks: packs raw layers one after the other, sends several
+//! blobs at a time, and finishes the uploads only when all blobs have been verified.
 //!
-//! Uploads run while later layers are still being packed, but no upload is finished before all
-//! bytes are at the registry. A source that turns out to be damaged, or a registry whose disk is
+//! Uploads run while later layers are still being packed, and while the digests of blobs that need
+//! no packing are computed. But no upload is finished before all bytes are verified and at the
+//! registry. A source that turns out to be damaged, or a registry whose disk is
 //! full, therefore leaves no blob behind. Start reading at [`upload_all`].
 
 use std::collections::HashMap;
@@ -10,11 +11,12 @@ use std::sync::Arc;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use imgsync_oci::Digest;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
-use super::barrier::barrier;
+use super::barrier::{BarrierPass, barrier};
 use super::blob_upload::upload_behind_barrier;
 use super::pack::{QueuedContent, pack};
+use super::verify::Verification;
 use super::{PendingBlob, RepositoryWriter};
 use crate::cache::{self, BlobRef};
 use crate::compress;
@@ -51,8 +53,10 @@ pub struct UploadContext {
     pub writer: Arc<RepositoryWriter>,
     /// The spool that keeps compressed layers, also for the next run.
     pub spool: Spool,
-    /// The number of threads for compression.
+    /// The number of threads for compression, and for the verification of layers.
     pub threads: usize,
+    /// Whether blobs that are sent as they are are verified before they are finished.
+    pub verifies: bool,
     /// The receiver of progress and notes.
     pub report: Arc<dyn Report>,
 }
@@ -66,18 +70,21 @@ pub async fn upload_all(
     context: &UploadContext,
     queue: Vec<QueuedBlob>,
 ) -> Result<HashMap<Digest, BlobRef>, Failure> {
-    let (sender, mut packed) = mpsc::unbounded_channel::<(Digest, PendingBlob)>();
+    let (sender, mut packed) = mpsc::unbounded_channel::<(Digest, PendingBlob, Verification)>();
     let (barrier, pass) = barrier();
     let packing = async move {
         for queued in queue {
             let source_digest = queued.source_digest().clone();
-            let blob = pack_in_background(context, queued).await?;
+            let verification = Verification::of(&queued, context);
+            let mut blob = pack_in_background(context, queued).await?;
+            verification.apply_to(&mut blob);
             // The receiver is dropped only when an upload has failed, and that failure is returned.
-            let _ = sender.send((source_digest, blob));
+            let _ = sender.send((source_digest, blob, verification));
         }
         Ok::<(), Failure>(())
     };
     let uploading = async move {
+        let verify_permits = Arc::new(Semaphore::new(context.threads.max(1)));
         let mut uploaded = HashMap::new();
         let mut uploads = FuturesUnordered::new();
         // This pass arrives when the last blob is packed. By then every upload has its own pass.
@@ -85,13 +92,10 @@ pub async fn upload_all(
         while packing_pass.is_some() || !uploads.is_empty() {
             tokio::select! {
                 next = packed.recv(), if packing_pass.is_some() => match (next, &packing_pass) {
-                    (Some((source_digest, blob)), Some(pass)) => {
+                    (Some((source_digest, blob, verification)), Some(pass)) => {
                         uploaded.insert(source_digest, blob.blob_ref());
-                        let pass = pass.clone();
-                        uploads.push(async move {
-                            let (writer, report) = (&context.writer, &context.report);
-                            upload_behind_barrier(writer, &blob, report, pass).await
-                        });
+                        let verifying = verification.run(context, Arc::clone(&verify_permits));
+                        uploads.push(upload_verified(context, blob, pass.clone(), verifying));
                     }
                     _ => packing_pass = None,
                 },
@@ -108,6 +112,34 @@ pub async fn upload_all(
     };
     let ((), uploaded, ()) = tokio::try_join!(packing, uploading, opening)?;
     Ok(uploaded)
+}
+
+/// Uploads a blob and verifies it at the same time. The upload is finished only after the blob and
+/// all others are verified. If the verification fails, the bytes that were sent are discarded.
+async fn upload_verified(
+    context: &UploadContext,
+    blob: PendingBlob,
+    pass: BarrierPass,
+    verifying: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let (writer, report) = (&context.writer, &context.report);
+    let verification_pass = pass.clone();
+    let verifying = async {
+        let verified = verifying.await.map_err(|failure| (failure, true));
+        drop(verification_pass);
+        verified
+    };
+    let uploading = async {
+        let uploaded = upload_behind_barrier(writer, &blob, report, pass).await;
+        uploaded.map(drop).map_err(|failure| (failure, false))
+    };
+    let Err((failure, is_damaged)) = tokio::try_join!(verifying, uploading) else {
+        return Ok(());
+    };
+    if is_damaged {
+        writer.discard_session(&blob).await;
+    }
+    Err(failure)
 }
 
 async fn pack_in_background(

@@ -1,13 +1,14 @@
 //! The verification of server certificates.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::verify_server_name;
-use rustls::crypto::CryptoProvider;
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+use rustls_platform_verifier::Verifier;
 
 /// The error for a CA certificate that a server uses as its own. It is reported after the dates are
 /// checked, and before the signature is checked.
@@ -15,9 +16,13 @@ const CA_AS_SERVER_ERROR: &str = "CaUsedAsEndEntity";
 
 /// Accepts certificates that a trusted CA has signed, and CA certificates of the user that a server
 /// uses as its own: Docker's manual recommends `openssl req -x509`, which creates a CA certificate.
+///
+/// The system's roots are read at the first handshake: a client that speaks plain HTTP needs none of
+/// their files, which are more than a hundred on some systems.
 #[derive(Debug)]
 pub(super) struct CertificateVerifier {
-    platform: rustls_platform_verifier::Verifier,
+    platform: OnceLock<Result<Verifier, Error>>,
+    provider: Arc<CryptoProvider>,
     user_certificates: Vec<CertificateDer<'static>>,
 }
 
@@ -31,13 +36,25 @@ impl CertificateVerifier {
         named: Vec<CertificateDer<'static>>,
         provider: Arc<CryptoProvider>,
     ) -> Result<Self, Error> {
-        let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned();
-        let roots = bundled.chain(named.iter().cloned());
-        let signed = rustls_platform_verifier::Verifier::new_with_extra_roots(roots, provider)?;
-        Ok(Self {
-            platform: signed,
+        let verifier = Self {
+            platform: OnceLock::new(),
+            provider,
             user_certificates: named,
-        })
+        };
+        if !verifier.user_certificates.is_empty() {
+            verifier.platform()?;
+        }
+        Ok(verifier)
+    }
+
+    /// Returns the verifier of the platform, with the bundled roots and those of the user.
+    fn platform(&self) -> Result<&Verifier, Error> {
+        let platform = self.platform.get_or_init(|| {
+            let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
+            let roots = bundled.chain(&self.user_certificates).cloned();
+            Verifier::new_with_extra_roots(roots, Arc::clone(&self.provider))
+        });
+        platform.as_ref().map_err(Clone::clone)
     }
 }
 
@@ -50,7 +67,7 @@ impl ServerCertVerifier for CertificateVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let error = match self.platform.verify_server_cert(
+        let error = match self.platform()?.verify_server_cert(
             end_entity,
             intermediates,
             server_name,
@@ -78,8 +95,8 @@ impl ServerCertVerifier for CertificateVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.platform
-            .verify_tls12_signature(message, certificate, signature)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signature, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -88,12 +105,14 @@ impl ServerCertVerifier for CertificateVerifier {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        self.platform
-            .verify_tls13_signature(message, certificate, signature)
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.platform.supported_verify_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 

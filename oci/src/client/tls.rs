@@ -104,8 +104,6 @@ impl TlsOptions {
         proxies: bool,
         identity: Option<&ClientCertificate>,
     ) -> Result<reqwest::ClientBuilder, String> {
-        let bundled = webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter();
-        let bundled = bundled.filter_map(|root| reqwest::Certificate::from_der(root).ok());
         let mut builder = reqwest::Client::builder()
             .user_agent(self.user_agent.unwrap_or(DEFAULT_USER_AGENT))
             .connect_timeout(CONNECT_TIMEOUT)
@@ -113,10 +111,8 @@ impl TlsOptions {
             .referer(false)
             // This crate follows redirects itself, and decides which headers are sent along.
             .redirect(Policy::none());
-        if self.extra_roots.is_empty() || self.is_unverified {
-            builder = builder
-                .tls_certs_merge(bundled)
-                .tls_danger_accept_invalid_certs(self.is_unverified);
+        if self.is_unverified {
+            builder = builder.tls_danger_accept_invalid_certs(true);
             if let Some(identity) = identity {
                 builder = builder.identity(identity.parsed.clone());
             }

@@ -1,0 +1,140 @@
+//! Tests how layers that are sent as they are are verified: once for each blob, beside the upload,
+//! and not at all with `--no-verify`.
+
+use crate::support::archive::write_folder;
+use crate::support::bytes::mixed;
+use crate::support::prelude::*;
+use crate::support::store;
+
+const EXIT_SOURCE: i32 = 3;
+const EXIT_TARGET: i32 = 4;
+
+/// Two empty servers, and a layout with an image of two layers.
+struct VerificationFixture {
+    first: Server,
+    second: Server,
+    imgsync: Imgsync,
+    image: Image,
+    layout: PathBuf,
+    /// Dropped last: the servers must have stopped before their folders are deleted.
+    scratch: Scratch,
+}
+
+impl VerificationFixture {
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        let image = Image::new(vec![
+            layer("base", mixed(1, 600_000)),
+            layer("app", mixed(2, 300_000)),
+        ]);
+        let layout = scratch.path("layout");
+        write_folder(&image.oci_layout("v1"), &layout);
+        Self {
+            first: Server::start(&scratch.folder("first")),
+            second: Server::start(&scratch.folder("second")),
+            imgsync: Imgsync::new(&scratch.folder("home")),
+            image,
+            layout,
+            scratch,
+        }
+    }
+
+    fn push(&self, server: &Server, options: &[&str]) -> Outcome {
+        let remote = format!("{}/app:v1", server.address());
+        let layout = self.layout.to_str().expect("a path in UTF-8");
+        self.imgsync.push_with(options, layout, &remote)
+    }
+
+    /// Writes a layout of the same layers whose config lists another diffID for the last one.
+    fn write_layout_with_wrong_diff_id(&self) {
+        let mut image = Image::new(self.image.layers.clone());
+        image.config = image::config(
+            &[digest(&image.layers[0]), digest(b"something else")],
+            "a lie",
+        );
+        std::fs::remove_dir_all(&self.layout).expect("the layout");
+        write_folder(&image.oci_layout("v1"), &self.layout);
+    }
+
+    /// Changes one byte of the last layer on the disk.
+    fn damage_last_layer(&self) {
+        let path = self
+            .layout
+            .join(image::blob_name(&self.image.compressed()[1]));
+        let mut bytes = std::fs::read(&path).expect("the layer");
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(&path, bytes).expect("the layer");
+    }
+
+    /// Returns the diffID that the cache has for a blob.
+    fn verified_diff_id(&self, blob: &[u8]) -> Option<String> {
+        let hex = digest(blob).replace("sha256:", "");
+        let folder = self.scratch.path("home/cache/imgsync/verified/sha256");
+        let text = std::fs::read_to_string(folder.join(hex)).ok()?;
+        Some(text.trim_end().to_owned())
+    }
+}
+
+#[test]
+fn the_digest_of_a_verified_layer_is_still_checked() {
+    let fixture = VerificationFixture::new();
+    fixture.push(&fixture.first, &[]).succeeded();
+    let blobs = fixture.image.compressed();
+    for (blob, layer) in blobs.iter().zip(&fixture.image.layers) {
+        assert_eq!(fixture.verified_diff_id(blob), Some(digest(layer)));
+    }
+    let before = store::list_files(fixture.second.root());
+    fixture.damage_last_layer();
+    let words = ["error: source", &digest(&blobs[1])];
+    fixture
+        .push(&fixture.second, &[])
+        .failed(EXIT_SOURCE, &words);
+    store::assert_unchanged(&before, fixture.second.root());
+}
+
+#[test]
+fn a_verified_layer_does_not_excuse_a_wrong_config() {
+    let fixture = VerificationFixture::new();
+    fixture.push(&fixture.first, &[]).succeeded();
+    let before = store::list_files(fixture.second.root());
+    fixture.write_layout_with_wrong_diff_id();
+    let words = ["error: source", "diffid", &digest(&fixture.image.layers[1])];
+    fixture
+        .push(&fixture.second, &[])
+        .failed(EXIT_SOURCE, &words);
+    store::assert_unchanged(&before, fixture.second.root());
+}
+
+/// The cache is believed: a layer is decompressed only at its first push.
+#[test]
+fn a_verified_layer_is_not_decompressed_again() {
+    let fixture = VerificationFixture::new();
+    fixture.push(&fixture.first, &[]).succeeded();
+    let blob = &fixture.image.compressed()[1];
+    let hex = digest(blob).replace("sha256:", "");
+    let folder = fixture.scratch.path("home/cache/imgsync/verified/sha256");
+    std::fs::write(folder.join(hex), digest(b"something else")).expect("the entry");
+    fixture.write_layout_with_wrong_diff_id();
+    fixture.push(&fixture.second, &[]).succeeded();
+}
+
+#[test]
+fn without_verification_only_the_registry_checks_the_digests() {
+    let fixture = VerificationFixture::new();
+    fixture.push(&fixture.first, &["--no-verify"]).succeeded();
+    let found = check::at_registry(fixture.first.address(), "app:v1");
+    assert_eq!(found.config, fixture.image.id());
+    for blob in fixture.image.compressed() {
+        assert_eq!(fixture.verified_diff_id(&blob), None);
+    }
+    fixture.damage_last_layer();
+    let words = ["error: target"];
+    fixture
+        .push(&fixture.second, &["--no-verify"])
+        .failed(EXIT_TARGET, &words);
+    let tag = http::get(fixture.second.address(), "/v2/app/manifests/v1");
+    assert_eq!(tag.status, 404);
+    fixture.write_layout_with_wrong_diff_id();
+    fixture.push(&fixture.second, &["--no-verify"]).succeeded();
+}
