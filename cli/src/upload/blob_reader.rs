@@ -204,6 +204,20 @@ impl BlobReader {
         Ok(piece)
     }
 
+    /// Checks the digest of a local blob, also if an earlier run has sent all of its bytes.
+    ///
+    /// # Errors
+    /// Fails if the bytes cannot be read, or if the blob does not have the expected digest.
+    pub async fn verify_rest(&mut self) -> Result<(), SourceReadError> {
+        match &self.source {
+            BlobSource::Unverified { bytes, .. } => {
+                let end = bytes.len();
+                self.verify(end, &Bytes::new()).await
+            }
+            BlobSource::Local(_) | BlobSource::Remote(_) => Ok(()),
+        }
+    }
+
     /// Hashes the bytes that were read at `offset`, and checks the digest at the end of the blob. If
     /// an earlier run has sent the bytes before `offset`, those of a local blob are read again; of a
     /// remote blob they are not, and the target verifies the digest.

@@ -68,6 +68,14 @@ impl<'a> BlobSender<'a> {
         self.body.lock().await.bytes_sent
     }
 
+    /// Checks the digest of a blob whose last bytes an earlier push may have sent.
+    ///
+    /// # Errors
+    /// Fails if the bytes at the source are not those of the blob.
+    pub(super) async fn verify_source(&self) -> Result<(), SourceReadError> {
+        self.body.lock().await.verify_rest().await
+    }
+
     /// Sends the next chunk of a session, and smaller ones if it is refused as too large.
     ///
     /// # Errors

@@ -54,6 +54,11 @@ impl BodyReader {
         self.reader.open_at(offset).await
     }
 
+    /// Checks the digest of a blob whose last bytes an earlier run may have sent.
+    pub(super) async fn verify_rest(&mut self) -> Result<(), SourceReadError> {
+        self.reader.verify_rest().await
+    }
+
     async fn next(&mut self, offset: u64, left: u64) -> io::Result<Bytes> {
         let max_bytes = left.min(self.rate_limiter.max_piece(MAX_READ_BYTES));
         let piece = match self.reader.read(offset, max_bytes).await {

@@ -5,7 +5,7 @@
 //! decompressed, which is done in threads of its own, and only once for each blob. Start reading at
 //! [`Verification::of`].
 
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use imgsync_oci::media::Compression;
@@ -31,14 +31,14 @@ pub(super) enum Verification {
     Beside(LayerCheck),
 }
 
-/// The digests that the bytes of a blob must have.
+/// The digests that the bytes of a layer must have.
 #[derive(Debug)]
 pub(super) struct LayerCheck {
     label: String,
     bytes: Slice,
     digest: Digest,
-    /// The diffID, and the compression of the layer.
-    diff_id: Option<(Digest, Compression)>,
+    diff_id: Digest,
+    compression: Compression,
 }
 
 impl Verification {
@@ -56,16 +56,17 @@ impl Verification {
             return Self::None;
         }
         let diff_id = unverified_diff_id(context, descriptor, diff_id.as_ref());
-        // An empty blob is never read for sending.
-        if diff_id.is_none() && descriptor.size > 0 {
-            return Self::WhileSending(descriptor.digest.clone());
+        let digest = descriptor.digest.clone();
+        match diff_id {
+            None => Self::WhileSending(digest),
+            Some((diff_id, compression)) => Self::Beside(LayerCheck {
+                label: queued.label.clone(),
+                bytes: queued.bytes.clone(),
+                digest,
+                diff_id,
+                compression,
+            }),
         }
-        Self::Beside(LayerCheck {
-            label: queued.label.clone(),
-            bytes: queued.bytes.clone(),
-            digest: descriptor.digest.clone(),
-            diff_id,
-        })
     }
 
     /// Makes the upload check the digest, if this is how the blob is verified.
@@ -102,19 +103,15 @@ impl Verification {
 }
 
 impl LayerCheck {
-    fn run(self, spool: &Spool, cache: &PathBuf) -> Result<(), Failure> {
+    fn run(self, spool: &Spool, cache: &Path) -> Result<(), Failure> {
         let label = &self.label;
         let failed = |error| failure(label, spool, &error);
         let reader = self.bytes.reader();
         let reader = reader.map_err(|error| failed(CompressError::Read(error)))?;
-        let compression = self.diff_id.as_ref().map(|(_, compression)| *compression);
-        let compression = compression.unwrap_or(Compression::None);
-        let digests = compress::compute_layer_digests(reader, compression).map_err(failed)?;
+        let digests = compress::compute_layer_digests(reader, self.compression).map_err(failed)?;
         check_digest(label, "digest", &self.digest, &digests.digest)?;
-        if let Some((diff_id, _)) = &self.diff_id {
-            check_digest(label, "diffID", diff_id, &digests.diff_id)?;
-            verified_layers::remember(cache, &self.digest, diff_id);
-        }
+        check_digest(label, "diffID", &self.diff_id, &digests.diff_id)?;
+        verified_layers::remember(cache, &self.digest, &self.diff_id);
         Ok(())
     }
 }

@@ -154,6 +154,9 @@ impl BlobUpload<'_> {
     /// Waits for the other blobs, and finishes a session whose bytes have all been sent. Returns
     /// how the session ended, or `None` after a fault.
     async fn finish(&mut self, session: &UploadSession) -> Result<Option<SessionOutcome>, Failure> {
+        if let Err(error) = self.sender.verify_source().await {
+            self.back_off_after_read_error(error).await?;
+        }
         self.wait_at_barrier().await?;
         let finished = self
             .writer
