@@ -9,6 +9,7 @@ use tokio_util::task::TaskTracker;
 use super::connection_activity::WriteTimeouts;
 use super::receive::ReadTimeouts;
 use super::referrers_reconciler::ReferrersReconciler;
+use super::walks::WalkPool;
 use crate::auth::AccessController;
 use crate::config::Config;
 use crate::registry::Registry;
@@ -25,6 +26,7 @@ pub(crate) struct App {
     pub(super) tasks: TaskTracker,
     pub(super) read_timeouts: ReadTimeouts,
     pub(super) referrers_reconciler: ReferrersReconciler,
+    pub(super) walks: WalkPool,
     /// Set when the server shuts down: request bodies end as if they were interrupted.
     pub(super) is_shutting_down: Arc<AtomicBool>,
     /// Whether the warning about a proxy that is not trusted has been logged.
@@ -51,6 +53,7 @@ impl App {
             tasks: TaskTracker::new(),
             read_timeouts,
             referrers_reconciler: ReferrersReconciler::default(),
+            walks: WalkPool::default(),
             is_shutting_down: Arc::default(),
             has_warned_untrusted_proxy: AtomicBool::new(false),
         })

@@ -183,6 +183,8 @@ impl From<Error> for ErrorResponse {
                 tracing::error!(error = text, "request failed");
                 Self::new(ErrorCode::StorageFull, Value::Null)
             }
+            // The client is gone, so this response is not sent.
+            Error::Store(store::Error::WalkEnded) => Self::new(ErrorCode::Unavailable, text),
             Error::Store(store::Error::Locked { .. } | store::Error::Io { .. }) => {
                 tracing::error!(error = text, "request failed");
                 Self::new(ErrorCode::Unknown, Value::Null)

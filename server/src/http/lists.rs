@@ -8,11 +8,12 @@ use imgsync_oci::{Endpoint, ErrorCode, Repository};
 use serde_json::json;
 
 use super::app::App;
-use super::blocking::try_blocking;
 use super::body::ResponseBody;
+use super::client_presence::ClientPresence;
 use super::error_response::ErrorResponse;
 use super::responses::{self, header_value};
-use crate::upstream::Freshness;
+use crate::registry::{Error, Walk};
+use crate::upstream::{self, Freshness};
 
 /// The size of a catalog page if neither the client nor the configuration sets one.
 const DEFAULT_CATALOG_ENTRIES: u64 = 1000;
@@ -20,17 +21,30 @@ const DEFAULT_CATALOG_ENTRIES: u64 = 1000;
 /// Serves `GET /v2/<name>/tags/list`.
 pub(super) async fn tags(
     app: &App,
+    client: &ClientPresence,
     repository: Repository,
     page: Pagination,
     max: u64,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     check_page_limit(&page, max)?;
+    let (registry, listed_repository) = (app.registry.clone(), repository.clone());
     let (listed, freshness) = match app.upstreams.upstream_for(&repository) {
-        Some(upstream) => app.upstreams.tags(&upstream, &page).await?,
+        Some(upstream) => {
+            let local_page = upstream::local_page(&page);
+            let list = move |walk: &Walk<'_>| match registry.list_tags(
+                &listed_repository,
+                &local_page,
+                walk,
+            ) {
+                Err(Error::NameUnknown(_)) => Ok(None),
+                listed => listed.map(|page| Some(page.names)),
+            };
+            let local = app.walks.run(client, list).await?;
+            app.upstreams.tags(&upstream, &page, local).await?
+        }
         None => {
-            let (registry, repository) = (app.registry.clone(), repository.clone());
-            let listed = try_blocking(move || registry.list_tags(&repository, &page)).await?;
-            (listed, Freshness::Fresh)
+            let list = move |walk: &Walk<'_>| registry.list_tags(&listed_repository, &page, walk);
+            (app.walks.run(client, list).await?, Freshness::Fresh)
         }
     };
     let body = json!({ "name": repository.as_str(), "tags": listed.names });
@@ -45,6 +59,7 @@ pub(super) async fn tags(
 /// Serves `GET /v2/_catalog`.
 pub(super) async fn catalog(
     app: &App,
+    client: &ClientPresence,
     mut page: Pagination,
     max: u64,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
@@ -53,7 +68,8 @@ pub(super) async fn catalog(
         page.limit = page.limit.or(usize::try_from(max).ok());
     }
     let registry = app.registry.clone();
-    let listed = try_blocking(move || registry.list_repositories(&page)).await?;
+    let list = move |walk: &Walk<'_>| registry.list_repositories(&page, walk);
+    let listed = app.walks.run(client, list).await?;
     let body = json!({ "repositories": listed.names });
     Ok(list_response(
         &body,

@@ -9,11 +9,12 @@ use super::app::App;
 use super::blobs::etag;
 use super::blocking::{run_blocking, try_blocking};
 use super::body::{ResponseBody, full};
+use super::client_presence::ClientPresence;
 use super::error_response::ErrorResponse;
 use super::receive;
 use super::request_body::RequestBody;
 use super::responses::{self, header_value};
-use crate::registry::Error;
+use crate::registry::{Error, Walk};
 use crate::upstream::{self, Freshness};
 
 /// A response header for each tag in the query of a push.
@@ -127,11 +128,13 @@ pub(super) async fn put(
 /// Serves `DELETE`: deletes a tag, or a manifest with all its tags.
 pub(super) async fn delete(
     app: &App,
+    client: &ClientPresence,
     repository: Repository,
     reference: Reference,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     let registry = app.registry.clone();
-    try_blocking(move || registry.delete_manifest(&repository, &reference)).await?;
+    let delete = move |walk: &Walk<'_>| registry.delete_manifest(&repository, &reference, walk);
+    app.walks.run(client, delete).await?;
     Ok(responses::empty(StatusCode::ACCEPTED))
 }
 

@@ -12,6 +12,7 @@ mod body;
 mod buffer_pool;
 mod caller;
 mod challenge;
+mod client_presence;
 mod connection_activity;
 mod error_response;
 mod extensions;
@@ -29,6 +30,7 @@ mod request_id;
 mod resolve_layers;
 mod responses;
 mod uploads;
+mod walks;
 mod write_policy;
 
 use std::convert::Infallible;
@@ -48,6 +50,7 @@ pub(crate) use self::forwarded::ConnectionInfo;
 
 use self::body::ResponseBody;
 use self::caller::Caller;
+use self::client_presence::ClientGuard;
 use self::error_response::ErrorResponse;
 use self::forwarded::{ForwardedInfo, PublicUrlConfig};
 use self::repository_resolution::ResolvedOperation;
@@ -62,6 +65,7 @@ pub(crate) async fn serve(
     activity: Arc<ConnectionActivity>,
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
+    let client = ClientGuard::default();
     let request_guard = activity.begin_request(request.version());
     let config = app.config.load_full();
     let (parts, body) = request.into_parts();
@@ -76,6 +80,7 @@ pub(crate) async fn serve(
         body,
         log_entry.received_counter(),
         Arc::clone(&app.is_shutting_down),
+        client.presence(),
     );
     let is_head = parts.method == Method::HEAD;
     let is_read = is_head || parts.method == Method::GET;
@@ -211,7 +216,7 @@ async fn dispatch(
     let (repository, operation) = match endpoint {
         Endpoint::Registry(RegistryOperation::Check) => return Ok(responses::check()),
         Endpoint::Registry(RegistryOperation::Catalog { page }) => {
-            return lists::catalog(app, page, config.catalog_max_entries).await;
+            return lists::catalog(app, &body.client(), page, config.catalog_max_entries).await;
         }
         Endpoint::Registry(RegistryOperation::DiscoverExtensions) => {
             return Ok(extensions::discover());
@@ -223,7 +228,7 @@ async fn dispatch(
     };
     match operation {
         RepositoryOperation::ListTags { page } => {
-            lists::tags(app, repository, page, config.tags_max).await
+            lists::tags(app, &body.client(), repository, page, config.tags_max).await
         }
         RepositoryOperation::GetManifest { reference }
         | RepositoryOperation::HeadManifest { reference } => {
@@ -233,7 +238,7 @@ async fn dispatch(
             manifests::put(app, repository, reference, tags, headers, body).await
         }
         RepositoryOperation::DeleteManifest { reference } => {
-            manifests::delete(app, repository, reference).await
+            manifests::delete(app, &body.client(), repository, reference).await
         }
         RepositoryOperation::ListReferrers {
             digest,

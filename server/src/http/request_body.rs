@@ -8,6 +8,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
+use super::client_presence::ClientPresence;
+
 /// The body of a request.
 pub(super) struct RequestBody {
     /// `None` once the body has ended or is abandoned.
@@ -15,6 +17,7 @@ pub(super) struct RequestBody {
     is_started: bool,
     received_bytes: Arc<AtomicU64>,
     is_shutting_down: Arc<AtomicBool>,
+    client: ClientPresence,
 }
 
 /// Why a body cannot be read to its end.
@@ -35,13 +38,20 @@ impl RequestBody {
         body: Incoming,
         received_bytes: Arc<AtomicU64>,
         is_shutting_down: Arc<AtomicBool>,
+        client: ClientPresence,
     ) -> Self {
         Self {
             body: Some(body),
             is_started: false,
             received_bytes,
             is_shutting_down,
+            client,
         }
+    }
+
+    /// Returns whether the client that sends the body is still connected.
+    pub(super) fn client(&self) -> ClientPresence {
+        self.client.clone()
     }
 
     /// Returns whether anything has been read. The first read sends "100 Continue" to a client

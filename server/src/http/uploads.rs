@@ -12,11 +12,12 @@ use super::app::App;
 use super::blocking::{run_blocking, try_blocking};
 use super::body::ResponseBody;
 use super::caller::Caller;
+use super::client_presence::ClientPresence;
 use super::error_response::ErrorResponse;
 use super::receive::{BodyEnd, append_body};
 use super::request_body::RequestBody;
 use super::responses::{self, header_value};
-use crate::registry::{Error, Registry, UploadOwner, UploadWriter};
+use crate::registry::{Error, Registry, UploadOwner, UploadWriter, Walk};
 
 /// An upload session, as responses refer to it.
 #[derive(Clone)]
@@ -139,19 +140,20 @@ impl StartUploadQuery {
 async fn try_mount(
     app: &App,
     caller: &Caller,
+    client: &ClientPresence,
     target: Repository,
     Mount { digest, from }: Mount,
 ) -> Result<bool, ErrorResponse> {
     let (registry, caller) = (app.registry.clone(), caller.clone());
-    try_blocking(move || {
+    let mount = move |walk: &Walk<'_>| {
         let may_pull = |source: &Repository| caller.is_allowed(Action::Pull, source);
-        match from {
-            Some(source) if may_pull(&source) => registry.mount(&target, &source, &digest),
+        match &from {
+            Some(source) if may_pull(source) => registry.mount(&target, source, &digest),
             Some(_) => Ok(false),
-            None => registry.mount_from_any(&target, &digest, &may_pull),
+            None => registry.mount_from_any(&target, &digest, &may_pull, walk),
         }
-    })
-    .await
+    };
+    app.walks.run(client, mount).await
 }
 
 /// Serves `POST`: mounts the blob, stores the blob in the body, or starts an upload session.
@@ -167,7 +169,7 @@ pub(super) async fn start(
     let StartUploadQuery { mount, digest, .. } = query;
     if let Some(mount) = mount {
         let digest = mount.digest.clone();
-        if try_mount(app, caller, repository.clone(), mount).await? {
+        if try_mount(app, caller, &body.client(), repository.clone(), mount).await? {
             return Ok(blob_created(repository, digest));
         }
     }

@@ -11,7 +11,7 @@ use super::Registry;
 use super::diffids::DiffIdJob;
 use super::error::{Error, Result};
 use super::locks::{LockGuard, LockKey, lock_exclusive, lock_shared};
-use crate::store::{self, ListScope, ObjectKey};
+use crate::store::{self, ListScope, ObjectKey, Walk};
 
 /// A blob that is open for reading.
 pub(crate) struct OpenBlob {
@@ -134,14 +134,16 @@ impl Registry {
         repository: &Repository,
         digest: &Digest,
         may_pull: &dyn Fn(&Repository) -> bool,
+        walk: &Walk<'_>,
     ) -> Result<bool> {
         // A sha512 blob of a stock registry is stored under sha256, so only a link leads to it.
         let is_sha256 = digest.algorithm() == Algorithm::Sha256;
         if is_sha256 && self.store.len(ObjectKey::Blob(digest))?.is_none() {
             return Ok(false);
         }
-        for source in self.repositories(ListScope::RepositoriesWithBlobs) {
+        for source in self.repositories(ListScope::RepositoriesWithBlobs, walk) {
             let source = source?;
+            walk.step()?;
             if may_pull(&source) && self.mount(repository, &source, digest)? {
                 return Ok(true);
             }

@@ -7,10 +7,11 @@ use imgsync_oci::{Digest, Reference, Repository};
 use super::Registry;
 use super::error::{Error, Result};
 use super::locks::LockKey;
-use crate::store::{MarkKey, ObjectKey};
+use crate::store::{MarkKey, ObjectKey, Walk};
 
 impl Registry {
-    /// Deletes a tag; or, by digest, a manifest and all tags that point at it.
+    /// Deletes a tag; or, by digest, a manifest and all tags that point at it. Nothing is deleted if
+    /// the walk over the tags ends early.
     ///
     /// # Errors
     /// [`Error::ManifestUnknown`] if the repository has no such tag or manifest; [`Error::Store`].
@@ -18,6 +19,7 @@ impl Registry {
         &self,
         repository: &Repository,
         reference: &Reference,
+        walk: &Walk<'_>,
     ) -> Result<()> {
         let unknown = || Error::ManifestUnknown(reference.clone());
         match reference {
@@ -32,7 +34,7 @@ impl Registry {
                 let _lock = self.lock_digests([digest.clone()]);
                 let revision = ObjectKey::RevisionLink(repository, digest);
                 self.store.len(revision)?.ok_or_else(unknown)?;
-                self.untag(repository, digest)?;
+                self.untag(repository, digest, walk)?;
                 self.store.delete(revision)?;
                 self.store
                     .delete_marks(&[MarkKey::Revision(repository, digest)])?;
@@ -43,8 +45,12 @@ impl Registry {
 
     /// Deletes the tags that point at a manifest. The caller holds the lock of its digest. A tag
     /// that cannot be read counts as pointing elsewhere.
-    fn untag(&self, repository: &Repository, digest: &Digest) -> Result<()> {
-        for tag in self.all_tags(repository)? {
+    fn untag(&self, repository: &Repository, digest: &Digest, walk: &Walk<'_>) -> Result<()> {
+        let tags = self.all_tags(repository, walk)?;
+        for _ in &tags {
+            walk.step()?;
+        }
+        for tag in tags {
             let _lock = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
             let target = self.read_link(ObjectKey::TagCurrent(repository, &tag))?;
             if target.as_ref() == Some(digest) {

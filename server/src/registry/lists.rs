@@ -7,7 +7,7 @@ use imgsync_oci::{Repository, Tag};
 
 use super::Registry;
 use super::error::{Error, Result};
-use crate::store::{ListScope, ObjectKey};
+use crate::store::{ListScope, ObjectKey, Walk};
 
 /// The page size of a list of repositories if the client names none, as in the stock registry.
 const DEFAULT_REPOSITORIES_PER_PAGE: usize = 1000;
@@ -36,12 +36,17 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::NameUnknown`] if there is no such repository; [`Error::Store`].
-    pub(crate) fn list_tags(&self, repository: &Repository, page: &Pagination) -> Result<NamePage> {
+    pub(crate) fn list_tags(
+        &self,
+        repository: &Repository,
+        page: &Pagination,
+        walk: &Walk<'_>,
+    ) -> Result<NamePage> {
         if !self.store.has_repository(repository)? {
             return Err(Error::NameUnknown(repository.clone()));
         }
         let limit = page.limit.unwrap_or(usize::MAX);
-        self.collect_page(ListScope::Tags(repository), page, limit, |name| {
+        self.collect_page(ListScope::Tags(repository), page, limit, walk, |name| {
             let Ok(tag) = name.parse::<Tag>() else {
                 return Ok(false);
             };
@@ -54,9 +59,9 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub(super) fn all_tags(&self, repository: &Repository) -> Result<Vec<Tag>> {
+    pub(super) fn all_tags(&self, repository: &Repository, walk: &Walk<'_>) -> Result<Vec<Tag>> {
         let scope = ListScope::Tags(repository);
-        let names = self.store.list(scope, "", usize::MAX)?;
+        let names = self.store.list(scope, "", usize::MAX, walk)?;
         Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
     }
 
@@ -64,25 +69,26 @@ impl Registry {
     ///
     /// # Errors
     /// [`Error::Store`].
-    pub(crate) fn list_repositories(&self, page: &Pagination) -> Result<NamePage> {
+    pub(crate) fn list_repositories(&self, page: &Pagination, walk: &Walk<'_>) -> Result<NamePage> {
         let limit = page.limit.unwrap_or(DEFAULT_REPOSITORIES_PER_PAGE);
-        self.collect_page(ListScope::Repositories, page, limit, |name| {
+        self.collect_page(ListScope::Repositories, page, limit, walk, |name| {
             Ok(name.parse::<Repository>().is_ok())
         })
     }
 
     /// Iterates over the repositories of a scope, in the order of their names. An error of the
     /// store ends the iteration.
-    pub(super) fn repositories(
-        &self,
-        scope: ListScope<'_>,
-    ) -> impl Iterator<Item = Result<Repository>> {
+    pub(super) fn repositories<'a>(
+        &'a self,
+        scope: ListScope<'a>,
+        walk: &'a Walk<'_>,
+    ) -> impl Iterator<Item = Result<Repository>> + 'a {
         let (mut after, mut is_at_end) = (String::new(), false);
         let pages = std::iter::from_fn(move || {
             if is_at_end {
                 return None;
             }
-            let page = self.store.list(scope, &after, REPOSITORIES_PER_READ);
+            let page = self.store.list(scope, &after, REPOSITORIES_PER_READ, walk);
             match page.as_deref() {
                 Ok([.., last]) => after.clone_from(last),
                 _ => is_at_end = true,
@@ -108,18 +114,20 @@ impl Registry {
         scope: ListScope<'_>,
         page: &Pagination,
         limit: usize,
+        walk: &Walk<'_>,
         is_listed: impl Fn(&str) -> Result<bool>,
     ) -> Result<NamePage> {
         let mut names: Vec<String> = Vec::new();
         let mut after = page.last.clone().unwrap_or_default();
         while limit > 0 && names.len() <= limit {
             let missing = limit.saturating_add(1) - names.len();
-            let batch = self.store.list(scope, &after, missing)?;
+            let batch = self.store.list(scope, &after, missing, walk)?;
             let is_last = batch.len() < missing;
             if let Some(last) = batch.last() {
                 after.clone_from(last);
             }
             for name in batch {
+                walk.step()?;
                 if is_listed(&name)? {
                     names.push(name);
                 }

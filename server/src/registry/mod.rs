@@ -42,6 +42,7 @@ use self::open_uploads::OpenUploads;
 use self::referrers::ReconciledRepositories;
 use self::reverify::Reverifier;
 use self::upload_locks::UploadLocks;
+pub(crate) use crate::store::Walk;
 use crate::store::{self, ObjectKey, Store};
 
 /// A registry over one store. Clones share all state.
@@ -88,6 +89,11 @@ impl Registry {
             cache: Arc::default(),
             diff_id_queue: Arc::default(),
         }
+    }
+
+    /// Gives back the memory that lists took and that was not used lately.
+    pub(crate) fn forget_unused_lists(&self) {
+        self.store.forget_unused_listings();
     }
 
     /// Returns the digest under which the content of `digest` is stored; `None` if the link is

@@ -6,7 +6,7 @@ use imgsync_oci::{Algorithm, Digest, Reference, Repository, media};
 
 use super::cache::tests::{descriptor, folder};
 use super::power_cuts::{RecordedWorkload, VisibleState, WorkloadStep};
-use super::{Error, Registry, UploadOwner};
+use super::{Error, Registry, UploadOwner, Walk};
 use crate::store::testing::DiskSnapshot;
 
 /// The content that the workload pushes.
@@ -131,7 +131,11 @@ impl Workload {
     }
 
     fn delete(&self, registry: &Registry, reference: &str) -> Result<(), Error> {
-        registry.delete_manifest(&self.repository, &reference.parse().unwrap())
+        registry.delete_manifest(
+            &self.repository,
+            &reference.parse().unwrap(),
+            &Walk::unbounded(),
+        )
     }
 
     fn cancel(&self, registry: &Registry, id: UploadId) -> Result<(), Error> {
@@ -175,7 +179,11 @@ impl Workload {
         for reference in references.chain(["v1", "a", "b"]) {
             view.insert(reference.to_owned(), self.manifest(registry, reference));
         }
-        let listed = match registry.list_tags(&self.repository, &Pagination::default()) {
+        let listed = match registry.list_tags(
+            &self.repository,
+            &Pagination::default(),
+            &Walk::unbounded(),
+        ) {
             Ok(listed) => listed.names,
             Err(Error::NameUnknown(_)) => Vec::new(),
             Err(error) => panic!("{error}"),

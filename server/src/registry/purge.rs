@@ -10,7 +10,7 @@ use imgsync_oci::endpoint::UploadId;
 use super::Registry;
 use super::error::Result;
 use super::upload_locks;
-use crate::store::ListScope;
+use crate::store::{ListScope, Walk};
 
 impl Registry {
     /// Removes the state files that were last written before `before` and whose session is gone,
@@ -29,7 +29,8 @@ impl Registry {
     /// [`Error::Store`]. The sessions after the failed one are left for the next purge.
     pub(crate) fn purge_uploads(&self, before: SystemTime, is_dry_run: bool) -> Result<usize> {
         let mut count = 0;
-        for repository in self.repositories(ListScope::RepositoriesWithUploads) {
+        for repository in self.repositories(ListScope::RepositoriesWithUploads, &Walk::unbounded())
+        {
             let repository = repository?;
             for id in self.store.uploads(&repository) {
                 let is_purged = self.purge_upload(&repository, id?, before, is_dry_run)?;

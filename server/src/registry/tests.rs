@@ -9,7 +9,7 @@ use imgsync_oci::endpoint::{Pagination, UploadId};
 use imgsync_oci::{Algorithm, Digest, Reference, Repository, media};
 
 use super::cache::tests::{folder, image};
-use super::{Error, Registry, UploadOwner};
+use super::{Error, Registry, UploadOwner, Walk};
 use crate::store::{self, Store};
 
 fn repository() -> Repository {
@@ -136,7 +136,7 @@ fn push_on_a_failing_disk(fails: impl Fn(usize) -> bool + Send + Sync + 'static)
         assert!(has(&registry, &new.layer) && has(&registry, &new.config));
     }
     let names = registry
-        .list_repositories(&Pagination::default())
+        .list_repositories(&Pagination::default(), &Walk::unbounded())
         .unwrap()
         .names;
     assert_eq!(names, ["team/app"]);

@@ -54,7 +54,7 @@ impl Error {
             Self::Auth(error) => error.hint(),
             Self::Upstream(error) => error.hint(),
             Self::Tls(error) => error.hint(),
-            Self::Start(_) => None,
+            Self::Store(store::Error::WalkEnded) | Self::Start(_) => None,
         }
     }
 }

@@ -10,6 +10,7 @@ mod debug;
 mod error;
 mod evict;
 mod exposure;
+mod forget_lists;
 mod open_files;
 mod purge;
 
@@ -72,6 +73,7 @@ pub async fn run(
     let jobs = [
         tokio::spawn(purge::run_purge(registry.clone(), Arc::clone(&current))).abort_handle(),
         tokio::spawn(evict::run_eviction(upstreams.clone())).abort_handle(),
+        tokio::spawn(forget_lists::run_forgetting(registry.clone())).abort_handle(),
         tokio::spawn(apply_configs(configs, parts, exposure)).abort_handle(),
     ];
     let acceptor = ConnectionAcceptor {

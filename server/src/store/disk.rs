@@ -16,6 +16,9 @@ use super::error::{IoContext, Result};
 pub(super) struct Disk {
     #[cfg(test)]
     hook: Option<ChangeHook>,
+    /// How many entries of folders were read.
+    #[cfg(test)]
+    pub(super) listed_entries: std::sync::Arc<std::sync::atomic::AtomicUsize>,
 }
 
 /// Is called before every change, and can make it fail.
@@ -51,7 +54,10 @@ pub(super) enum DiskChange<'a> {
 impl Disk {
     #[cfg(test)]
     pub(super) fn with_hook(hook: ChangeHook) -> Self {
-        Self { hook: Some(hook) }
+        Self {
+            hook: Some(hook),
+            ..Self::default()
+        }
     }
 
     #[cfg(test)]
@@ -175,6 +181,21 @@ impl Disk {
             .is_some_and(|metadata| metadata.is_dir()))
     }
 
+    /// Returns the identity of a file or folder; `None` if there is none.
+    pub(super) fn identity(&self, path: &Path) -> Result<Option<FileIdentity>> {
+        Ok(self.metadata(path)?.as_ref().map(FileIdentity::of))
+    }
+
+    /// Iterates over the names of the subfolders of a folder, in no order. Yields nothing if there
+    /// is no such folder. Skips names that are not UTF-8.
+    pub(super) fn subfolders(&self, path: &Path) -> impl Iterator<Item = Result<String>> + use<> {
+        let entries = self.entries(path);
+        entries.filter_map(|entry| match entry {
+            Ok(entry) => entry.is_folder.then_some(Ok(entry.name)),
+            Err(error) => Some(Err(error)),
+        })
+    }
+
     /// Iterates over the entries of a folder, in no order, without a list in memory. Yields nothing
     /// if there is no such folder. Skips names that are not UTF-8: this server never writes one.
     pub(super) fn entries(&self, path: &Path) -> impl Iterator<Item = Result<FolderEntry>> + use<> {
@@ -183,6 +204,13 @@ impl Disk {
             Err(error) => (None, Some(Err(error))),
         };
         let entries = entries.into_iter().flatten();
+        #[cfg(test)]
+        let entries = {
+            let counter = std::sync::Arc::clone(&self.listed_entries);
+            entries.inspect(move |_| {
+                counter.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            })
+        };
         let entries = entries.filter_map(|entry| FolderEntry::of(entry).transpose());
         let path = path.to_owned();
         let entries = error.into_iter().chain(entries);
@@ -234,7 +262,8 @@ impl FolderEntry {
     }
 }
 
-/// Identifies a file and its content: any write to the file changes the value.
+/// Identifies a file or folder and its content: any write changes the value, unless it follows the
+/// last one within the granularity of the times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FileIdentity {
     device: u64,
@@ -242,6 +271,34 @@ pub(crate) struct FileIdentity {
     size: u64,
     mtime: (i64, i64),
     ctime: (i64, i64),
+}
+
+/// The coarsest granularity of times in a filesystem: that of FAT.
+const MAX_TIME_GRANULARITY: Duration = Duration::from_secs(2);
+
+impl FileIdentity {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            mtime: (metadata.mtime(), metadata.mtime_nsec()),
+            ctime: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// Returns whether the last write is so long ago at `now`, a time of the system clock, that
+    /// every later write changes the identity.
+    pub(super) fn is_settled_at(&self, now: SystemTime) -> bool {
+        let (seconds, _) = self.mtime.max(self.ctime);
+        let now = now.duration_since(SystemTime::UNIX_EPOCH);
+        let settled_at = u64::try_from(seconds).map(Duration::from_secs);
+        match (settled_at, now) {
+            // One more second, for the fraction.
+            (Ok(last), Ok(now)) => now > last + MAX_TIME_GRANULARITY + Duration::from_secs(1),
+            _ => false,
+        }
+    }
 }
 
 /// A file lock, released on drop.
@@ -305,14 +362,7 @@ impl DiskFile {
 
     /// Returns the identity of the file and its content.
     pub(super) fn identity(&self) -> Result<FileIdentity> {
-        let metadata = self.metadata()?;
-        Ok(FileIdentity {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            mtime: (metadata.mtime(), metadata.mtime_nsec()),
-            ctime: (metadata.ctime(), metadata.ctime_nsec()),
-        })
+        Ok(FileIdentity::of(&self.metadata()?))
     }
 
     /// Returns whether the file at `path` is this file.

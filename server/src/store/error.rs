@@ -21,6 +21,9 @@ pub enum Error {
         /// The storage folder.
         root: PathBuf,
     },
+    /// A walk over folders took too many steps, or its client is gone.
+    #[error("a walk over the storage folder ended early")]
+    WalkEnded,
     /// The operating system reported another error. A retry seldom helps.
     #[error("cannot {operation} {path:?}: {source}")]
     Io {

@@ -7,6 +7,7 @@ use std::sync::{PoisonError, RwLock};
 
 use super::disk::Disk;
 use super::error::{IoContext, Result};
+use super::listings::FolderListings;
 
 /// Creates folders, one caller at a time.
 pub(super) struct FolderCreator {
@@ -14,6 +15,8 @@ pub(super) struct FolderCreator {
     /// Held exclusively while folders are created, and shared while they are looked up. A folder
     /// that a lookup finds is therefore durable, even if another thread has just created it.
     lock: RwLock<()>,
+    /// Is told of every new folder.
+    pub(super) listings: FolderListings,
 }
 
 /// The folders that one call of [`FolderCreator::ensure`] created, outermost first.
@@ -25,6 +28,7 @@ impl FolderCreator {
         Self {
             disk,
             lock: RwLock::new(()),
+            listings: FolderListings::default(),
         }
     }
 
@@ -64,6 +68,7 @@ impl FolderCreator {
                 .make_folder(folder)
                 .context("create the folder", folder)?
             {
+                self.listings.note_created(folder);
                 created.0.push(folder.to_owned());
             }
             if let Some(parent) = folder.parent() {

@@ -2,13 +2,16 @@
 //!
 //! Start reading at [`Store::list`].
 
+use std::ops::Bound;
 use std::path::{Path, PathBuf};
 
 use imgsync_oci::Repository;
 
-use super::Store;
 use super::error::Result;
+use super::listings::{ListingKind, ListingUse};
 use super::paths::StorePaths;
+use super::sorted_names::SortedNames;
+use super::{Store, Walk};
 
 /// The names to list.
 #[derive(Debug, Clone, Copy)]
@@ -32,14 +35,18 @@ impl Store {
     }
 
     /// Lists up to `limit` names that come after `after`, in order.
+    ///
+    /// # Errors
+    /// Those of the disk and of the walk.
     pub(crate) fn list(
         &self,
         scope: ListScope<'_>,
         after: &str,
         limit: usize,
+        walk: &Walk<'_>,
     ) -> Result<Vec<String>> {
         let (top, marker_folder): (_, MarkerFolder) = match scope {
-            ListScope::Tags(repository) => return self.list_tags(repository, after, limit),
+            ListScope::Tags(repository) => return self.list_tags(repository, after, limit, walk),
             ListScope::Repositories => (self.paths.repositories(), StorePaths::manifests_below),
             ListScope::RepositoriesWithBlobs => {
                 (self.paths.repositories(), StorePaths::layers_below)
@@ -51,66 +58,84 @@ impl Store {
                 (self.paths.marked_repositories(), StorePaths::marks_below)
             }
         };
-        let mut walk = RepositoryWalk {
+        let mut repository_walk = RepositoryWalk {
             store: self,
             marker_folder,
             after,
             limit,
+            walk,
             names: Vec::new(),
         };
-        walk.walk_folder(&top, "")?;
-        Ok(walk.names)
+        repository_walk.walk_folder(&top, "")?;
+        Ok(repository_walk.names)
     }
 
-    fn list_tags(&self, repository: &Repository, after: &str, limit: usize) -> Result<Vec<String>> {
-        let mut names = self.folders_in(&self.paths.tags(repository))?;
-        names.retain(|name| name.as_str() > after);
-        names.sort_unstable();
-        names.truncate(limit);
-        Ok(names)
+    fn list_tags(
+        &self,
+        repository: &Repository,
+        after: &str,
+        limit: usize,
+        walk: &Walk<'_>,
+    ) -> Result<Vec<String>> {
+        let folder = self.paths.tags(repository);
+        let names = self.names_in(&folder, ListingKind::Plain, after, walk)?;
+        let names = names.from(Bound::Excluded(after)).take(limit);
+        Ok(names.map(str::to_owned).collect())
     }
 
-    fn folders_in(&self, folder: &Path) -> Result<Vec<String>> {
-        self.parsed_entries(folder, |name, is_folder| is_folder.then(|| name.to_owned()))
-            .collect()
+    /// Returns the names in a folder, for a list of which the caller has seen the names up to
+    /// `after`.
+    fn names_in(
+        &self,
+        folder: &Path,
+        kind: ListingKind,
+        after: &str,
+        walk: &Walk<'_>,
+    ) -> Result<SortedNames> {
+        let usage = if after.is_empty() {
+            ListingUse::FirstPage
+        } else {
+            ListingUse::NextPage
+        };
+        let listings = &self.folders.listings;
+        listings.names(&self.disk, folder, kind, usage, walk)
     }
 }
 
 /// Returns the path below a folder that makes this folder a repository.
 type MarkerFolder = fn(&StorePaths, &Path) -> PathBuf;
 
-/// Walks the tree of repositories. Keeps in memory only the entries of the folders on the current
+/// Walks the tree of repositories. Keeps in memory only the names of the folders on the current
 /// path and the names of the result.
 struct RepositoryWalk<'a> {
     store: &'a Store,
     marker_folder: MarkerFolder,
     after: &'a str,
     limit: usize,
+    walk: &'a Walk<'a>,
     names: Vec<String>,
 }
 
 impl RepositoryWalk<'_> {
     /// Walks the folders below `folder`. `prefix` is empty or ends with a slash.
     fn walk_folder(&mut self, folder: &Path, prefix: &str) -> Result<()> {
-        let names = self.store.folders_in(folder)?;
-        // The folder `a` is the repository `a` and the parent of all `a/…`, and the repository `a-b`
-        // sorts between them.
-        let mut steps: Vec<String> = Vec::with_capacity(names.len() * 2);
-        for name in names.into_iter().filter(|name| !name.starts_with('_')) {
-            steps.push(format!("{name}/"));
-            steps.push(name);
-        }
-        steps.sort_unstable();
-        for step in steps {
+        let kind = ListingKind::Repositories;
+        let names = self.store.names_in(folder, kind, self.after, self.walk)?;
+        let after = self.after.strip_prefix(prefix).unwrap_or_default();
+        // The names up to `after` are left out, except for the folder that contains it.
+        let first = match after.find('/') {
+            Some(slash) => Bound::Included(&after[..=slash]),
+            None => Bound::Excluded(after),
+        };
+        for step in names.from(first) {
             if self.names.len() >= self.limit {
                 return Ok(());
             }
+            self.walk.step()?;
             let name = format!("{prefix}{step}");
             if step.ends_with('/') {
-                if name.as_str() > self.after || self.after.starts_with(&name) {
-                    self.walk_folder(&folder.join(&step), &name)?;
-                }
-            } else if name.as_str() > self.after && self.is_repository(&folder.join(&step))? {
+                self.walk_folder(&folder.join(step), &name)?;
+            } else if self.is_repository(&folder.join(step))? {
                 self.names.push(name);
             }
         }

@@ -13,15 +13,18 @@ mod entries;
 mod error;
 mod folders;
 mod ingest;
+mod listings;
 mod lists;
 mod marks;
 mod objects;
 mod paths;
 mod referrers;
 mod rfc3339;
+mod sorted_names;
 mod stock_proxy;
 mod upload_list;
 mod uploads;
+mod walk;
 
 use std::path::Path;
 
@@ -34,6 +37,7 @@ pub(crate) use self::lists::ListScope;
 pub(crate) use self::objects::ObjectReader;
 pub(crate) use self::paths::{DerivedKey, LinkKind, MarkKey, ObjectKey};
 pub(crate) use self::upload_list::UploadSummary;
+pub(crate) use self::walk::Walk;
 
 use self::disk::Disk;
 use self::error::{IoContext, Result};
@@ -109,6 +113,11 @@ impl Store {
         };
         store.remove_content(&store.paths.temporary())?;
         Ok(store)
+    }
+
+    /// Gives back the memory that lists of folders took and that was not used lately.
+    pub(crate) fn forget_unused_listings(&self) {
+        self.folders.listings.forget_unused();
     }
 
     /// Returns an unused path for a temporary file.

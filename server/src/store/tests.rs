@@ -10,7 +10,7 @@ use imgsync_oci::{Algorithm, Digest, Repository, Tag};
 
 use super::disk::{Disk, DiskChange};
 use super::ingest::SealedIngest;
-use super::{DerivedKey, Error, ListScope, ObjectKey, Store};
+use super::{DerivedKey, Error, ListScope, ObjectKey, Store, Walk};
 
 fn repository() -> Repository {
     "team/app".parse().unwrap()
@@ -314,29 +314,19 @@ fn repositories_are_listed_in_the_order_of_their_names() {
         )
         .unwrap();
     session(&store);
+    let list = |after: &str, limit| {
+        let scope = ListScope::Repositories;
+        store.list(scope, after, limit, &Walk::unbounded())
+    };
     for (start, after) in names.iter().enumerate() {
         let rest: Vec<&str> = names[start + 1..].to_vec();
-        assert_eq!(
-            store.list(ListScope::Repositories, after, 100).unwrap(),
-            rest,
-            "after {after}"
-        );
+        assert_eq!(list(after, 100).unwrap(), rest, "after {after}");
         let two: Vec<&str> = rest.into_iter().take(2).collect();
-        assert_eq!(
-            store.list(ListScope::Repositories, after, 2).unwrap(),
-            two,
-            "after {after}"
-        );
+        assert_eq!(list(after, 2).unwrap(), two, "after {after}");
     }
-    assert_eq!(store.list(ListScope::Repositories, "", 100).unwrap(), names);
-    assert_eq!(
-        store.list(ListScope::Repositories, "a/a", 1).unwrap(),
-        ["a/b"]
-    );
-    assert_eq!(
-        store.list(ListScope::Repositories, "d", 1).unwrap(),
-        [""; 0]
-    );
+    assert_eq!(list("", 100).unwrap(), names);
+    assert_eq!(list("a/a", 1).unwrap(), ["a/b"]);
+    assert_eq!(list("d", 1).unwrap(), [""; 0]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::error::{Error, UpstreamFailure};
 use super::manifests::Freshness;
 use super::singleflight::SingleFlight;
 use super::{UpstreamRepository, Upstreams};
-use crate::registry::{self, ManifestState, Registry};
+use crate::registry::{self, ManifestState};
 
 /// Time limit for fetching a list, with all its pages.
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
@@ -56,7 +56,8 @@ impl TagListCache {
 
 impl Upstreams {
     /// Returns a page of a repository's tags, in byte order: those at the upstream and those stored
-    /// here. If the upstream cannot be asked, returns only those stored here.
+    /// here. If the upstream cannot be asked, returns only those stored here, which are `local`: the
+    /// names on the page that [`local_page`] returns; `None` if there is no such repository here.
     ///
     /// # Errors
     /// Returns an error if the repository exists neither here nor at the upstream; or if it does
@@ -65,15 +66,8 @@ impl Upstreams {
         &self,
         source: &UpstreamRepository,
         page: &Pagination,
+        local: Option<Vec<String>>,
     ) -> Result<(registry::NamePage, Freshness), Error> {
-        let list = |registry: &Registry, repository: &Repository| {
-            registry.list_tags(repository, &Pagination::default())
-        };
-        let local = match self.run_on_disk(source, list).await {
-            Ok(page) => Some(page.names),
-            Err(registry::Error::NameUnknown(_)) => None,
-            Err(error) => return Err(error.into()),
-        };
         let remote = if source.is_allowed() {
             self.upstream_tags(source).await
         } else if local.is_some() {
@@ -193,6 +187,15 @@ impl Upstreams {
         }
         source.upstream.log_stale(&failure);
         Ok((Vec::new(), Freshness::Stale))
+    }
+}
+
+/// Returns the page of the local names that are needed for a page of local and other names. It has
+/// one name more, which tells whether there is a next page.
+pub(crate) fn local_page(page: &Pagination) -> Pagination {
+    Pagination {
+        limit: page.limit.map(|limit| limit.saturating_add(1)),
+        last: page.last.clone(),
     }
 }
 

@@ -40,6 +40,7 @@ pub(crate) use self::upstream_repository::UpstreamRepository;
 use self::blobs::{BlobHeadResult, Downloads};
 use self::download::DownloadShutdown;
 use self::lists::TagListCache;
+pub(crate) use self::lists::local_page;
 use self::manifests::ManifestOutcome;
 use self::metrics::{CacheMetrics, CacheStatus, ContentKind};
 use self::negative_cache::NegativeCache;

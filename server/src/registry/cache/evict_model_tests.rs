@@ -10,7 +10,7 @@ use imgsync_oci::{Digest, Reference, Repository, Tag};
 use super::evict_tests::{has_manifest, limit_of, link_or_cache_blob};
 use super::tests::{cache_blob, cache_manifest, folder, image, index, push, push_blob, tag};
 use super::{BlobState, CacheLimits, ManifestState, TagState};
-use crate::registry::{Error, Registry};
+use crate::registry::{Error, Registry, Walk};
 use crate::store::testing::TestRng;
 
 /// The pushed content, which must survive every eviction.
@@ -192,7 +192,7 @@ fn run_random_steps(seed: u64, content: &TestContent) -> usize {
             }
             6 => {
                 if registry
-                    .delete_manifest(repository, &Reference::Tag(tag.clone()))
+                    .delete_manifest(repository, &Reference::Tag(tag.clone()), &Walk::unbounded())
                     .is_ok()
                 {
                     pushed.tags.remove(&key);
@@ -332,7 +332,7 @@ fn an_acknowledged_push_is_complete_while_the_same_image_is_cached_and_evicted()
             assert_eq!(state, ManifestState::Pushed);
             // Deletes the pushed image, so that the next round starts without it.
             registry
-                .delete_manifest(repository, &Reference::Digest(digest))
+                .delete_manifest(repository, &Reference::Digest(digest), &Walk::unbounded())
                 .unwrap();
             for bytes in blobs {
                 // The image may contain the same layer twice.

@@ -9,7 +9,7 @@ use super::tests::{
     cache_blob, cache_manifest, folder, image, index, push, push_blob, repository, tag,
 };
 use super::{BlobState, CacheLimits, EvictionStats, ManifestState, TagState};
-use crate::registry::{Error, Registry};
+use crate::registry::{Error, Registry, Walk};
 
 pub(super) fn limit_of(bytes: u64) -> CacheLimits {
     CacheLimits {
@@ -375,7 +375,11 @@ fn a_blob_that_is_linked_again_before_its_deletion_keeps_its_bytes() {
         let _ = registry.delete_blob(&pushed, digest);
     }
     registry
-        .delete_manifest(&pushed, &Reference::Digest(of(&manifest)))
+        .delete_manifest(
+            &pushed,
+            &Reference::Digest(of(&manifest)),
+            &Walk::unbounded(),
+        )
         .unwrap();
     registry
         .mark_unlinked_bytes(digests.iter().cloned().collect())

@@ -13,7 +13,7 @@ use super::super::error::Result;
 use super::super::locks::LockKey;
 use super::super::manifests::child_digests;
 use super::tags::TagState;
-use crate::store::{MarkKey, ObjectKey};
+use crate::store::{MarkKey, ObjectKey, Walk};
 
 /// Maximum number of digests evicted from a repository at a time. The rest of larger images is
 /// swept later as unreferenced.
@@ -217,7 +217,7 @@ impl Registry {
         manifests: &BTreeSet<Digest>,
     ) -> Result<BTreeMap<Digest, Vec<Tag>>> {
         let mut cached_tags: BTreeMap<Digest, Vec<Tag>> = BTreeMap::new();
-        for tag in self.all_tags(repository)? {
+        for tag in self.all_tags(repository, &Walk::unbounded())? {
             let digest = self.read_link(ObjectKey::TagCurrent(repository, &tag))?;
             let Some(digest) = digest.filter(|digest| manifests.contains(digest)) else {
                 continue;

@@ -20,7 +20,7 @@ use super::super::locks::LockKey;
 use super::super::manifests::child_digests;
 use super::tags::{TagMark, TagState};
 use super::{from_unix_seconds, scan};
-use crate::store::{LinkKind, MarkKey, ObjectKey, ObjectReader};
+use crate::store::{LinkKind, MarkKey, ObjectKey, ObjectReader, Walk};
 
 /// Size of the read buffer for the file.
 const READ_BUFFER_BYTES: usize = 64 * 1024;
@@ -93,7 +93,7 @@ impl Registry {
     /// Marks the tags that point at marked manifests. Their last confirmation by the upstream is
     /// unknown and set to 0.
     fn mark_cached_tags(&self, repository: &Repository, upstream: &str) -> Result<()> {
-        for tag in self.all_tags(repository)? {
+        for tag in self.all_tags(repository, &Walk::unbounded())? {
             let _lock = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
             let Some(digest) = self.read_link(ObjectKey::TagCurrent(repository, &tag))? else {
                 continue;

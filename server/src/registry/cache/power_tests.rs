@@ -11,7 +11,7 @@ use imgsync_oci::{Digest, Reference, Repository, Tag};
 use super::tests::{UPSTREAM, folder, image, index};
 use super::{BlobState, CacheLimits, ManifestState, TagState, UpstreamManifest};
 use crate::registry::power_cuts::{RecordedWorkload, VisibleState, WorkloadStep};
-use crate::registry::{Error, Registry, UploadOwner};
+use crate::registry::{Error, Registry, UploadOwner, Walk};
 use crate::store::testing::DiskSnapshot;
 use crate::store::{MarkKey, ObjectKey};
 
@@ -141,7 +141,11 @@ impl Workload {
     }
 
     fn delete(&self, registry: &Registry, reference: &str) -> Result<(), Error> {
-        registry.delete_manifest(&self.repository, &reference.parse().unwrap())
+        registry.delete_manifest(
+            &self.repository,
+            &reference.parse().unwrap(),
+            &Walk::unbounded(),
+        )
     }
 
     fn evict(&self, registry: &Registry) -> Result<(), Error> {

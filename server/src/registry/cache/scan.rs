@@ -12,7 +12,7 @@ use imgsync_oci::{Algorithm, Digest, Manifest, Reference, Repository};
 use super::super::Registry;
 use super::super::error::{Error, Result};
 use super::to_unix_seconds;
-use crate::store::{LinkKind, ListScope, MarkKey, ObjectKey};
+use crate::store::{LinkKind, ListScope, MarkKey, ObjectKey, Walk};
 
 /// Maximum number of digests counted in one walk; larger caches take several walks.
 const MAX_DIGESTS_PER_COUNT: u64 = 65_536;
@@ -39,7 +39,7 @@ impl Registry {
             (ListScope::RepositoriesWithBlobs, LinkKind::Layers),
             (ListScope::Repositories, LinkKind::Revisions),
         ] {
-            for repository in self.repositories(scope) {
+            for repository in self.repositories(scope, &Walk::unbounded()) {
                 let repository = repository?;
                 for digest in self.store.links(&repository, links) {
                     visit(&repository, links, &digest?)?;
@@ -52,7 +52,7 @@ impl Registry {
     /// Calls `visit` with the digest of each mark of every repository. The marked content may be
     /// gone.
     fn for_each_mark(&self, visit: &mut dyn FnMut(Digest) -> Result<()>) -> Result<()> {
-        for repository in self.repositories(ListScope::RepositoriesWithMarks) {
+        for repository in self.repositories(ListScope::RepositoriesWithMarks, &Walk::unbounded()) {
             let repository = repository?;
             for links in [LinkKind::Layers, LinkKind::Revisions] {
                 for digest in self.store.marked_links(&repository, links) {
@@ -181,7 +181,7 @@ impl Registry {
         until: u64,
     ) -> Result<Vec<EvictionCandidate>> {
         let mut oldest: BinaryHeap<EvictionCandidate> = BinaryHeap::new();
-        for repository in self.repositories(ListScope::RepositoriesWithMarks) {
+        for repository in self.repositories(ListScope::RepositoriesWithMarks, &Walk::unbounded()) {
             let repository = repository?;
             for digest in self.store.marked_links(&repository, LinkKind::Revisions) {
                 let digest = digest?;

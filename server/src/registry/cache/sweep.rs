@@ -11,7 +11,7 @@ use super::super::error::Result;
 use super::super::locks::LockKey;
 use super::scan::{link_key, mark_key};
 use super::to_unix_seconds;
-use crate::store::{LinkKind, ListScope, MarkKey, ObjectKey};
+use crate::store::{LinkKind, ListScope, MarkKey, ObjectKey, Walk};
 
 /// Maximum number of blobs of a repository swept in one pass.
 const MAX_BLOBS_PER_SWEEP_PASS: usize = 20_000;
@@ -22,7 +22,7 @@ impl Registry {
     /// bytes.
     pub(super) fn sweep(&self, until: u64) -> Result<u64> {
         let mut freed = 0;
-        for repository in self.repositories(ListScope::RepositoriesWithMarks) {
+        for repository in self.repositories(ListScope::RepositoriesWithMarks, &Walk::unbounded()) {
             let repository = repository?;
             self.delete_orphaned_marks(&repository)?;
             freed += self.sweep_repository(&repository, until)?;

@@ -14,7 +14,7 @@ use super::queue::{DiffIdJob, DiffIdQueue, WorkerTask};
 use super::record::{self, LayerRecord};
 use crate::registry::Registry;
 use crate::registry::error::Result;
-use crate::store::{DerivedKey, LinkKind, ListScope, ObjectKey};
+use crate::store::{DerivedKey, LinkKind, ListScope, ObjectKey, Walk};
 
 /// The lowest priority of a Unix process (nice 19).
 const WORKER_NICENESS: i32 = 19;
@@ -142,7 +142,7 @@ impl WorkerThread {
     fn walk_all(&self) -> Result<()> {
         self.delete_stale_records()?;
         let scope = ListScope::RepositoriesWithBlobs;
-        for repository in self.registry.repositories(scope) {
+        for repository in self.registry.repositories(scope, &Walk::unbounded()) {
             if !self.walk_repository(&repository?)? {
                 break;
             }

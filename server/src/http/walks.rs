@@ -1,0 +1,128 @@
+//! Runs walks over folders that can be large, so that they leave threads to other requests.
+//!
+//! A walk that takes few steps runs like any other work on the disk. A longer one starts again with
+//! one of a few permits, and ends when its client is gone. Start reading at [`WalkPool::run`].
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::blocking::run_blocking;
+use super::client_presence::ClientPresence;
+use super::error_response::ErrorResponse;
+use crate::registry::{Error, Walk};
+use crate::store;
+
+/// The most long walks at a time: a sixth of the blocking threads.
+const MAX_CONCURRENT_WALKS: usize = 4;
+/// The most steps of a short walk, which take about 10 ms.
+const MAX_SHORT_WALK_STEPS: u64 = 4000;
+
+/// Limits the long walks.
+pub(super) struct WalkPool {
+    permits: Arc<Semaphore>,
+}
+
+impl Default for WalkPool {
+    fn default() -> Self {
+        Self {
+            permits: Arc::new(Semaphore::new(MAX_CONCURRENT_WALKS)),
+        }
+    }
+}
+
+impl WalkPool {
+    /// Runs a walk for a client. `work` may be called twice, and must change nothing before its walk
+    /// is complete.
+    ///
+    /// # Errors
+    /// The errors of `work`.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        client: &ClientPresence,
+        work: impl Fn(&Walk<'_>) -> Result<T, Error> + Send + Sync + 'static,
+    ) -> Result<T, ErrorResponse> {
+        let work = Arc::new(work);
+        match run_walk(client, &work, MAX_SHORT_WALK_STEPS, ()).await? {
+            Err(Error::Store(store::Error::WalkEnded)) if !client.is_gone() => {}
+            result => return Ok(result?),
+        }
+        let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let permit = permit.map_err(|error| ErrorResponse::internal(&error))?;
+        Ok(run_walk(client, &work, u64::MAX, permit).await??)
+    }
+}
+
+/// Runs a walk on a blocking thread. `permit` is released when the walk has ended, even if the
+/// returned future is dropped before.
+async fn run_walk<T: Send + 'static>(
+    client: &ClientPresence,
+    work: &Arc<impl Fn(&Walk<'_>) -> Result<T, Error> + Send + Sync + 'static>,
+    max_steps: u64,
+    permit: impl Send + 'static,
+) -> Result<Result<T, Error>, ErrorResponse> {
+    let (client, work) = (client.clone(), Arc::clone(work));
+    run_blocking(move || {
+        let _permit = permit;
+        let is_gone = || client.is_gone();
+        work(&Walk::new(max_steps, &is_gone))
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::client_presence::ClientGuard;
+    use std::sync::mpsc;
+
+    fn walk_forever(walk: &Walk<'_>) -> Result<(), Error> {
+        loop {
+            walk.step()?;
+            std::thread::yield_now();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_long_walk_ends_when_its_client_is_gone() {
+        let (pool, guard) = (WalkPool::default(), ClientGuard::default());
+        let client = guard.presence();
+        let (sender, receiver) = mpsc::channel();
+        let walk = pool.run(&client, move |walk| {
+            sender.send(()).unwrap();
+            walk_forever(walk)
+        });
+        let leave = async {
+            // The short walk, and the long one.
+            tokio::task::spawn_blocking(move || receiver.iter().take(2).count())
+                .await
+                .unwrap();
+            drop(guard);
+        };
+        let (walked, ()) = tokio::join!(walk, leave);
+        assert!(walked.is_err());
+        assert_eq!(pool.permits.available_permits(), MAX_CONCURRENT_WALKS);
+    }
+
+    #[tokio::test]
+    async fn long_walks_leave_threads_to_others() {
+        let (pool, guard) = (Arc::new(WalkPool::default()), ClientGuard::default());
+        let walks: Vec<_> = (0..40)
+            .map(|_| {
+                let (pool, client) = (Arc::clone(&pool), guard.presence());
+                tokio::spawn(async move { pool.run(&client, walk_forever).await.is_err() })
+            })
+            .collect();
+        while pool.permits.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        // A short walk needs no permit.
+        let client = guard.presence();
+        let short = pool.run(&client, |walk| Ok(walk.step()?)).await;
+        assert!(short.is_ok());
+        drop(guard);
+        for walk in walks {
+            assert!(walk.await.unwrap());
+        }
+    }
+}

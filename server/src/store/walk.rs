@@ -1,0 +1,61 @@
+//! Bounds walks over folders that can be large.
+//!
+//! A request must not occupy a thread for long after its client is gone, and a request that turns
+//! out to be long must be able to move to other threads. Start reading at [`Walk`].
+
+use std::cell::Cell;
+
+use super::error::{Error, Result};
+
+/// The permission for a walk to continue, asked for at each step: for each entry of a folder that
+/// is read, and for each file that is looked up because of it.
+pub(crate) struct Walk<'a> {
+    remaining_steps: Cell<u64>,
+    is_abandoned: &'a dyn Fn() -> bool,
+}
+
+impl<'a> Walk<'a> {
+    /// Creates a walk of at most `max_steps` steps, which also ends once `is_abandoned` is true.
+    pub(crate) fn new(max_steps: u64, is_abandoned: &'a dyn Fn() -> bool) -> Self {
+        Self {
+            remaining_steps: Cell::new(max_steps),
+            is_abandoned,
+        }
+    }
+
+    /// Creates a walk that never ends early.
+    pub(crate) fn unbounded() -> Walk<'static> {
+        Walk::new(u64::MAX, &|| false)
+    }
+
+    /// Takes a step.
+    ///
+    /// # Errors
+    /// [`Error::WalkEnded`] if the walk must end.
+    pub(crate) fn step(&self) -> Result<()> {
+        let remaining = self.remaining_steps.get();
+        if remaining == 0 || (self.is_abandoned)() {
+            return Err(Error::WalkEnded);
+        }
+        self.remaining_steps.set(remaining - 1);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_walk_ends_after_its_steps_or_once_it_is_abandoned() {
+        let is_abandoned = Cell::new(false);
+        let ask = || is_abandoned.get();
+        let walk = Walk::new(2, &ask);
+        assert!(walk.step().is_ok() && walk.step().is_ok());
+        assert!(matches!(walk.step(), Err(Error::WalkEnded)));
+        let walk = Walk::new(u64::MAX, &ask);
+        assert!(walk.step().is_ok());
+        is_abandoned.set(true);
+        assert!(matches!(walk.step(), Err(Error::WalkEnded)));
+    }
+}
