@@ -76,7 +76,18 @@ impl Setup {
     /// # Errors
     /// When the file cannot be read, or the configuration is invalid.
     pub(crate) fn load(&self) -> Result<LoadedConfig, ConfigLoadError> {
-        let file = self.source.read()?;
+        self.parse(self.source.read()?)
+    }
+
+    /// Loads the configuration again while the server runs.
+    ///
+    /// # Errors
+    /// As [`Setup::load`]; also when the file is a named pipe.
+    pub(crate) fn reload(&self) -> Result<LoadedConfig, ConfigLoadError> {
+        self.parse(self.source.read_again()?)
+    }
+
+    fn parse(&self, file: Option<(String, String)>) -> Result<LoadedConfig, ConfigLoadError> {
         let file = file
             .as_ref()
             .map(|(path, text)| (path.as_str(), text.as_str()));

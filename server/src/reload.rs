@@ -78,7 +78,7 @@ pub(crate) async fn watch_config(
 /// Loads the configuration; logs an error and returns `None` when that fails.
 async fn load(setup: &Arc<Setup>) -> Option<LoadedConfig> {
     let setup = Arc::clone(setup);
-    match spawn_blocking(move || setup.load()).await {
+    match spawn_blocking(move || setup.reload()).await {
         Ok(Ok(loaded)) => Some(loaded),
         Ok(Err(error)) => {
             tracing::error!("keeping the old configuration: {error}");

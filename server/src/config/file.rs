@@ -59,15 +59,32 @@ impl ConfigSource {
             .map_or(Self::NoFile, Self::File)
     }
 
-    /// Reads the file. Returns its path and its text, or `None` without a file.
+    /// Reads the file, which may be a pipe. Returns its path and its text, or `None` without a
+    /// file.
     ///
     /// # Errors
     /// When the file cannot be read, is larger than 1 MiB, or is not UTF-8.
     pub fn read(&self) -> Result<Option<(String, String)>, ReadConfigError> {
+        self.read_with(bounded_file::read_file_or_pipe)
+    }
+
+    /// Reads the file again while the server runs. As [`ConfigSource::read`], but does not wait for
+    /// a program that writes to a pipe.
+    ///
+    /// # Errors
+    /// As [`ConfigSource::read`]; also when the file is a named pipe.
+    pub fn read_again(&self) -> Result<Option<(String, String)>, ReadConfigError> {
+        self.read_with(bounded_file::read)
+    }
+
+    fn read_with(
+        &self,
+        read: impl Fn(&Path, u64) -> io::Result<Vec<u8>>,
+    ) -> Result<Option<(String, String)>, ReadConfigError> {
         let Self::File(path) = self else {
             return Ok(None);
         };
-        let text = bounded_file::read(path, MAX_CONFIG_BYTES)
+        let text = read(path, MAX_CONFIG_BYTES)
             .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other));
         let text = text.map_err(|source| ReadConfigError {
             path: path.clone(),

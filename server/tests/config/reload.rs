@@ -1,5 +1,7 @@
 //! Tests reloads of the configuration: on SIGHUP and when the file changes.
 
+use std::time::{Duration, Instant};
+
 use crate::support::launch::{Running, Setup};
 use crate::support::prelude::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -132,6 +134,52 @@ async fn removing_auth_takes_effect_only_after_a_restart() {
     let answer = client().get(format!("{url}/v2/")).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     assert!(server.log().contains("can pull and push"));
+}
+
+/// A named pipe would keep a reload waiting for a program that writes to it, and with it all later
+/// reloads.
+#[tokio::test]
+async fn a_pipe_or_folder_in_place_of_the_users_does_not_stop_reloads() {
+    let auth = "auth: {htpasswd: {realm: r, path: '{folder}/users'}}\n";
+    let setup = Setup::new(&(config("first", "") + auth));
+    let users = setup.path("users");
+    std::fs::write(&users, "").unwrap();
+    let server = setup.serve();
+    let reload = async |name: &str| {
+        server.setup().write(&(config(name, "") + auth));
+        server.signal("HUP");
+        let began = Instant::now();
+        while which(&server).await != name {
+            assert!(
+                began.elapsed() < Duration::from_secs(30),
+                "no reload: {name}"
+            );
+        }
+    };
+    std::fs::remove_file(&users).unwrap();
+    assert!(
+        Command::new("mkfifo")
+            .arg(&users)
+            .status()
+            .unwrap()
+            .success()
+    );
+    reload("pipe").await;
+    server
+        .wait_for_log("it is a named pipe, not a file; keeping the old users")
+        .await;
+    std::fs::remove_file(&users).unwrap();
+    std::fs::create_dir(&users).unwrap();
+    reload("folder").await;
+    server
+        .wait_for_log("Is a directory (os error 21); keeping the old users")
+        .await;
+    std::fs::remove_dir(&users).unwrap();
+    std::fs::write(&users, "alice:plain\n").unwrap();
+    reload("file").await;
+    server
+        .wait_for_log("line 1: user \"alice\" cannot log in")
+        .await;
 }
 
 #[tokio::test]
