@@ -218,27 +218,36 @@ impl Disk {
     }
 
     /// Locks a file, which is created if it is missing; `None` if another process keeps the lock.
-    ///
-    /// Retries for two seconds, because two processes release the lock soon: a server that is just
-    /// exiting, and a child process that has inherited the file and is about to execute a program.
     pub(super) fn lock(&self, path: &Path) -> io::Result<Option<FileLock>> {
-        const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-        const LOCK_RETRY_DELAY: Duration = Duration::from_millis(10);
-        let started_at = Instant::now();
         let file = fs::File::options()
             .write(true)
             .create(true)
             .truncate(false)
             .open(path)?;
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(Some(FileLock { _file: file })),
-                Err(fs::TryLockError::WouldBlock) if started_at.elapsed() < LOCK_TIMEOUT => {
-                    std::thread::sleep(LOCK_RETRY_DELAY);
-                }
-                Err(fs::TryLockError::WouldBlock) => return Ok(None),
-                Err(fs::TryLockError::Error(error)) => return Err(error),
+        lock_file(file)
+    }
+
+    /// Locks a folder; `None` if another process keeps the lock. Not every network file system
+    /// supports it.
+    pub(super) fn lock_folder(&self, path: &Path) -> io::Result<Option<FileLock>> {
+        lock_file(fs::File::open(path)?)
+    }
+}
+
+/// Retries for two seconds, because two processes release the lock soon: a server that is just
+/// exiting, and a child process that has inherited the file and is about to execute a program.
+fn lock_file(file: fs::File) -> io::Result<Option<FileLock>> {
+    const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
+    const LOCK_RETRY_DELAY: Duration = Duration::from_millis(10);
+    let started_at = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(FileLock { _file: file })),
+            Err(fs::TryLockError::WouldBlock) if started_at.elapsed() < LOCK_TIMEOUT => {
+                std::thread::sleep(LOCK_RETRY_DELAY);
             }
+            Err(fs::TryLockError::WouldBlock) => return Ok(None),
+            Err(fs::TryLockError::Error(error)) => return Err(error),
         }
     }
 }

@@ -50,7 +50,15 @@ pub(crate) struct Store {
     paths: StorePaths,
     folders: FolderCreator,
     /// Keeps other servers out of the folder. `None` if the folder is read-only.
-    lock: Option<disk::FileLock>,
+    lock: Option<StoreLock>,
+}
+
+/// The locks of a storage folder, released on drop.
+struct StoreLock {
+    _file: disk::FileLock,
+    /// Keeps other servers out even if the operator deletes the lock file, or all derived data.
+    /// `None` if the file system cannot lock folders.
+    _folder: Option<disk::FileLock>,
 }
 
 impl Store {
@@ -104,12 +112,28 @@ impl Store {
         let (paths, folders) = (StorePaths::new(&root), FolderCreator::new(disk.clone()));
         folders.ensure(&paths.temporary())?;
         let lock_file = paths.lock_file();
-        let lock = disk.lock(&lock_file).context("lock", &lock_file)?;
+        let file_lock = disk.lock(&lock_file).context("lock", &lock_file)?;
+        let Some(file_lock) = file_lock else {
+            return Err(Error::Locked { root });
+        };
+        let stock_root = paths.stock_root();
+        folders.ensure(stock_root)?;
+        let folder_lock = match disk.lock_folder(stock_root) {
+            Ok(None) => return Err(Error::Locked { root }),
+            Ok(lock) => lock,
+            Err(error) => {
+                tracing::debug!(%error, folder = ?stock_root, "cannot lock the folder");
+                None
+            }
+        };
         let store = Self {
             disk,
             paths,
             folders,
-            lock: Some(lock.ok_or(Error::Locked { root })?),
+            lock: Some(StoreLock {
+                _file: file_lock,
+                _folder: folder_lock,
+            }),
         };
         store.remove_content(&store.paths.temporary())?;
         Ok(store)

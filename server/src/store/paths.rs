@@ -323,6 +323,11 @@ impl StorePaths {
         self.own_root.join("tmp")
     }
 
+    /// Returns the folder in which the stock registry stores everything.
+    pub(super) fn stock_root(&self) -> &Path {
+        &self.stock_root
+    }
+
     /// Returns the file that a server locks while it uses the storage folder.
     pub(super) fn lock_file(&self) -> PathBuf {
         self.own_root.join("lock")

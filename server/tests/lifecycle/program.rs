@@ -82,17 +82,23 @@ async fn the_defaults_need_only_a_folder() {
 async fn one_server_per_folder() {
     let root = tempfile::tempdir().unwrap();
     let _first = Server::start(root.path());
-    let output = command(root.path())
-        .stderr(Stdio::piped())
-        .output()
-        .unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let text = stderr(&output);
-    assert!(
-        text.contains("another imgsync-server uses the folder"),
-        "{text}"
-    );
-    assert!(text.contains("hint: stop the other server"), "{text}");
+    let assert_refused = || {
+        let output = command(root.path())
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1));
+        let text = stderr(&output);
+        assert!(
+            text.contains("another imgsync-server uses the folder"),
+            "{text}"
+        );
+        assert!(text.contains("hint: stop the other server"), "{text}");
+    };
+    assert_refused();
+    // Operators delete lock files that look forgotten.
+    std::fs::remove_file(root.path().join("imgsync/lock")).unwrap();
+    assert_refused();
 }
 
 #[tokio::test]
