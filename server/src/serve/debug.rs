@@ -2,6 +2,7 @@
 //!
 //! Nothing secret may be served here. Start reading at [`serve`].
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::ready;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use crate::listen::{ACCEPT_RETRY_DELAY, AcceptedStream, Listener};
@@ -21,6 +23,7 @@ use crate::upstream::Upstreams;
 
 /// How long a connection may stay open. Monitoring tools reconnect.
 const MAX_DEBUG_CONNECTION_TIME: Duration = Duration::from_secs(30);
+/// The most open connections. A further one replaces the oldest one.
 const MAX_DEBUG_CONNECTIONS: usize = 16;
 const MAX_REQUEST_HEAD_BYTES: usize = 16 * 1024;
 
@@ -36,15 +39,23 @@ pub(super) struct MetricsEndpoint {
 
 /// Serves the debug address. Runs until aborted.
 pub(super) async fn serve(listener: Listener, metrics: Option<MetricsEndpoint>) {
-    let mut connections = tokio::task::JoinSet::new();
+    // Aborts all connections when this future is dropped.
+    let mut connections = JoinSet::new();
+    let mut oldest_first: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         match listener.accept().await {
             Ok(AcceptedStream::Tcp(stream, _)) => {
                 while connections.try_join_next().is_some() {}
-                if connections.len() < MAX_DEBUG_CONNECTIONS {
-                    let served = connection(stream, metrics.clone());
-                    connections.spawn(timeout(MAX_DEBUG_CONNECTION_TIME, served));
+                oldest_first.retain(|connection| !connection.is_finished());
+                // Each request takes milliseconds, so the oldest connection is an idle one.
+                if oldest_first.len() >= MAX_DEBUG_CONNECTIONS
+                    && let Some(oldest) = oldest_first.pop_front()
+                {
+                    oldest.abort();
                 }
+                let served = connection(stream, metrics.clone());
+                let served = timeout(MAX_DEBUG_CONNECTION_TIME, served);
+                oldest_first.push_back(connections.spawn(served));
             }
             Ok(AcceptedStream::Unix(_)) => {}
             Err(error) => {

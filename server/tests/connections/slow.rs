@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
+use crate::support::launch::Setup;
 use crate::support::prelude::*;
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 
@@ -253,4 +254,21 @@ async fn old_uploads_are_purged_at_the_start() {
     let states_exist: Vec<bool> = sessions.iter().map(|id| state(id).exists()).collect();
     assert_eq!(states_exist, [false, false, true]);
     assert!(!orphan.exists());
+}
+
+#[tokio::test]
+async fn idle_connections_do_not_keep_health_checks_out() {
+    let config = "version: 0.1\nstorage: {filesystem: {rootdirectory: '{folder}/registry'}}\n\
+                  http: {addr: '127.0.0.1:0', debug: {addr: '127.0.0.1:0'}}\n";
+    let server = Setup::new(config).serve();
+    let url = server.debug_url();
+    let address = url.trim_start_matches("http://");
+    let mut idle = Vec::new();
+    for _ in 0..40 {
+        idle.push(TcpStream::connect(address).unwrap());
+    }
+    for _ in 0..3 {
+        let health = client().get(format!("{url}/debug/health")).send().await;
+        assert_eq!(health.unwrap().status(), 200);
+    }
 }
