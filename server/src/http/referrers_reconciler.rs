@@ -22,7 +22,8 @@ pub(super) struct ReferrersReconciler {
 }
 
 impl ReferrersReconciler {
-    /// Waits until the list of a repository's referrers matches its manifests.
+    /// Waits until the list of a repository's referrers matches its manifests. On a full disk that
+    /// cannot be, and the manifests are read at each request.
     ///
     /// # Errors
     /// Fails if the manifests cannot be read.
@@ -41,7 +42,10 @@ impl ReferrersReconciler {
         try_blocking(move || {
             // The lock is held until the work ends, even if the client disconnects.
             let _guard = guard;
-            registry.reconcile_referrers(&repository)
+            match registry.reconcile_referrers(&repository) {
+                Err(error) if error.is_storage_full() => Ok(()),
+                reconciled => reconciled,
+            }
         })
         .await
     }

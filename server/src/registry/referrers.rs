@@ -58,11 +58,12 @@ impl Registry {
             referrers: Vec::new(),
             more_after: None,
         };
-        let hinted = if self.store.is_writable() {
-            self.reconcile_referrers(repository)?;
-            self.store.referrer_hints(repository, subject)?
-        } else {
-            self.find_referrers(repository, subject)?
+        let hinted = match self.reconcile_referrers(repository) {
+            Ok(()) if self.store.is_writable() => self.store.referrer_hints(repository, subject)?,
+            Ok(()) => self.find_referrers(repository, subject)?,
+            // Without space hints cannot be written, but manifests can be read.
+            Err(error) if error.is_storage_full() => self.find_referrers(repository, subject)?,
+            Err(error) => return Err(error),
         };
         let mut bytes = 0;
         for digest in hinted {

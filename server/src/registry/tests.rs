@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use imgsync_oci::endpoint::{Pagination, UploadId};
 use imgsync_oci::{Algorithm, Digest, Reference, Repository, media};
@@ -55,6 +55,22 @@ fn push_manifest(registry: &Registry, image: &TestImage) -> Result<(), Error> {
     registry
         .put_manifest(&repository(), &tag(), &[], None, &image.manifest)
         .map(drop)
+}
+
+/// Pushes a manifest whose subject is an image. Returns the digests of both.
+fn push_referrer(registry: &Registry, image: &TestImage) -> (Digest, Digest) {
+    let mut referrer: serde_json::Value = serde_json::from_slice(&image.manifest).unwrap();
+    let subject = Digest::of(&image.manifest);
+    referrer["subject"] = serde_json::json!({
+        "mediaType": media::OCI_MANIFEST, "digest": &subject, "size": image.manifest.len(),
+    });
+    let referrer = referrer.to_string();
+    let digest = Digest::of(referrer.as_bytes());
+    let reference = Reference::Digest(digest.clone());
+    registry
+        .put_manifest(&repository(), &reference, &[], None, referrer.as_bytes())
+        .unwrap();
+    (subject, digest)
 }
 
 /// Pushes an image as a client does; returns how many of the three steps were acknowledged.
@@ -391,16 +407,7 @@ fn content_on_a_read_only_volume_is_served() {
     let registry = Registry::open(root.path()).unwrap();
     let image = TestImage::of("word");
     push(&registry, &image).1.unwrap();
-    let mut referrer: serde_json::Value = serde_json::from_slice(&image.manifest).unwrap();
-    let subject = Digest::of(&image.manifest);
-    referrer["subject"] = serde_json::json!({
-        "mediaType": media::OCI_MANIFEST, "digest": &subject, "size": image.manifest.len(),
-    });
-    let referrer = referrer.to_string();
-    let reference = Reference::Digest(Digest::of(referrer.as_bytes()));
-    registry
-        .put_manifest(&repository(), &reference, &[], None, referrer.as_bytes())
-        .unwrap();
+    let (subject, referrer) = push_referrer(&registry, &image);
     drop(registry);
     // As a stock registry leaves the folder.
     std::fs::remove_dir_all(root.path().join("imgsync")).unwrap();
@@ -411,7 +418,7 @@ fn content_on_a_read_only_volume_is_served() {
     let listed = registry.list_referrers(&repository(), &subject, None, None);
     let listed = listed.unwrap().referrers;
     assert_eq!(listed.len(), 1);
-    assert_eq!(listed[0].digest, Digest::of(referrer.as_bytes()));
+    assert_eq!(listed[0].digest, referrer);
     let error = push_blob(&registry, b"more").unwrap_err();
     assert!(matches!(error, Error::Store(_)), "{error}");
     worker.stop();
@@ -419,4 +426,35 @@ fn content_on_a_read_only_volume_is_served() {
     // A missing folder does not count as an empty one.
     let missing = root.path().join("nowhere");
     assert!(Store::open_unwritable(&missing).is_err());
+}
+
+#[test]
+fn referrers_are_listed_on_a_full_disk() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = Registry::open(root.path()).unwrap();
+    let image = TestImage::of("word");
+    push(&registry, &image).1.unwrap();
+    let (subject, referrer) = push_referrer(&registry, &image);
+    drop(registry);
+    // As a stock registry leaves the folder.
+    std::fs::remove_dir_all(root.path().join("imgsync")).unwrap();
+    let is_full = Arc::new(AtomicBool::new(false));
+    let disk = Arc::clone(&is_full);
+    let permit = move || match disk.load(Ordering::Relaxed) {
+        true => Err(io::ErrorKind::StorageFull.into()),
+        false => Ok(()),
+    };
+    let store = Store::open_with_hook(root.path(), permit).unwrap();
+    let registry = Registry::with_store(store);
+    is_full.store(true, Ordering::Relaxed);
+    let listed = || {
+        let page = registry.list_referrers(&repository(), &subject, None, None);
+        let referrers = page.unwrap().referrers.into_iter();
+        referrers
+            .map(|referrer| referrer.digest)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(listed(), std::slice::from_ref(&referrer));
+    is_full.store(false, Ordering::Relaxed);
+    assert_eq!(listed(), [referrer]);
 }
