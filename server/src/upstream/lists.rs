@@ -11,7 +11,7 @@ use imgsync_oci::endpoint::Pagination;
 use imgsync_oci::referrers::ReferrerDescriptor;
 use imgsync_oci::{Digest, Repository, Tag};
 
-use super::error::{Error, UpstreamFailure};
+use super::error::{Error, UpstreamFailure, UpstreamFailureKind};
 use super::manifests::Freshness;
 use super::singleflight::SingleFlight;
 use super::{UpstreamRepository, Upstreams};
@@ -21,6 +21,11 @@ use crate::registry::{self, ManifestState};
 const LIST_TIMEOUT: Duration = Duration::from_secs(30);
 /// Maximum number of tags taken from an upstream. The stock registry returns up to 1,000 per page.
 const MAX_UPSTREAM_TAGS: usize = 20_000;
+/// Maximum number of pages of a tag list that are requested.
+const MAX_TAG_PAGES: usize = 1000;
+/// Maximum number of pages without a new tag, one after the other. Some registries send a few,
+/// because they filter tags after they cut the pages.
+const MAX_TAG_PAGES_WITHOUT_NEWS: usize = 10;
 /// How long a tag list is reused, so that a client that pages through it causes one fetch.
 const TAG_LIST_TTL: Duration = Duration::from_secs(60);
 /// Maximum number of repositories whose tag lists are kept.
@@ -118,19 +123,26 @@ impl Upstreams {
         source: &UpstreamRepository,
     ) -> Result<Option<TagSet>, UpstreamFailure> {
         let tags = source.request(LIST_TIMEOUT, |client, name| async move {
-            let (mut tags, mut next) = (BTreeSet::new(), None);
+            let (mut list, mut next) = (TagPages::default(), None);
             loop {
                 let Some(page) = client.list_tags(name, next).await? else {
                     return Ok(None);
                 };
-                tags.extend(page.names);
+                list.add(page.names);
                 next = page.next;
-                if next.is_none() || tags.len() >= MAX_UPSTREAM_TAGS {
-                    return Ok(Some(tags));
+                if next.is_none() || list.tags.len() >= MAX_UPSTREAM_TAGS {
+                    return Ok(Some(Ok(list.tags)));
+                }
+                if list.is_endless() {
+                    return Ok(Some(Err(list.pages)));
                 }
             }
         });
-        let tags = tags.await?.map(Arc::new);
+        let endless = |pages| {
+            let message = format!("its list of tags did not end after {pages} pages");
+            source.record_failure(source.failure(UpstreamFailureKind::InvalidResponse, &message))
+        };
+        let tags = tags.await?.transpose().map_err(endless)?.map(Arc::new);
         if let Some(tags) = &tags {
             let repository = source.repository.clone();
             self.inner.tag_lists.insert(repository, Arc::clone(tags));
@@ -199,6 +211,33 @@ pub(crate) fn local_page(page: &Pagination) -> Pagination {
     }
 }
 
+/// The pages of a tag list that were fetched so far.
+#[derive(Default)]
+struct TagPages {
+    tags: BTreeSet<Tag>,
+    pages: usize,
+    pages_without_news: usize,
+}
+
+impl TagPages {
+    /// Adds the tags of the next page.
+    fn add(&mut self, names: Vec<Tag>) {
+        let before = self.tags.len();
+        self.tags.extend(names);
+        self.pages += 1;
+        self.pages_without_news = if self.tags.len() > before {
+            0
+        } else {
+            self.pages_without_news + 1
+        };
+    }
+
+    /// Returns whether the list seems to have no end.
+    fn is_endless(&self) -> bool {
+        self.pages >= MAX_TAG_PAGES || self.pages_without_news >= MAX_TAG_PAGES_WITHOUT_NEWS
+    }
+}
+
 /// Returns the requested page of names, which may come in any order.
 fn paginate<'a>(names: impl Iterator<Item = &'a str>, page: &Pagination) -> registry::NamePage {
     let after = page.last.as_deref().unwrap_or_default();
@@ -216,6 +255,25 @@ fn paginate<'a>(names: impl Iterator<Item = &'a str>, page: &Pagination) -> regi
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_without_new_tags_and_too_many_pages_are_endless() {
+        let tag = |number: usize| vec![format!("v{number}").parse::<Tag>().unwrap()];
+        let mut list = TagPages::default();
+        for page in 0..MAX_TAG_PAGES_WITHOUT_NEWS * 3 {
+            assert!(!list.is_endless(), "{page}");
+            let is_new = page % MAX_TAG_PAGES_WITHOUT_NEWS == 0;
+            list.add(if is_new { tag(page) } else { Vec::new() });
+        }
+        list.add(tag(0));
+        assert!(list.is_endless());
+        let mut list = TagPages::default();
+        for page in 0..MAX_TAG_PAGES {
+            assert!(!list.is_endless(), "{page}");
+            list.add(tag(page));
+        }
+        assert!(list.is_endless());
+    }
 
     #[test]
     fn pages_follow_each_other_without_gaps() {

@@ -1,6 +1,9 @@
 //! Tests names: which repository they mean, which are allowed, and lists of tags and referrers.
 
 use super::{CacheFixture, LONG_FRESHNESS, PREFIX, blob, image, manifest, open_get, pull};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::support::fake::{self, FakeServer};
 use crate::support::http::send;
 use crate::support::prelude::*;
 use crate::support::upstream::PublishedImage;
@@ -206,4 +209,25 @@ fn a_blob_is_served_only_in_repositories_where_the_upstream_has_it() {
         .get(&manifest(config))
         .assert_error(404, "MANIFEST_UNKNOWN");
     assert!(cache.get(&blob(config)).body == *bytes);
+}
+
+/// Some pages may be empty, but a list that does not end is an error, after a few requests.
+#[test]
+fn an_endless_list_of_tags_is_an_error() {
+    let pages = AtomicUsize::new(0);
+    let upstream = FakeServer::start(move |request| {
+        if request.line().ends_with("/tags/list") {
+            let page = pages.fetch_add(1, Ordering::Relaxed);
+            let next = format!("</v2/team/app/tags/list?last={page}>; rel=\"next\"");
+            let empty = "{\"name\": \"team/app\", \"tags\": []}";
+            fake::status(200).header("link", next).body(empty)
+        } else {
+            fake::status(404)
+        }
+    });
+    let address = upstream.address().parse().unwrap();
+    let cache = CacheFixture::start_at(address, LONG_FRESHNESS, "");
+    let tags = cache.get(&format!("/v2/{PREFIX}/team/app/tags/list"));
+    tags.assert_error(502, "UNAVAILABLE");
+    assert_eq!(upstream.requests().len(), 10);
 }
