@@ -61,6 +61,8 @@ codes! {
     PaginationNumberInvalid "PAGINATION_NUMBER_INVALID" BAD_REQUEST "invalid number of results requested",
     /// The chunk does not start at the offset of the session, or the range is invalid.
     RangeInvalid "RANGE_INVALID" RANGE_NOT_SATISFIABLE "invalid content range",
+    /// The request is malformed.
+    RequestInvalid "UNSUPPORTED" BAD_REQUEST "the request is malformed",
     /// The body is not as long as its headers state.
     SizeInvalid "SIZE_INVALID" BAD_REQUEST "provided length did not match content length",
     /// The disk of the registry is full.

@@ -21,6 +21,9 @@ use super::request_id::{REQUEST_ID_HEADER, RequestId};
 use crate::auth::User;
 use crate::log::ACCESS_LOG_TARGET;
 
+/// How much of a path is logged. Valid paths are shorter.
+const MAX_LOGGED_PATH_BYTES: usize = 1024;
+
 /// The log entry of one request. It contains no query and no headers, because clients put secrets
 /// there.
 pub(super) struct AccessLogEntry {
@@ -44,7 +47,7 @@ impl AccessLogEntry {
             id: RequestId::of(&request.headers, forwarded.is_trusted),
             client: forwarded.client,
             method: request.method.clone(),
-            path: request.uri.path().to_owned(),
+            path: loggable_path(request.uri.path()),
             start: Instant::now(),
             received_bytes: Arc::default(),
             request_guard,
@@ -76,6 +79,16 @@ impl AccessLogEntry {
             .boxed_unsync()
         })
     }
+}
+
+/// Returns a path as it is logged: a long one is cut, and its length is stated.
+fn loggable_path(path: &str) -> String {
+    if path.len() <= MAX_LOGGED_PATH_BYTES {
+        return path.to_owned();
+    }
+    let end = (0..=MAX_LOGGED_PATH_BYTES).rfind(|end| path.is_char_boundary(*end));
+    let start = &path[..end.unwrap_or_default()];
+    format!("{start}...({} bytes)", path.len())
 }
 
 /// A response body that logs the request when it is dropped.

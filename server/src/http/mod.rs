@@ -38,11 +38,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use hyper::body::Incoming;
-use hyper::header::HeaderMap;
+use hyper::header::{HOST, HeaderMap};
 use hyper::http::request::Parts;
 use hyper::{Method, Request, Response, StatusCode, Version};
-use imgsync_oci::Endpoint;
 use imgsync_oci::endpoint::{RegistryOperation, RepositoryOperation, UploadOperation};
+use imgsync_oci::{Endpoint, ErrorCode};
 
 pub(crate) use self::app::App;
 pub(crate) use self::connection_activity::{CloseReason, ConnectionActivity};
@@ -144,6 +144,11 @@ async fn handle(
     body: &mut RequestBody,
 ) -> Response<ResponseBody> {
     let (method, headers, version) = (&parts.method, &parts.headers, parts.version);
+    // RFC 9112, section 3.2: a proxy may have routed the request by the other one.
+    if headers.get_all(HOST).iter().nth(1).is_some() {
+        let detail = "more than one Host header";
+        return ErrorResponse::new(ErrorCode::RequestInvalid, detail).into_response();
+    }
     let path = strip_path_prefix(&config.http.prefix, parts.uri.path());
     if path == "/" && matches!(*method, Method::GET | Method::HEAD) {
         return responses::empty(StatusCode::OK);

@@ -2,6 +2,8 @@
 //! digests, and restarts.
 
 use crate::support::prelude::*;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 const LAYER: &[u8] = b"the layer of word";
 
@@ -319,4 +321,46 @@ async fn an_upload_after_a_restart() {
     let whole = bytes(50_000);
     let done = server.put(&location, &Digest::of(&whole), b"").await;
     assert_eq!(done.status(), 201);
+}
+
+async fn send_raw(server: &Server, request: &str) -> String {
+    let mut stream = TcpStream::connect(&server.address).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn a_request_with_two_hosts_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path());
+    for (hosts, status) in [
+        ("host: a\r\n", "200"),
+        ("host: a\r\nhost: b\r\n", "400"),
+        ("host: a\r\nHost: a\r\n", "400"),
+    ] {
+        let request = format!("GET /v2/ HTTP/1.1\r\n{hosts}connection: close\r\n\r\n");
+        let answer = send_raw(&server, &request).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_long_path_is_cut_in_the_log() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path());
+    let path = format!("/v2/{}", "x".repeat(50_000));
+    let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n");
+    let answer = send_raw(&server, &request).await;
+    assert!(answer.starts_with("HTTP/1.1 404"), "{answer}");
+    let log = server.wait_for_log("status=404");
+    let line = log.lines().find(|line| line.contains("/v2/xxx")).unwrap();
+    assert!(
+        line.contains("x...(50004 bytes)") && line.len() < 2000,
+        "{line}"
+    );
 }
