@@ -15,6 +15,26 @@ struct ConfigRootFs {
     diff_ids: Vec<Digest>,
 }
 
+#[derive(Deserialize)]
+struct ConfigHistory {
+    #[serde(default)]
+    history: Vec<HistoryEntry>,
+}
+
+#[derive(Deserialize)]
+struct HistoryEntry {
+    #[serde(default)]
+    empty_layer: bool,
+}
+
+/// Returns for each step of the build, the first one first, whether it made a layer (OCI image-spec,
+/// "history"). Returns nothing if the config does not say so.
+pub(crate) fn steps_with_layer(config: &[u8]) -> Vec<bool> {
+    let parsed: Result<ConfigHistory, _> = serde_json::from_slice(config);
+    let history = parsed.map(|config| config.history).unwrap_or_default();
+    history.iter().map(|entry| !entry.empty_layer).collect()
+}
+
 /// Returns the diffIDs of the layers, lowest first (OCI image-spec, "rootfs").
 ///
 /// # Errors

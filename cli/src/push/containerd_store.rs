@@ -8,7 +8,7 @@ use super::{manifests, push_image};
 use crate::exit::{Failure, FailureKind};
 use crate::image::{Error, Image, ImageBlobs};
 use crate::transports::SkipLayer;
-use crate::transports::daemon::DaemonImage;
+use crate::transports::daemon::{DaemonImage, ReadMethod};
 
 /// Only moves the tag if the target holds the manifest and everything that it needs. Otherwise
 /// sends the blobs that the target lacks.
@@ -68,7 +68,7 @@ fn skip_present_blobs(context: &PushContext) -> SkipLayer {
     })
 }
 
-/// Exports an image from its daemon, or takes the layers that an earlier push left in the spool.
+/// Reads an image from its daemon, or takes the layers that an earlier push left in the spool.
 /// `reason` tells why the blobs cannot be read one by one.
 pub(super) async fn export(
     context: &PushContext,
@@ -76,17 +76,28 @@ pub(super) async fn export(
     skip_layer: SkipLayer,
     reason: Option<&str>,
 ) -> Result<(Image, ImageBlobs), Failure> {
-    let mut is_exporting = false;
-    let on_export = || {
-        is_exporting = true;
-        let reason = reason.map(|reason| format!(": {reason}"));
-        let reason = reason.unwrap_or_default();
-        context.note(&format!("exporting the image from the daemon{reason}"));
+    let mut is_reading = false;
+    let on_read = |method: ReadMethod| {
+        is_reading = true;
+        match method {
+            ReadMethod::SingleLayers { read, all } => {
+                let text = format!("reading {read} of {all} layers through a push of the daemon");
+                context.upload.report.detail(&text);
+            }
+            ReadMethod::Export { reason: own } => {
+                let reason = own
+                    .as_deref()
+                    .or(reason)
+                    .map(|reason| format!(": {reason}"));
+                let reason = reason.unwrap_or_default();
+                context.note(&format!("exporting the image from the daemon{reason}"));
+            }
+        }
     };
     let spool = &context.upload.spool;
-    let exported = found.export(spool, skip_layer, on_export).await?;
-    if !is_exporting {
+    let read = found.read(spool, skip_layer, on_read).await?;
+    if !is_reading {
         context.note("no export needed: an earlier push left the layers in the spool");
     }
-    Ok(exported)
+    Ok(read)
 }

@@ -89,9 +89,19 @@ fn images_are_pushed_from_the_service_of_podman() {
         let mut command = fixture.imgsync.command();
         command.env_remove("DOCKER_HOST").envs(variables);
         command.args(["push", image, &fixture.remote(&name)]);
-        run(&mut command).succeeded();
+        let outcome = run(&mut command).succeeded();
+        assert!(!outcome.stderr.contains("exporting"), "{outcome}");
         assert_eq!(fixture.check_image(&name).config, id, "{name}");
     }
+    // Only what the registry lacks is read.
+    fixture.imgsync.clear_cache();
+    let mut command = fixture.imgsync.command();
+    command.env("DOCKER_HOST", &host);
+    command.args(["push", "-v", PODMAN_IMAGE, &fixture.remote("podman4")]);
+    let outcome = run(&mut command).succeeded();
+    assert!(outcome.stderr.contains("reading 0 of"), "{outcome}");
+    assert!(!outcome.stderr.contains("exporting"), "{outcome}");
+    assert_eq!(fixture.check_image("podman4").config, id);
     let mut command = fixture.imgsync.command();
     command.env("DOCKER_HOST", &host);
     command.args(["push", "nowhere:v1", &fixture.remote("none")]);

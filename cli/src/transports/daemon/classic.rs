@@ -1,10 +1,10 @@
-//! The export of an image in a classic store: its config, and its layers as raw tars.
+//! Reads an image in a classic store: its config, and its layers as raw tars.
 
 use std::collections::{HashMap, HashSet};
 
 use imgsync_oci::{Algorithm, Digest};
 
-use super::{DaemonImage, export_name};
+use super::{DaemonImage, ReadMethod, export_name, loopback};
 use crate::image::limits::MAX_METADATA_BYTES;
 use crate::image::{Error, ImageBlobs, Layer, SingleImage, Slice, config};
 use crate::spool::Spool;
@@ -43,16 +43,13 @@ impl DaemonImage {
         reserved.map_err(|error| Error::spool(spool.folder(), error))
     }
 
-    /// Exports the config and the layers that `unneeded` does not skip.
-    ///
-    /// Up to Docker 24 the archive does not name the diffIDs, so entries are recognized by their
-    /// digests. Reading ends once all of them were read.
-    pub(super) async fn export_classic(
+    /// Reads the config and the layers that `unneeded` does not skip.
+    pub(super) async fn read_classic(
         &self,
         config: &Digest,
         spool: &Spool,
         mut unneeded: SkipLayer,
-        begin: impl FnOnce(),
+        mut begin: impl FnMut(ReadMethod),
     ) -> Result<(SingleImage, ImageBlobs), Error> {
         let mut needed: HashSet<_> = self.diff_ids.iter().cloned().collect();
         let (earlier, own_config) = (spool.clone(), config.clone());
@@ -67,28 +64,58 @@ impl DaemonImage {
             (needed, slices)
         })
         .await;
-        let from = export_name(&self.engine);
         if !needed.is_empty() {
-            self.reserve(spool, &needed)?;
-            begin();
-            let export = self.engine.export(&config.to_string(), &[]).await;
-            let export = export.map_err(|error| self.explain_no_layers(error))?;
-            let (from, spool) = (from.clone(), spool.clone());
-            let staged = run_blocking(move || {
-                let staged = staging::stage_by_digest(export, &from, &spool, needed)?;
-                for bytes in staged.values().filter_map(Slice::memory_bytes) {
-                    spool.persist_small(bytes, Algorithm::Sha256);
-                }
-                Ok::<_, Error>(staged)
-            });
-            slices.extend(staged.await?);
+            slices.extend(self.read_needed(config, spool, needed, &mut begin).await?);
         }
+        let from = export_name(&self.engine);
         let (config, diff_ids) = (config.clone(), self.diff_ids.clone());
         run_blocking(move || assemble_image(&from, config, diff_ids, slices)).await
     }
+
+    /// Reads the blobs with these digests: one by one, otherwise from an export.
+    async fn read_needed(
+        &self,
+        config: &Digest,
+        spool: &Spool,
+        needed: HashSet<Digest>,
+        begin: &mut impl FnMut(ReadMethod),
+    ) -> Result<HashMap<Digest, Slice>, Error> {
+        let reason = match loopback::read_layers(self, config, &needed, spool, begin).await {
+            Ok(read) => return Ok(read),
+            Err(error) => error.to_string(),
+        };
+        self.reserve(spool, &needed)?;
+        begin(ReadMethod::Export {
+            reason: Some(reason),
+        });
+        self.export_needed(config, spool, needed).await
+    }
+
+    /// Exports the image, and keeps the entries with these digests.
+    ///
+    /// Up to Docker 24 the archive does not name the diffIDs, so entries are recognized by their
+    /// digests. Reading ends once all of them were read.
+    async fn export_needed(
+        &self,
+        config: &Digest,
+        spool: &Spool,
+        needed: HashSet<Digest>,
+    ) -> Result<HashMap<Digest, Slice>, Error> {
+        let export = self.engine.export(&config.to_string(), &[]).await;
+        let export = export.map_err(|error| self.explain_no_layers(error))?;
+        let (from, spool) = (export_name(&self.engine), spool.clone());
+        let staged = run_blocking(move || {
+            let staged = staging::stage_by_digest(export, &from, &spool, needed)?;
+            for bytes in staged.values().filter_map(Slice::memory_bytes) {
+                spool.persist_small(bytes, Algorithm::Sha256);
+            }
+            Ok::<_, Error>(staged)
+        });
+        staged.await
+    }
 }
 
-/// Builds the image from the entries of an export.
+/// Builds the image from what was read.
 fn assemble_image(
     from: &str,
     config: Digest,

@@ -1,6 +1,8 @@
 //! A client of the daemon's HTTP API (Docker Engine API). It does not interpret what the daemon
 //! reports of an image.
 
+mod push;
+
 use std::io;
 use std::time::Duration;
 
@@ -17,6 +19,7 @@ use super::responses::{
     VersionResponse, excerpt, parse_load_response,
 };
 use crate::image::Error;
+pub(super) use push::ProgressStream;
 
 /// The characters of a path segment that are percent-encoded.
 const PATH_ENCODE_SET: &AsciiSet = &NON_ALPHANUMERIC

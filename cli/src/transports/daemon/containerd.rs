@@ -4,7 +4,7 @@ use imgsync_oci::Digest;
 
 use super::chunk_reader::ChunkReader;
 use super::client::ApiVersion;
-use super::{DaemonImage, export_listing, export_name};
+use super::{DaemonImage, ReadMethod, export_listing, export_name};
 use crate::image::{Error, ImageContent, ImageSelector, Platforms};
 use crate::spool::Spool;
 use crate::transports::SkipLayer;
@@ -30,7 +30,7 @@ impl DaemonImage {
         (root, media_type): (&Digest, Option<&str>),
         spool: &Spool,
         unneeded: SkipLayer,
-        begin: impl FnOnce(),
+        mut begin: impl FnMut(ReadMethod),
     ) -> Result<ReadContent, Error> {
         let mut reader = ExportReader {
             source_name: export_name(&self.engine),
@@ -45,7 +45,7 @@ impl DaemonImage {
         if let Some(content) = spooled {
             return Ok(content);
         }
-        begin();
+        begin(ReadMethod::Export { reason: None });
         let requested = self.platforms.requested();
         let can_choose = |api: ApiVersion| api.can_export_platforms(requested.len());
         let exported = if self.api_version.is_some_and(can_choose) {

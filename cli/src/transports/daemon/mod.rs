@@ -7,6 +7,7 @@
 
 mod address;
 mod archive_stream;
+mod buildkit;
 mod chunk_reader;
 mod classic;
 mod client;
@@ -16,6 +17,7 @@ mod content;
 mod context;
 pub(crate) mod export_listing;
 mod find;
+mod loopback;
 mod platform_image;
 mod responses;
 mod state;
@@ -78,6 +80,23 @@ pub enum ImageStore {
     },
 }
 
+/// How the layers of an image are read from a daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadMethod {
+    /// Only those that are needed.
+    SingleLayers {
+        /// The number of layers that are read.
+        read: usize,
+        /// The number of all layers.
+        all: usize,
+    },
+    /// All of them, in an export.
+    Export {
+        /// Why they cannot be read one by one, if known.
+        reason: Option<String>,
+    },
+}
+
 impl DaemonImage {
     /// Returns the digest of the manifest or index that is copied, if it is known before the
     /// export.
@@ -108,21 +127,22 @@ impl DaemonImage {
         }
     }
 
-    /// Exports the image. Layers that `unneeded` does not skip are put into the spool, and the
-    /// returned image has the bytes of its config. If the spool has everything from an earlier run,
-    /// nothing is exported; otherwise `begin` is called first.
+    /// Reads the image: only the layers that `unneeded` does not skip, if the daemon offers a way,
+    /// otherwise all in an export. The layers are put into the spool, and the returned image has the
+    /// bytes of its config. If the spool has everything from an earlier run, nothing is read;
+    /// otherwise `begin` is called before each attempt.
     ///
     /// # Errors
     /// Returns the daemon's errors, and those of a damaged archive.
-    pub async fn export(
+    pub async fn read(
         &self,
         spool: &Spool,
         unneeded: SkipLayer,
-        begin: impl FnOnce(),
+        begin: impl FnMut(ReadMethod),
     ) -> Result<(Image, ImageBlobs), Error> {
         match &self.store {
             ImageStore::Classic { config } => {
-                let exported = self.export_classic(config, spool, unneeded, begin);
+                let exported = self.read_classic(config, spool, unneeded, begin);
                 let (single, blobs) = exported.await?;
                 Ok((self.with_content(ImageContent::Single(single)), blobs))
             }

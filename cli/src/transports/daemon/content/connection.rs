@@ -38,7 +38,9 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// Returns an error if the daemon is unreachable or refuses.
-pub(super) async fn open(address: &DaemonAddress) -> Result<GrpcConnection, ContentError> {
+pub(in crate::transports::daemon) async fn open(
+    address: &DaemonAddress,
+) -> Result<GrpcConnection, ContentError> {
     let opened = timeout(OPEN_TIMEOUT, open_in_any_time(address)).await;
     opened.unwrap_or_else(|_| {
         let seconds = OPEN_TIMEOUT.as_secs();

@@ -10,7 +10,7 @@ const GRPC_UNAVAILABLE: u32 = 14;
 
 /// The reason why a request to the content service failed.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum ContentError {
+pub(in crate::transports::daemon) enum ContentError {
     /// The connection failed or broke.
     #[error("{0}")]
     Connection(String),
@@ -35,7 +35,7 @@ pub(super) enum ContentError {
 
 impl ContentError {
     /// Returns whether the same request may succeed on another connection.
-    pub(super) fn is_transient(&self) -> bool {
+    pub(in crate::transports::daemon) fn is_transient(&self) -> bool {
         match self {
             Self::Connection(_) => true,
             Self::Status { code, .. } => *code == GRPC_UNAVAILABLE,
@@ -44,7 +44,9 @@ impl ContentError {
     }
 
     /// Returns the error for a connection that failed, with the innermost cause.
-    pub(super) fn connection(error: &(dyn std::error::Error + 'static)) -> Self {
+    pub(in crate::transports::daemon) fn connection(
+        error: &(dyn std::error::Error + 'static),
+    ) -> Self {
         Self::Connection(innermost(error))
     }
 }

@@ -25,26 +25,25 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 const MESSAGE_HEADER_BYTES: usize = 5;
 
 /// The sending end of an HTTP/2 connection to the service.
-pub(super) type GrpcConnection = SendRequest<Full<Bytes>>;
+pub(in crate::transports::daemon) type GrpcConnection = SendRequest<Full<Bytes>>;
 
 /// The messages of a response, as they arrive.
 #[derive(Debug)]
-pub(super) struct MessageStream {
+pub(in crate::transports::daemon) struct MessageStream {
     /// `None` after the end of a response without messages.
     body: Option<Incoming>,
     received: BytesMut,
 }
 
-/// Calls a method with one message. `namespace` is containerd's namespace, which only containerd
-/// itself needs.
+/// Calls a method with one message. `headers` are added to those of gRPC.
 ///
 /// # Errors
 /// Returns an error if the connection breaks, or if the service reports an error before the first
 /// message.
-pub(super) async fn call(
+pub(in crate::transports::daemon) async fn call(
     connection: &mut GrpcConnection,
     path: &str,
-    namespace: &str,
+    headers: &[(&'static str, &str)],
     message: &[u8],
 ) -> Result<MessageStream, ContentError> {
     let mut frame = BytesMut::with_capacity(MESSAGE_HEADER_BYTES + message.len());
@@ -53,12 +52,15 @@ pub(super) async fn call(
     frame.put_u8(0);
     frame.put_u32(len);
     frame.put_slice(message);
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(Method::POST)
         .uri(format!("http://localhost{path}"))
         .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .header("containerd-namespace", namespace)
+        .header("te", "trailers");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let request = request
         .body(Full::new(frame.freeze()))
         .map_err(|error| ContentError::Malformed(error.to_string()))?;
     let sent = async {
@@ -92,7 +94,9 @@ impl MessageStream {
     /// # Errors
     /// Returns an error if the connection breaks, if the service reports an error, or if a message
     /// is too large.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ContentError> {
+    pub(in crate::transports::daemon) async fn next(
+        &mut self,
+    ) -> Result<Option<Bytes>, ContentError> {
         loop {
             if let Some(message) = self.split_message()? {
                 return Ok(Some(message));

@@ -22,7 +22,11 @@ use super::{DaemonImage, ImageStore};
 use crate::image::{Error, Image, ImageBlobs, ImageContent, Layer};
 use crate::transports::blocking::run_blocking;
 use crate::transports::layout::image_reader;
+pub(super) use connection::open;
+pub(super) use error::ContentError;
+pub(super) use grpc::{GrpcConnection, call};
 use image_files::{StoredFiles, find_files};
+pub(super) use protobuf::{FieldReader, FieldValue, write_bytes};
 use store::ContentStore;
 
 impl DaemonImage {

@@ -16,7 +16,7 @@ const WITH_LENGTH: u64 = 2;
 const FIXED_32: u64 = 5;
 
 /// Appends a number, unless it is 0, which is what a missing field means.
-pub(super) fn write_number(message: &mut Vec<u8>, field: u64, value: u64) {
+pub(in crate::transports::daemon) fn write_number(message: &mut Vec<u8>, field: u64, value: u64) {
     if value != 0 {
         write_varint(message, field << WIRE_TYPE_BITS | VARINT);
         write_varint(message, value);
@@ -24,7 +24,7 @@ pub(super) fn write_number(message: &mut Vec<u8>, field: u64, value: u64) {
 }
 
 /// Appends a string, bytes or a message.
-pub(super) fn write_bytes(message: &mut Vec<u8>, field: u64, value: &[u8]) {
+pub(in crate::transports::daemon) fn write_bytes(message: &mut Vec<u8>, field: u64, value: &[u8]) {
     write_varint(message, field << WIRE_TYPE_BITS | WITH_LENGTH);
     write_varint(message, value.len() as u64);
     message.extend_from_slice(value);
@@ -40,7 +40,7 @@ fn write_varint(message: &mut Vec<u8>, mut value: u64) {
 
 /// The value of a field.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum FieldValue {
+pub(in crate::transports::daemon) enum FieldValue {
     /// A number.
     Number(u64),
     /// A string, bytes or a message.
@@ -51,15 +51,15 @@ pub(super) enum FieldValue {
 
 /// The message is not in the wire format.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct MalformedMessage;
+pub(in crate::transports::daemon) struct MalformedMessage;
 
 /// Reads the fields of a message in their order. Values share the memory of the message.
 #[derive(Debug)]
-pub(super) struct FieldReader(Bytes);
+pub(in crate::transports::daemon) struct FieldReader(Bytes);
 
 impl FieldReader {
     /// Returns a reader of a whole message.
-    pub(super) fn new(message: Bytes) -> Self {
+    pub(in crate::transports::daemon) fn new(message: Bytes) -> Self {
         Self(message)
     }
 
@@ -68,7 +68,9 @@ impl FieldReader {
     /// # Errors
     /// Returns an error if the message ends in the middle of a field, or has a field of another
     /// type.
-    pub(super) fn next(&mut self) -> Result<Option<(u64, FieldValue)>, MalformedMessage> {
+    pub(in crate::transports::daemon) fn next(
+        &mut self,
+    ) -> Result<Option<(u64, FieldValue)>, MalformedMessage> {
         if self.0.is_empty() {
             return Ok(None);
         }

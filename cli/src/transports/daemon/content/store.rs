@@ -16,6 +16,8 @@ use super::messages::{
 use super::protobuf::MalformedMessage;
 use crate::transports::daemon::DaemonAddress;
 
+/// The header with the namespace, which only containerd itself needs.
+const NAMESPACE_HEADER: &str = "containerd-namespace";
 /// containerd's namespace for the content of Docker. Docker itself ignores it.
 const NAMESPACE: &str = "moby";
 /// The most digests of one list request. The service compares each of its blobs with all of them.
@@ -103,7 +105,8 @@ impl ContentStore {
     async fn call(&self, method: &str, message: &[u8]) -> Result<MessageStream, ContentError> {
         let mut connection = self.connect().await?;
         let path = format!("/containerd.services.content.v1.Content/{method}");
-        grpc::call(&mut connection, &path, NAMESPACE, message).await
+        let headers = [(NAMESPACE_HEADER, NAMESPACE)];
+        grpc::call(&mut connection, &path, &headers, message).await
     }
 
     /// Returns the connection, opened again if it was closed.

@@ -132,7 +132,7 @@ async fn a_classic_store_tells_everything_but_the_bytes() {
         let before = found.image().unwrap();
         assert_eq!(name::text(before.name.as_ref().unwrap()), "sample/app:v1");
         let (after, blobs) = found
-            .export(&Spool::default(), skip_nothing(), || {})
+            .read(&Spool::default(), skip_nothing(), |_| {})
             .await
             .unwrap();
         check(&after, &blobs);
@@ -167,7 +167,7 @@ async fn of_a_classic_store_only_what_is_needed_is_kept() {
     let needed = last.clone();
     let unneeded: SkipLayer = Box::new(move |digest, _| *digest != needed);
     let (image, blobs) = found
-        .export(&Spool::default(), unneeded, || {})
+        .read(&Spool::default(), unneeded, |_| {})
         .await
         .unwrap();
     let ImageContent::Single(single) = image.content else {
@@ -204,7 +204,7 @@ async fn a_containerd_store_tells_its_root_and_the_rest_by_export() {
             assert!(found.image().is_none());
             assert_eq!(found.diff_ids.len(), 4);
             let (image, blobs) = found
-                .export(&Spool::default(), skip_nothing(), || {})
+                .read(&Spool::default(), skip_nothing(), |_| {})
                 .await
                 .unwrap();
             check(&image, &blobs);
@@ -252,7 +252,7 @@ async fn export_error(script: DaemonScript) -> Error {
     let daemon = FakeDaemon::start(script);
     let found = daemon.find("sample/app:v1").await.unwrap();
     found
-        .export(&Spool::default(), skip_nothing(), || {})
+        .read(&Spool::default(), skip_nothing(), |_| {})
         .await
         .unwrap_err()
 }
@@ -314,7 +314,7 @@ async fn of_a_containerd_store_one_platform_goes() {
             .unwrap();
         assert_eq!(found.selected_root().unwrap().hex(), ARM64_MANIFEST_HEX);
         let (image, blobs) = found
-            .export(&Spool::default(), skip_nothing(), || {})
+            .read(&Spool::default(), skip_nothing(), |_| {})
             .await
             .unwrap();
         check(&image, &blobs);
@@ -342,7 +342,7 @@ async fn of_several_platforms_the_index_goes_once_the_daemon_has_them() {
             .unwrap();
         assert!(found.selected_root().is_none());
         let (image, blobs) = found
-            .export(&Spool::default(), skip_nothing(), || {})
+            .read(&Spool::default(), skip_nothing(), |_| {})
             .await
             .unwrap();
         check(&image, &blobs);

@@ -1,0 +1,85 @@
+//! Reads single layers from an engine that offers no such request, in a fraction of the time of an
+//! export: the engine pushes the image to a registry of this process on the loopback interface,
+//! which takes the wanted layers and refuses the others before they are read.
+//!
+//! Nothing stays behind in the engine. Every failure is a reason to export the image instead. Start
+//! reading at [`read_layers`].
+
+mod announcements;
+mod docker;
+mod podman;
+mod receive;
+mod registry;
+mod responses;
+mod server;
+mod traces;
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use imgsync_oci::Digest;
+
+use super::{DaemonImage, ReadMethod};
+use crate::image::Slice;
+use crate::spool::Spool;
+use registry::{LoopbackRegistry, Refusal};
+
+/// The time without any request or byte from the engine after which it is given up.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The reason why layers cannot be read in this way.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct LoopbackError(String);
+
+impl LoopbackError {
+    fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
+
+/// Reads the wanted layers, by diffID, and the config if it is wanted. The layers are verified, and
+/// put into the spool uncompressed. Calls `begin` before the first request that costs something.
+///
+/// # Errors
+/// Returns an error if an export is expected to be quicker, and if the engine fails. No layer is
+/// lost then that the spool has already.
+pub(super) async fn read_layers(
+    image: &DaemonImage,
+    config: &Digest,
+    wanted: &HashSet<Digest>,
+    spool: &Spool,
+    begin: &mut impl FnMut(ReadMethod),
+) -> Result<HashMap<Digest, Slice>, LoopbackError> {
+    traces::remove_leftovers(&image.engine, spool).await;
+    let is_podman = image.engine.is_podman().await;
+    let is_podman = is_podman.map_err(|error| LoopbackError::new(error.to_string()))?;
+    let method = ReadMethod::SingleLayers {
+        read: wanted.iter().filter(|digest| *digest != config).count(),
+        all: image.diff_ids.len(),
+    };
+    if is_podman {
+        begin(method);
+        let registry = LoopbackRegistry::new(wanted.clone(), spool, Refusal::BeforeUpload);
+        return podman::push(image, config, registry).await;
+    }
+    docker::read(image, config, wanted, spool, || begin(method)).await
+}
+
+/// Waits until the registry has everything that is wanted.
+///
+/// # Errors
+/// Returns an error if the engine sends nothing for [`IDLE_TIMEOUT`].
+async fn wait_until_complete(registry: &LoopbackRegistry) -> Result<(), LoopbackError> {
+    let mut activity = registry.activity();
+    while !registry.is_complete() {
+        let changed = tokio::time::timeout(IDLE_TIMEOUT, activity.changed()).await;
+        if changed.is_err() {
+            let seconds = IDLE_TIMEOUT.as_secs();
+            return Err(LoopbackError::new(format!(
+                "the daemon sent nothing for {seconds} s"
+            )));
+        }
+    }
+    Ok(())
+}
