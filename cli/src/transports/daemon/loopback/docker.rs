@@ -77,8 +77,10 @@ async fn read_layers(
     wanted: HashSet<Digest>,
     spool: &Spool,
 ) -> Result<HashMap<Digest, Slice>, LoopbackError> {
-    let unwanted = image.diff_ids.iter().filter(|id| !wanted.contains(*id));
-    let held = unwanted.last().map(ShortId::of);
+    let mut topmost_first = image.diff_ids.iter().rev();
+    let held = topmost_first
+        .find(|id| !wanted.contains(*id))
+        .map(ShortId::of);
     let registry = LoopbackRegistry::new(wanted, spool, Refusal::DuringUpload { held });
     let server = LoopbackServer::start(&registry).await?;
     let traces = EngineTraces::leave(&image.engine, config, server.port, spool).await?;
