@@ -7,8 +7,8 @@ use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
 use super::connection_activity::WriteTimeouts;
+use super::index_updater::IndexUpdater;
 use super::receive::ReadTimeouts;
-use super::referrers_reconciler::ReferrersReconciler;
 use super::walks::WalkPool;
 use crate::auth::AccessController;
 use crate::config::Config;
@@ -25,7 +25,7 @@ pub(crate) struct App {
     /// Requests that continue after their connection is closed.
     pub(super) tasks: TaskTracker,
     pub(super) read_timeouts: ReadTimeouts,
-    pub(super) referrers_reconciler: ReferrersReconciler,
+    pub(super) index_updater: IndexUpdater,
     pub(super) walks: WalkPool,
     /// Set when the server shuts down: request bodies end as if they were interrupted.
     pub(super) is_shutting_down: Arc<AtomicBool>,
@@ -52,7 +52,7 @@ impl App {
             config,
             tasks: TaskTracker::new(),
             read_timeouts,
-            referrers_reconciler: ReferrersReconciler::default(),
+            index_updater: IndexUpdater::default(),
             walks: WalkPool::default(),
             is_shutting_down: Arc::default(),
             has_warned_untrusted_proxy: AtomicBool::new(false),

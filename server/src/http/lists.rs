@@ -5,6 +5,7 @@ use hyper::header::LINK;
 use hyper::{Response, StatusCode};
 use imgsync_oci::endpoint::{Pagination, RegistryOperation, RepositoryOperation};
 use imgsync_oci::{Endpoint, ErrorCode, Repository};
+use serde::Serialize;
 use serde_json::json;
 
 use super::app::App;
@@ -17,6 +18,19 @@ use crate::upstream::{self, Freshness};
 
 /// The size of a catalog page if neither the client nor the configuration sets one.
 const DEFAULT_CATALOG_ENTRIES: u64 = 1000;
+
+/// The body of a list of tags.
+#[derive(Serialize)]
+struct TagList<'a> {
+    name: &'a str,
+    tags: &'a [String],
+}
+
+/// The body of a list of repositories.
+#[derive(Serialize)]
+struct RepositoryList<'a> {
+    repositories: &'a [String],
+}
 
 /// Serves `GET /v2/<name>/tags/list`.
 pub(super) async fn tags(
@@ -47,7 +61,11 @@ pub(super) async fn tags(
             (app.walks.run(client, list).await?, Freshness::Fresh)
         }
     };
-    let body = json!({ "name": repository.as_str(), "tags": listed.names });
+    let body = serde_json::to_string(&TagList {
+        name: repository.as_str(),
+        tags: &listed.names,
+    });
+    let body = body.map_err(|error| ErrorResponse::internal(&error))?;
     let next = listed
         .next
         .map(|page| Endpoint::Repository(repository, RepositoryOperation::ListTags { page }));
@@ -70,7 +88,10 @@ pub(super) async fn catalog(
     let registry = app.registry.clone();
     let list = move |walk: &Walk<'_>| registry.list_repositories(&page, walk);
     let listed = app.walks.run(client, list).await?;
-    let body = json!({ "repositories": listed.names });
+    let body = serde_json::to_string(&RepositoryList {
+        repositories: &listed.names,
+    });
+    let body = body.map_err(|error| ErrorResponse::internal(&error))?;
     Ok(list_response(
         &body,
         listed
@@ -90,7 +111,7 @@ fn check_page_limit(page: &Pagination, max: u64) -> Result<(), ErrorResponse> {
     }
 }
 
-fn list_response(body: &serde_json::Value, next: Option<Endpoint>) -> Response<ResponseBody> {
+fn list_response(body: &str, next: Option<Endpoint>) -> Response<ResponseBody> {
     let mut response = responses::json(StatusCode::OK, format!("{body}\n"));
     if let Some(next) = next {
         let link = format!("<{}>; rel=\"next\"", next.path());

@@ -18,12 +18,12 @@ mod error_response;
 mod extensions;
 mod forwarded;
 mod forwarded_headers;
+mod index_updater;
 mod lists;
 mod manifests;
 mod options;
 mod receive;
 mod referrers;
-mod referrers_reconciler;
 mod repository_resolution;
 mod request_body;
 mod request_id;
@@ -249,7 +249,13 @@ async fn dispatch(
             digest,
             artifact_type,
             last,
-        } => referrers::list(app, repository, digest, artifact_type, last).await,
+        } => {
+            let filter = referrers::ReferrersFilter {
+                artifact_type,
+                last,
+            };
+            referrers::list(app, &body.client(), repository, digest, filter).await
+        }
         RepositoryOperation::GetBlob { digest } => {
             blobs::get(app, repository, digest, version, headers).await
         }

@@ -7,35 +7,48 @@ use imgsync_oci::referrers::ReferrersIndex;
 use imgsync_oci::{Digest, Endpoint, Repository, media};
 
 use super::app::App;
-use super::blocking::try_blocking;
 use super::body::{ResponseBody, full};
+use super::client_presence::ClientPresence;
 use super::error_response::ErrorResponse;
 use super::responses::{self, header_value};
+use crate::registry::Walk;
 use crate::upstream::Freshness;
 
 /// The response header that names the filters in use.
 const FILTERS_APPLIED_HEADER: HeaderName = HeaderName::from_static("oci-filters-applied");
 
+/// Which referrers are listed.
+pub(super) struct ReferrersFilter {
+    /// Only those of this type.
+    pub(super) artifact_type: Option<String>,
+    /// Only those after this digest: the last one of the page before.
+    pub(super) last: Option<Digest>,
+}
+
 /// Serves `GET`: one page of the referrers of a manifest. The first page includes those of the
 /// upstream.
 pub(super) async fn list(
     app: &App,
+    client: &ClientPresence,
     repository: Repository,
     digest: Digest,
-    artifact_type: Option<String>,
-    last: Option<Digest>,
+    filter: ReferrersFilter,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
+    let ReferrersFilter {
+        artifact_type,
+        last,
+    } = filter;
     let is_first_page = last.is_none();
     let (registry, listed_repository) = (app.registry.clone(), repository.clone());
     let (subject, filter) = (digest.clone(), artifact_type.clone());
-    app.referrers_reconciler
-        .reconcile(&app.registry, &repository)
+    app.index_updater
+        .update(&app.registry, &app.walks, client, &repository)
         .await?;
-    let listing = try_blocking(move || {
-        let filter = filter.as_deref();
-        registry.list_referrers(&listed_repository, &subject, filter, last.as_ref())
-    });
-    let mut page = listing.await?;
+    let list = move |walk: &Walk<'_>| {
+        let (filter, last) = (filter.as_deref(), last.as_ref());
+        registry.list_referrers(&listed_repository, &subject, filter, last, walk)
+    };
+    let mut page = app.walks.run(client, list).await?;
     let mut freshness = Freshness::Fresh;
     if is_first_page && let Some(upstream) = app.upstreams.upstream_for(&repository) {
         let local = &page.referrers;

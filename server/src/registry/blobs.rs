@@ -11,7 +11,7 @@ use super::Registry;
 use super::diffids::DiffIdJob;
 use super::error::{Error, Result};
 use super::locks::{LockGuard, LockKey, lock_exclusive, lock_shared};
-use crate::store::{self, ListScope, ObjectKey, Walk};
+use crate::store::{self, ObjectKey, Walk};
 
 /// A blob that is open for reading.
 pub(crate) struct OpenBlob {
@@ -113,12 +113,15 @@ impl Registry {
         let Some(blob) = self.find_linked_blob(from, digest)? else {
             return Ok(false);
         };
-        let link = blob.target.to_string();
-        self.store
-            .put(ObjectKey::LayerLink(repository, digest), link.as_bytes())?;
+        let link = ObjectKey::LayerLink(repository, digest);
+        let is_new = self.store.len(link)?.is_none();
+        self.store.put(link, blob.target.to_string().as_bytes())?;
+        if is_new {
+            self.log_blob_link(repository, digest);
+        }
         self.claim_blob(repository, digest)?;
         self.diff_id_queue
-            .push(DiffIdJob::Blob(repository.clone(), digest.clone()));
+            .push(DiffIdJob(repository.clone(), digest.clone()));
         // Checked again, because a garbage collection that ran before the link was written may have
         // removed the blob.
         Ok(self.find_linked_blob(repository, digest)?.is_some())
@@ -141,14 +144,10 @@ impl Registry {
         if is_sha256 && self.store.len(ObjectKey::Blob(digest))?.is_none() {
             return Ok(false);
         }
-        for source in self.repositories(ListScope::RepositoriesWithBlobs, walk) {
-            let source = source?;
-            walk.step()?;
-            if may_pull(&source) && self.mount(repository, &source, digest)? {
-                return Ok(true);
-            }
+        match self.find_linking_repository(digest, may_pull, walk)? {
+            Some(source) => self.mount(repository, &source, digest),
+            None => Ok(false),
         }
-        Ok(false)
     }
 
     /// Returns a blob if the repository has both its link and its bytes. The caller holds the lock

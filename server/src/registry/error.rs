@@ -54,11 +54,6 @@ pub(crate) enum Error {
 pub(super) type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
-    /// Returns whether the disk is full.
-    pub(crate) fn is_storage_full(&self) -> bool {
-        matches!(self, Self::Store(store::Error::Full { .. }))
-    }
-
     /// Returns the number of durable bytes in the upload session, if the error is about that.
     pub(crate) fn upload_offset(&self) -> Option<u64> {
         match self {

@@ -1,4 +1,4 @@
-//! Locks digests, tags and referrer hints.
+//! Locks digests, tags and indexes.
 //!
 //! A push, a mount, a HEAD that returns 200 and the check of a manifest's children all promise that
 //! a blob exists. Each holds the lock of the digest from the lookup until the promise is recorded,
@@ -16,8 +16,8 @@ pub(super) enum LockKey {
     Content(Digest),
     /// A tag of a repository.
     Tag(Repository, Tag),
-    /// The referrer hints of a repository.
-    ReferrerHints(Repository),
+    /// The index of a repository's manifests, against others that complete it.
+    ManifestIndex(Repository),
 }
 
 impl From<Digest> for LockKey {
@@ -51,8 +51,8 @@ pub(super) struct LockGuard {
 /// Waits until none of `keys` is locked, then locks all of them at once. Two callers that want the
 /// same keys in different order can therefore not deadlock.
 ///
-/// A caller that holds locks already may only wait for keys that come later in this order: referrer
-/// hints, content, tags.
+/// A caller that holds locks already may only wait for keys that come later in this order:
+/// manifest indexes, content, tags.
 pub(super) fn lock_exclusive(
     table: &Arc<LockTable>,
     keys: impl IntoIterator<Item = LockKey>,

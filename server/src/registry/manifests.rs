@@ -13,11 +13,10 @@ use imgsync_oci::{
 use super::Registry;
 use super::blobs::LinkedBlob;
 use super::cache::CachedDescendants;
-use super::diffids::DiffIdJob;
 use super::error::{Error, Result};
 use super::locks::{LockGuard, LockKey};
 use super::reverify::ReverifyOutcome;
-use crate::store::{DerivedKey, ObjectKey};
+use crate::store::ObjectKey;
 
 /// A manifest in a repository.
 pub(crate) struct StoredManifest {
@@ -145,7 +144,7 @@ impl Registry {
         }
         let revision = ObjectKey::RevisionLink(repository, &digest);
         let is_new = self.resolve_link(revision, &digest)?.is_none();
-        self.store_manifest(repository, &digest, subject.as_ref(), is_new, bytes)?;
+        self.store_manifest(repository, &digest, is_new, bytes)?;
         // Checked again, because a garbage collection that started before the manifest was stored
         // may have removed a child.
         let missing = self.find_missing_descendants(repository, &children, &descendants)?;
@@ -156,8 +155,6 @@ impl Registry {
             drop(lock);
             return Err(self.rejection(missing)?);
         }
-        self.diff_id_queue
-            .push(DiffIdJob::Manifest(repository.clone(), digest.clone()));
         for tag in &tags {
             self.put_tag(repository, tag, &digest)?;
         }
@@ -195,32 +192,22 @@ impl Registry {
         }
     }
 
-    /// Writes a manifest and its link, and a referrer hint if it has a subject.
+    /// Writes a manifest and its link, and adds a new one to the index.
     fn store_manifest(
         &self,
         repository: &Repository,
         digest: &Digest,
-        subject: Option<&Digest>,
         is_new: bool,
         bytes: &[u8],
     ) -> Result<()> {
-        // The hint comes first, so that it exists as soon as the manifest does.
-        let hint = subject.map(|subject| DerivedKey::Referrer(repository, subject, digest));
-        if let Some(hint) = hint {
-            self.store.put_derived(hint, b"")?;
+        if is_new {
+            self.index_manifest(repository, digest, bytes);
         }
         let link = digest.to_string();
-        let result = self.store.put_all(&[
+        Ok(self.store.put_all(&[
             (ObjectKey::Blob(digest), bytes),
             (ObjectKey::RevisionLink(repository, digest), link.as_bytes()),
-        ]);
-        if result.is_err()
-            && is_new
-            && let Some(hint) = hint
-        {
-            self.store.delete_derived(hint)?;
-        }
-        Ok(result?)
+        ])?)
     }
 
     /// Points a tag at a manifest. The caller holds the locks of both.

@@ -4,6 +4,7 @@
 //! `store`. All functions block on the disk; call them on a thread where blocking is allowed. Start reading
 //! at [`Registry`].
 
+mod blob_links;
 mod blobs;
 mod cache;
 mod deletes;
@@ -11,6 +12,7 @@ mod diffids;
 mod error;
 mod lists;
 mod locks;
+mod manifest_index;
 mod manifests;
 mod open_uploads;
 mod purge;
@@ -35,11 +37,12 @@ pub(crate) use self::manifests::StoredManifest;
 pub(crate) use self::open_uploads::UploadOwner;
 pub(crate) use self::uploads::UploadWriter;
 
+use self::blob_links::BlobLinkLogs;
 use self::cache::CacheState;
 use self::error::Result;
 use self::locks::LockTable;
+use self::manifest_index::ManifestIndexState;
 use self::open_uploads::OpenUploads;
-use self::referrers::ReconciledRepositories;
 use self::reverify::Reverifier;
 use self::upload_locks::UploadLocks;
 pub(crate) use crate::store::Walk;
@@ -53,7 +56,8 @@ pub(crate) struct Registry {
     upload_locks: Arc<UploadLocks>,
     open_uploads: Arc<OpenUploads>,
     reverifier: Arc<Reverifier>,
-    reconciled_repositories: Arc<ReconciledRepositories>,
+    manifest_indexes: Arc<ManifestIndexState>,
+    blob_link_logs: Arc<BlobLinkLogs>,
     cache: Arc<CacheState>,
     diff_id_queue: Arc<diffids::DiffIdQueue>,
 }
@@ -85,7 +89,8 @@ impl Registry {
             upload_locks: Arc::default(),
             open_uploads: Arc::default(),
             reverifier: Arc::default(),
-            reconciled_repositories: Arc::default(),
+            manifest_indexes: Arc::default(),
+            blob_link_logs: Arc::default(),
             cache: Arc::default(),
             diff_id_queue: Arc::default(),
         }

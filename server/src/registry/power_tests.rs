@@ -193,7 +193,8 @@ impl Workload {
             assert_eq!(is_listed, view[tag] != "absent", "{tag}");
         }
         let subject = Digest::of(&self.images[0]);
-        let referrers = registry.list_referrers(&self.repository, &subject, None, None);
+        let referrers =
+            registry.list_referrers(&self.repository, &subject, None, None, &Walk::unbounded());
         let referrers = referrers.unwrap().referrers;
         let referrers: Vec<_> = referrers
             .iter()

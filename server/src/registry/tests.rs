@@ -415,7 +415,7 @@ fn content_on_a_read_only_volume_is_served() {
     let worker = registry.start_diff_id_worker().unwrap();
     assert_eq!(tagged(&registry), image.manifest);
     assert!(has(&registry, &image.layer));
-    let listed = registry.list_referrers(&repository(), &subject, None, None);
+    let listed = registry.list_referrers(&repository(), &subject, None, None, &Walk::unbounded());
     let listed = listed.unwrap().referrers;
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].digest, referrer);
@@ -448,7 +448,8 @@ fn referrers_are_listed_on_a_full_disk() {
     let registry = Registry::with_store(store);
     is_full.store(true, Ordering::Relaxed);
     let listed = || {
-        let page = registry.list_referrers(&repository(), &subject, None, None);
+        let walk = Walk::unbounded();
+        let page = registry.list_referrers(&repository(), &subject, None, None, &walk);
         let referrers = page.unwrap().referrers.into_iter();
         referrers
             .map(|referrer| referrer.digest)

@@ -153,11 +153,15 @@ impl UploadWriter {
             });
         }
         let _digest_lock = registry.lock_digests([expected.clone()]);
-        let link = expected.to_string();
-        store.commit_ingest(
-            &sealed,
-            &[(ObjectKey::LayerLink(&repository, expected), link.as_bytes())],
-        )?;
+        let (key, link) = (
+            ObjectKey::LayerLink(&repository, expected),
+            expected.to_string(),
+        );
+        let is_new = store.len(key)?.is_none();
+        store.commit_ingest(&sealed, &[(key, link.as_bytes())])?;
+        if is_new {
+            registry.log_blob_link(&repository, expected);
+        }
         registry.claim_blob(&repository, expected)?;
         if let Err(error) = store.delete_finished_upload(&repository, id) {
             tracing::warn!(%id, %error, "cannot remove the files of a finished upload");
@@ -166,7 +170,7 @@ impl UploadWriter {
         drop(lock);
         registry
             .diff_id_queue
-            .push(DiffIdJob::Blob(repository, expected.clone()));
+            .push(DiffIdJob(repository, expected.clone()));
         Ok(())
     }
 }

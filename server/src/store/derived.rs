@@ -3,48 +3,70 @@
 //! They can all be computed again from the tree, so a damaged file counts as absent, and content is
 //! served without them. In a read-only store none is written or removed.
 
+use std::fmt;
 use std::io;
+use std::path::Path;
+use std::time::SystemTime;
 
-use imgsync_oci::{Digest, Repository};
+use imgsync_oci::{Algorithm, Digest, Repository};
 
-use super::disk::FolderEntry;
+use super::disk::{FileIdentity, FolderEntry};
 use super::entries::entry_digest;
 use super::error::{IoContext, Result};
 use super::objects::MAX_FOLDER_RETRIES;
-use super::paths::digest_from_file_name;
 use super::{DerivedKey, LinkKind, Store};
 
+/// The identity of the folders that contain the folders of links; `None` for a missing one.
+pub(crate) struct LinkFoldersIdentity(Vec<Option<FileIdentity>>);
+
+impl LinkFoldersIdentity {
+    /// Returns whether the last change is so long ago at `now`, a time of the system clock, that
+    /// every later change changes the identity.
+    pub(crate) fn is_settled_at(&self, now: SystemTime) -> bool {
+        let mut folders = self.0.iter().flatten();
+        folders.all(|folder| folder.is_settled_at(now))
+    }
+}
+
+impl fmt::Display for LinkFoldersIdentity {
+    /// Writes the identity as it is stored.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for folder in &self.0 {
+            match folder {
+                Some(folder) => write!(f, "{folder};")?,
+                None => f.write_str("-;")?,
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Store {
-    /// Writes a derived file, replacing the one that was there. It is durable when this returns.
+    /// Writes a derived file, replacing the one that was there. Not durably: after a power cut, the
+    /// file may be missing or damaged.
     pub(crate) fn put_derived(&self, key: DerivedKey<'_>, bytes: &[u8]) -> Result<()> {
         if !self.is_writable() {
             return Ok(());
         }
-        self.put_file(self.paths.derived(key), bytes)
+        let (path, temporary) = (self.paths.derived(key), self.temporary_path());
+        let file = self.disk.create(&temporary);
+        let written = file.and_then(|file| file.write(0, bytes));
+        let written = written.context("write", &path);
+        let moved = written.and_then(|()| self.rename_derived(&temporary, &path));
+        moved.inspect_err(|_| self.discard_file(&temporary))
     }
 
-    /// Creates an empty derived file, if there is none yet. Not durably: meant for facts that
-    /// another durable file contains, too.
-    pub(crate) fn put_derived_unsynced(&self, key: DerivedKey<'_>) -> Result<()> {
-        if !self.is_writable() {
-            return Ok(());
-        }
-        let path = self.paths.derived(key);
-        let folder = path.parent().unwrap_or(&path);
+    /// Moves a file to the path of a derived file, and creates the folders that it needs.
+    fn rename_derived(&self, from: &Path, to: &Path) -> Result<()> {
+        let folder = to.parent().unwrap_or(to);
         let mut retries = 1..=MAX_FOLDER_RETRIES;
         loop {
-            if let Some(parent) = folder.parent() {
-                self.folders.ensure(parent)?;
-            }
-            let created = self.disk.make_folder(folder);
-            match created.and_then(|_| self.disk.create(&path)) {
+            self.folders.ensure_unsynced(folder)?;
+            match self.disk.rename(from, to) {
                 // Another thread found the folder empty and removed it.
                 Err(error)
                     if error.kind() == io::ErrorKind::NotFound && retries.next().is_some() => {}
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(error).context("write", &path);
-                }
-                _ => return Ok(()),
+                moved => return moved.context("write", to),
             }
         }
     }
@@ -80,15 +102,6 @@ impl Store {
         self.digest_files(&self.paths.diff_id_blobs(diff_id))
     }
 
-    /// Iterates over the manifests of a repository that are recorded for a config.
-    pub(crate) fn config_manifests(
-        &self,
-        repository: &Repository,
-        config: &Digest,
-    ) -> impl Iterator<Item = Result<Digest>> + use<> {
-        self.digest_files(&self.paths.config_manifests(repository, config))
-    }
-
     /// Iterates over the digests to which a repository links.
     pub(crate) fn links(
         &self,
@@ -104,28 +117,26 @@ impl Store {
         })
     }
 
+    /// Returns the identity of the folders of a repository's links, which changes when a folder of
+    /// a link is created or removed.
+    pub(crate) fn link_folders_identity(
+        &self,
+        repository: &Repository,
+        links: LinkKind,
+    ) -> Result<LinkFoldersIdentity> {
+        let folder = self.paths.links(repository, links);
+        let algorithms = [Algorithm::Sha256, Algorithm::Sha512];
+        let algorithms = algorithms.map(|algorithm| folder.join(algorithm.as_str()));
+        let folders = algorithms.iter().chain([&folder]);
+        let identities = folders.map(|folder| self.disk.identity(folder));
+        Ok(LinkFoldersIdentity(identities.collect::<Result<_>>()?))
+    }
+
     /// Iterates over the blobs that have a layer record.
     pub(crate) fn layer_records(&self) -> impl Iterator<Item = Result<Digest>> {
         let folder = self.paths.layer_records();
         let entries = self.entries_below(&folder, 2);
         entries
             .filter_map(move |entry| entry.map(|entry| entry_digest(&folder, &entry)).transpose())
-    }
-
-    /// Iterates over the recorded manifests of all configs, each with the first `limit` bytes of
-    /// the file that records it. An unreadable file counts as empty.
-    pub(crate) fn config_manifest_files(
-        &self,
-        limit: usize,
-    ) -> impl Iterator<Item = Result<(Digest, Vec<u8>)>> {
-        let entries = self.entries_below(&self.paths.all_config_manifests(), 2);
-        entries.filter_map(move |entry| {
-            let read = |entry: FolderEntry| {
-                let digest = digest_from_file_name(&entry.name)?;
-                let content = self.read_file(&entry.path, limit).ok().flatten();
-                Some((digest, content.unwrap_or_default()))
-            };
-            entry.map(read).transpose()
-        })
     }
 }

@@ -16,6 +16,9 @@ use super::error::{IoContext, Result};
 pub(super) struct Disk {
     #[cfg(test)]
     hook: Option<ChangeHook>,
+    /// How many files were opened to be read.
+    #[cfg(test)]
+    pub(super) opened_files: std::sync::Arc<std::sync::atomic::AtomicUsize>,
     /// How many entries of folders were read.
     #[cfg(test)]
     pub(super) listed_entries: std::sync::Arc<std::sync::atomic::AtomicUsize>,
@@ -102,6 +105,9 @@ impl Disk {
 
     /// Opens a file for reading; `None` if there is no such file.
     pub(super) fn open_to_read(&self, path: &Path) -> Result<Option<DiskFile>> {
+        #[cfg(test)]
+        self.opened_files
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let file = none_if_not_found(fs::File::open(path)).context("open", path)?;
         Ok(file.map(|file| self.wrap(file, path)))
     }
@@ -307,6 +313,25 @@ impl FileIdentity {
             (Ok(last), Ok(now)) => now > last + MAX_TIME_GRANULARITY + Duration::from_secs(1),
             _ => false,
         }
+    }
+}
+
+impl std::fmt::Display for FileIdentity {
+    /// Writes the identity as it is stored. The device is left out, because its number can change
+    /// at a reboot.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            device: _,
+            inode,
+            size,
+            mtime,
+            ctime,
+        } = self;
+        write!(
+            f,
+            "{inode},{size},{},{},{},{}",
+            mtime.0, mtime.1, ctime.0, ctime.1
+        )
     }
 }
 

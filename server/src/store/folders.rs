@@ -45,7 +45,7 @@ impl FolderCreator {
         }
         let _exclusive = self.lock.write().unwrap_or_else(PoisonError::into_inner);
         let mut created = CreatedFolders::default();
-        match self.create(path, &mut created) {
+        match self.create(path, true, &mut created) {
             Ok(()) => Ok(created),
             Err(error) => {
                 self.remove_created(&created);
@@ -54,7 +54,17 @@ impl FolderCreator {
         }
     }
 
-    fn create(&self, path: &Path, created: &mut CreatedFolders) -> Result<()> {
+    /// Creates a folder and its missing parents, not durably. All of them must contain nothing but
+    /// derived files.
+    pub(super) fn ensure_unsynced(&self, path: &Path) -> Result<()> {
+        if self.disk.is_folder(path)? {
+            return Ok(());
+        }
+        let _exclusive = self.lock.write().unwrap_or_else(PoisonError::into_inner);
+        self.create(path, false, &mut CreatedFolders::default())
+    }
+
+    fn create(&self, path: &Path, is_synced: bool, created: &mut CreatedFolders) -> Result<()> {
         let mut missing = Vec::new();
         for folder in path.ancestors() {
             if self.disk.is_folder(folder)? {
@@ -71,7 +81,7 @@ impl FolderCreator {
                 self.listings.note_created(folder);
                 created.0.push(folder.to_owned());
             }
-            if let Some(parent) = folder.parent() {
+            if is_synced && let Some(parent) = folder.parent() {
                 self.disk.sync_folder(parent)?;
             }
         }

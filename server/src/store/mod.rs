@@ -8,6 +8,7 @@ mod cache_fills;
 mod checkpoint;
 mod delete;
 mod derived;
+mod derived_log;
 mod disk;
 mod entries;
 mod error;
@@ -17,8 +18,8 @@ mod listings;
 mod lists;
 mod marks;
 mod objects;
+mod old_derived;
 mod paths;
-mod referrers;
 mod rfc3339;
 mod sorted_names;
 mod stock_proxy;
@@ -30,15 +31,19 @@ use std::path::Path;
 
 use imgsync_oci::endpoint::UploadId;
 
+pub(crate) use self::derived::LinkFoldersIdentity;
+#[cfg(test)]
+pub(crate) use self::derived_log::MAX_LOG_LINE_BYTES;
 pub(crate) use self::disk::FileIdentity;
 pub use self::error::Error;
 pub(crate) use self::ingest::{Ingest, PartialBlob};
 pub(crate) use self::lists::ListScope;
 pub(crate) use self::objects::ObjectReader;
-pub(crate) use self::paths::{DerivedKey, LinkKind, MarkKey, ObjectKey};
+pub(crate) use self::paths::{DerivedKey, DerivedLogKey, LinkKind, MarkKey, ObjectKey};
 pub(crate) use self::upload_list::UploadSummary;
 pub(crate) use self::walk::Walk;
 
+use self::derived_log::LogWriteLock;
 use self::disk::Disk;
 use self::error::{IoContext, Result};
 use self::folders::FolderCreator;
@@ -49,6 +54,7 @@ pub(crate) struct Store {
     disk: Disk,
     paths: StorePaths,
     folders: FolderCreator,
+    log_write_lock: LogWriteLock,
     /// Keeps other servers out of the folder. `None` if the folder is read-only.
     lock: Option<StoreLock>,
 }
@@ -97,6 +103,7 @@ impl Store {
         Ok(Self {
             paths: StorePaths::new(&root),
             folders: FolderCreator::new(disk.clone()),
+            log_write_lock: LogWriteLock::default(),
             disk,
             lock: None,
         })
@@ -130,6 +137,7 @@ impl Store {
             disk,
             paths,
             folders,
+            log_write_lock: LogWriteLock::default(),
             lock: Some(StoreLock {
                 _file: file_lock,
                 _folder: folder_lock,
@@ -170,6 +178,20 @@ impl Store {
     ) -> Result<Self> {
         let hook = std::sync::Arc::new(move |_: &disk::DiskChange<'_>| permit());
         Self::open_on(Disk::with_hook(hook), root)
+    }
+
+    /// Returns how many files were opened to be read.
+    pub(crate) fn opened_files(&self) -> usize {
+        self.disk
+            .opened_files
+            .load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Returns how many entries of folders were read.
+    pub(crate) fn listed_entries(&self) -> usize {
+        self.disk
+            .listed_entries
+            .load(std::sync::atomic::Ordering::Relaxed)
     }
 
     /// Opens a store as if its volume were mounted read-only.

@@ -52,12 +52,15 @@ pub(crate) enum DerivedKey<'a> {
     LayerRecord(&'a Digest),
     /// Records a blob of a diffID. Fields: diffID, blob.
     DiffIdBlob(&'a Digest, &'a Digest),
-    /// Records a manifest of a config. Fields: repository, config, manifest.
-    ConfigManifest(&'a Repository, &'a Digest, &'a Digest),
-    /// Records a referrer of a manifest. Fields: repository, subject, referrer.
-    Referrer(&'a Repository, &'a Digest, &'a Digest),
-    /// Lists the manifests of a repository that were read for their subjects.
-    ExaminedManifests(&'a Repository),
+}
+
+/// Names a derived log.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum DerivedLogKey<'a> {
+    /// What the manifests of a repository say.
+    Manifests(&'a Repository),
+    /// The links to blobs whose hash begins with this byte.
+    BlobLinks(u8),
 }
 
 /// The end of the names of ingest state files.
@@ -176,15 +179,15 @@ impl StorePaths {
             DerivedKey::DiffIdBlob(diff_id, blob) => {
                 self.diff_id_blobs(diff_id).join(digest_to_file_name(blob))
             }
-            DerivedKey::ConfigManifest(repository, config, manifest) => self
-                .config_manifests(repository, config)
-                .join(digest_to_file_name(manifest)),
-            DerivedKey::Referrer(repository, subject, referrer) => self
-                .referrers(repository, subject)
-                .join(digest_to_file_name(referrer)),
-            DerivedKey::ExaminedManifests(repository) => {
-                self.derived_repository(repository).join("_examined")
-            }
+        }
+    }
+
+    pub(super) fn derived_log(&self, key: DerivedLogKey<'_>) -> PathBuf {
+        match key {
+            DerivedLogKey::Manifests(repository) => self
+                .derived_repository(repository)
+                .join("_manifest-index-1"),
+            DerivedLogKey::BlobLinks(byte) => self.own_root.join(format!("links-1/{byte:02x}")),
         }
     }
 
@@ -202,7 +205,7 @@ impl StorePaths {
     }
 
     /// Returns the folder with all folders of [`StorePaths::config_manifests`]. Between the two is
-    /// a folder for the first two characters of the name.
+    /// a folder for the first two characters of the name. Only earlier versions wrote it.
     pub(super) fn all_config_manifests(&self) -> PathBuf {
         self.own_root.join("diffids/configs")
     }
@@ -218,14 +221,14 @@ impl StorePaths {
         self.own_root.join("repositories").join(repository.as_str())
     }
 
-    /// Returns the folder with all folders of [`StorePaths::referrers`] of a repository.
-    pub(super) fn subjects(&self, repository: &Repository) -> PathBuf {
-        self.derived_repository(repository).join("_referrers")
+    /// Returns the file in which earlier versions listed the manifests that they had read.
+    pub(super) fn examined(&self, repository: &Repository) -> PathBuf {
+        self.derived_repository(repository).join("_examined")
     }
 
-    /// Returns the folder with the referrers of a manifest, one file each.
-    pub(super) fn referrers(&self, repository: &Repository, subject: &Digest) -> PathBuf {
-        self.subjects(repository).join(digest_to_file_name(subject))
+    /// Returns the folder in which earlier versions stored the referrers of manifests.
+    pub(super) fn subjects(&self, repository: &Repository) -> PathBuf {
+        self.derived_repository(repository).join("_referrers")
     }
 
     /// Returns the folder with a repository's links: a folder per algorithm, and in it one per

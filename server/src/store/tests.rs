@@ -352,13 +352,13 @@ fn a_file_is_written_while_another_thread_removes_its_empty_folder() {
     let memory = tempfile::tempdir_in("/dev/shm");
     let root = memory.unwrap_or_else(|_| tempfile::tempdir().unwrap());
     let store = Arc::new(Store::open(root.path()).unwrap());
-    let (repository, subject) = (repository(), Digest::of(b"subject"));
+    let subject = Digest::of(b"subject");
     std::thread::scope(|scope| {
         for name in [b"one", b"two"] {
-            let (store, repository, subject) = (&store, &repository, &subject);
+            let (store, subject) = (&store, &subject);
             scope.spawn(move || {
                 let digest = Digest::of(name);
-                let key = DerivedKey::Referrer(repository, subject, &digest);
+                let key = DerivedKey::DiffIdBlob(subject, &digest);
                 for _ in 0..500 {
                     store.put_derived(key, b"").unwrap();
                     assert!(store.has_derived(key).unwrap());

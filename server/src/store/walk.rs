@@ -7,6 +7,11 @@ use std::cell::Cell;
 
 use super::error::{Error, Result};
 
+/// The steps that it takes to open and hash a small file.
+const STEPS_PER_FILE: u64 = 10;
+/// The bytes of a larger file that are read in a step.
+const BYTES_PER_STEP: usize = 4096;
+
 /// The permission for a walk to continue, asked for at each step: for each entry of a folder that
 /// is read, and for each file that is looked up because of it.
 pub(crate) struct Walk<'a> {
@@ -33,11 +38,23 @@ impl<'a> Walk<'a> {
     /// # Errors
     /// [`Error::WalkEnded`] if the walk must end.
     pub(crate) fn step(&self) -> Result<()> {
+        self.take(1)
+    }
+
+    /// Takes the steps for a file of `len` bytes that is read whole.
+    ///
+    /// # Errors
+    /// [`Error::WalkEnded`] if the walk must end.
+    pub(crate) fn step_for_file(&self, len: usize) -> Result<()> {
+        self.take(STEPS_PER_FILE + (len / BYTES_PER_STEP) as u64)
+    }
+
+    fn take(&self, steps: u64) -> Result<()> {
         let remaining = self.remaining_steps.get();
-        if remaining == 0 || (self.is_abandoned)() {
+        if remaining < steps || (self.is_abandoned)() {
             return Err(Error::WalkEnded);
         }
-        self.remaining_steps.set(remaining - 1);
+        self.remaining_steps.set(remaining - steps);
         Ok(())
     }
 }
@@ -54,7 +71,7 @@ mod tests {
         assert!(walk.step().is_ok() && walk.step().is_ok());
         assert!(matches!(walk.step(), Err(Error::WalkEnded)));
         let walk = Walk::new(u64::MAX, &ask);
-        assert!(walk.step().is_ok());
+        assert!(walk.step_for_file(1 << 20).is_ok());
         is_abandoned.set(true);
         assert!(matches!(walk.step(), Err(Error::WalkEnded)));
     }

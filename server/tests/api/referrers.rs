@@ -266,22 +266,48 @@ async fn changes_while_the_server_was_stopped_are_found() {
 }
 
 #[tokio::test]
-async fn lost_referrer_files_are_written_again() {
+async fn a_lost_or_damaged_index_is_written_again() {
+    let root = tempfile::tempdir().unwrap();
+    let mut server = Server::start(root.path());
+    server.push_blob("a", b"{}").await;
+    let absent = descriptor(media::OCI_MANIFEST, b"subject");
+    let subject: Digest = absent["digest"].as_str().unwrap().parse().unwrap();
+    let expected = vec![push(&server, &referrer(&absent, "signature")).await];
+    server.kill_and_restart();
+    assert_eq!(digests(&server, &subject).await, expected);
+    let index = root.path().join("imgsync/repositories/a/_manifest-index-1");
+    let bytes = std::fs::read(&index).unwrap();
+    for damaged in [Vec::new(), vec![0; bytes.len()], bytes[1..].to_vec()] {
+        std::fs::write(&index, damaged).unwrap();
+        server.kill_and_restart();
+        assert_eq!(digests(&server, &subject).await, expected);
+    }
+    std::fs::remove_file(&index).unwrap();
+    server.kill_and_restart();
+    assert_eq!(digests(&server, &subject).await, expected);
+    server.wait_for_diff_ids().await;
+    assert!(index.exists());
+}
+
+/// An earlier version stored each referrer in a file.
+#[tokio::test]
+async fn files_of_an_earlier_version_are_replaced() {
     let root = tempfile::tempdir().unwrap();
     let mut server = Server::start(root.path());
     server.push_blob("a", b"{}").await;
     let absent = descriptor(media::OCI_MANIFEST, b"subject");
     let subject: Digest = absent["digest"].as_str().unwrap().parse().unwrap();
     let signature = push(&server, &referrer(&absent, "signature")).await;
-    // At this start the server reads the manifest and records that it did.
-    server.kill_and_restart();
-    let expected = vec![signature];
-    assert_eq!(digests(&server, &subject).await, expected);
     let folder = root.path().join("imgsync/repositories/a");
-    assert!(folder.join("_examined").exists());
-    std::fs::remove_dir_all(folder.join("_referrers")).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    let hints = folder.join(format!("_referrers/sha256-{}", subject.hex()));
+    std::fs::create_dir_all(&hints).unwrap();
+    std::fs::write(hints.join(format!("sha256-{}", signature.hex())), b"").unwrap();
+    let examined = format!("imgsync-examined-2\n{signature} {subject}\n");
+    std::fs::write(folder.join("_examined"), examined).unwrap();
     server.kill_and_restart();
-    assert_eq!(digests(&server, &subject).await, expected);
+    assert_eq!(digests(&server, &subject).await, [signature]);
+    assert!(!folder.join("_referrers").exists() && !folder.join("_examined").exists());
 }
 
 #[tokio::test]

@@ -72,8 +72,12 @@ impl Registry {
         }
         self.mark_layer_cached(repository, digest, now)?;
         let link = digest.to_string();
-        self.store
-            .put(ObjectKey::LayerLink(repository, digest), link.as_bytes())?;
+        let key = ObjectKey::LayerLink(repository, digest);
+        let is_new = self.store.len(key)?.is_none();
+        self.store.put(key, link.as_bytes())?;
+        if is_new {
+            self.log_blob_link(repository, digest);
+        }
         self.note_cached_blob_linked(repository, digest);
         Ok(true)
     }
@@ -84,7 +88,7 @@ impl Registry {
         self.cache.unmark_bytes(digest);
         self.cache.unmark_named(repository, [digest]);
         self.diff_id_queue
-            .push(DiffIdJob::Blob(repository.clone(), digest.clone()));
+            .push(DiffIdJob(repository.clone(), digest.clone()));
     }
 
     /// Marks a blob that is about to be linked as cached, unless it is already linked: a link

@@ -100,12 +100,19 @@ impl CacheFill {
         }
         let _digest_lock = registry.lock_digests([digest.clone()]);
         let link = digest.to_string();
-        let mut links = Vec::new();
+        let (mut links, mut new_links) = (Vec::new(), Vec::new());
         for repository in repositories {
+            let key = ObjectKey::LayerLink(repository, digest);
+            if registry.store.len(key)?.is_none() {
+                new_links.push(repository);
+            }
             registry.mark_layer_cached(repository, digest, now)?;
-            links.push((ObjectKey::LayerLink(repository, digest), link.as_bytes()));
+            links.push((key, link.as_bytes()));
         }
         registry.store.commit_ingest(&sealed, &links)?;
+        for repository in new_links {
+            registry.log_blob_link(repository, digest);
+        }
         registry.store.delete_finished_cache_fill(digest);
         registry.cache.size.add(sealed.size());
         for repository in repositories {

@@ -5,13 +5,12 @@
 use imgsync_oci::{Digest, Repository, Tag};
 
 use super::super::Registry;
-use super::super::diffids::DiffIdJob;
 use super::super::error::{Error, Result};
 use super::super::locks::{LockKey, lock_shared};
 use super::super::manifests::parse_manifest;
 use super::from_unix_seconds;
 use super::tags::{TagMark, TagState};
-use crate::store::{DerivedKey, MarkKey, ObjectKey};
+use crate::store::{MarkKey, ObjectKey};
 
 /// Whether a repository has a manifest, and where it came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,24 +108,18 @@ impl Registry {
         let manifest = parse_manifest(media_type, bytes).map_err(Error::ManifestInvalid)?;
         let tag_key = tag.map(|tag| LockKey::Tag(repository.clone(), tag.clone()));
         let _lock = self.lock_keys([LockKey::from(digest.clone())].into_iter().chain(tag_key));
-        let subject = manifest.subject().map(|subject| &subject.digest);
-        if let Some(subject) = subject {
-            let hint = DerivedKey::Referrer(repository, subject, &digest);
-            self.store.put_derived(hint, b"")?;
-        }
         let revision = ObjectKey::RevisionLink(repository, &digest);
         let link = digest.to_string();
         // A link without a mark was pushed and must stay unmarked.
         let mark = MarkKey::Revision(repository, &digest);
         if self.store.len(revision)?.is_none() {
+            self.index_manifest(repository, &digest, bytes);
             self.store.put_mark(mark, b"", from_unix_seconds(now))?;
         }
         self.store.put_all(&[
             (ObjectKey::Blob(&digest), bytes),
             (revision, link.as_bytes()),
         ])?;
-        self.diff_id_queue
-            .push(DiffIdJob::Manifest(repository.clone(), digest.clone()));
         self.cache.unmark_bytes(&digest);
         self.cache.size.add(bytes.len() as u64);
         self.unmark_children(repository, &manifest);

@@ -1,4 +1,4 @@
-//! Queues the blobs and manifests that the worker has yet to examine.
+//! Queues the blobs that the worker has yet to examine.
 //!
 //! The queue is bounded: if a job does not fit, the worker walks all repositories once more. The
 //! queue does not run jobs; [`super::worker`] does. Start reading at [`DiffIdQueue`].
@@ -11,14 +11,12 @@ use imgsync_oci::{Digest, Repository};
 /// Maximum number of queued jobs.
 const MAX_QUEUED_JOBS: usize = 4096;
 
-/// Something new in a repository that the worker has to examine.
+/// A new blob in a repository, which the worker has to examine.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::registry) enum DiffIdJob {
-    /// A blob.
-    Blob(Repository, Digest),
-    /// A manifest.
-    Manifest(Repository, Digest),
-}
+pub(in crate::registry) struct DiffIdJob(
+    pub(in crate::registry) Repository,
+    pub(in crate::registry) Digest,
+);
 
 /// The next task of the worker.
 #[derive(Debug, PartialEq, Eq)]
@@ -87,11 +85,10 @@ impl DiffIdQueue {
         if !state.is_open {
             return;
         }
-        match &job {
-            _ if state.jobs.len() >= MAX_QUEUED_JOBS => state.is_walk_pending = true,
-            // Examining a manifest is quick; a blob can take a while.
-            DiffIdJob::Manifest(..) => state.jobs.push_front(job),
-            DiffIdJob::Blob(..) => state.jobs.push_back(job),
+        if state.jobs.len() >= MAX_QUEUED_JOBS {
+            state.is_walk_pending = true;
+        } else {
+            state.jobs.push_back(job);
         }
         self.changed.notify_all();
     }
@@ -141,7 +138,7 @@ mod tests {
 
     fn job(number: usize) -> DiffIdJob {
         let digest = Digest::of(number.to_string().as_bytes());
-        DiffIdJob::Blob("a".parse().unwrap(), digest)
+        DiffIdJob("a".parse().unwrap(), digest)
     }
 
     #[test]

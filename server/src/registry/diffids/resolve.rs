@@ -4,6 +4,7 @@
 //! reading at [`Registry::resolve_layers`].
 
 use std::cell::Cell;
+use std::collections::{HashSet, VecDeque};
 
 use imgsync_oci::ext::resolve::{ResolveRequest, ResolveResponse, ResolvedLayer};
 use imgsync_oci::media::Compression;
@@ -87,14 +88,26 @@ impl Registry {
         repository: &Repository,
         config: &Digest,
     ) -> Result<Vec<Descriptor>> {
-        let recorded = self.store.config_manifests(repository, config);
-        let mut manifests = Vec::new();
-        for digest in recorded.take(MAX_MANIFESTS_CHECKED_PER_CONFIG) {
-            let digest = digest?;
+        // The latest ones are the most likely to be there still.
+        let mut recorded = VecDeque::new();
+        self.for_each_indexed_image(repository, config, &mut |digest| {
+            if recorded.len() == MAX_MANIFESTS_CHECKED_PER_CONFIG {
+                recorded.pop_front();
+            }
+            recorded.push_back(digest);
+        })?;
+        let old = self.store.old_config_manifests(repository, config);
+        for digest in old.take(MAX_MANIFESTS_CHECKED_PER_CONFIG) {
+            recorded.push_front(digest?);
+        }
+        let (mut manifests, mut seen) = (Vec::new(), HashSet::new());
+        for digest in recorded.into_iter().rev() {
             if manifests.len() >= MAX_MANIFESTS_PER_CONFIG {
                 break;
             }
-            if self.read_config_digest(repository, &digest)?.as_ref() != Some(config) {
+            if !seen.insert(digest.clone())
+                || self.read_config_digest(repository, &digest)?.as_ref() != Some(config)
+            {
                 continue;
             }
             match self.get_manifest(repository, &Reference::Digest(digest)) {

@@ -238,7 +238,7 @@ fn damaged_bytes_do_not_count_as_the_blob_and_a_push_repairs_them() {
     let _worker = registry.start_diff_id_worker().unwrap();
     registry
         .diff_id_queue
-        .push(DiffIdJob::Blob(repository("a"), digest));
+        .push(DiffIdJob(repository("a"), digest));
     wait_until_idle(&registry);
     assert_eq!(resolve(&registry, "a", &diff_id), held_layer(GZIP, &blob));
 }
@@ -252,11 +252,11 @@ fn manifests_are_found_by_their_config() {
         config: Some(config.clone()),
         ..ResolveRequest::default()
     };
-    let find_manifests = |name: &str| {
+    let find_manifests = |registry: &Registry, name: &str| {
         let response = registry.resolve_layers(&repository(name), &request, &|_| true, false);
         response.unwrap().manifests
     };
-    assert_eq!(find_manifests("a"), []);
+    assert_eq!(find_manifests(&registry, "a"), []);
     let size = b"{\"an\":\"image\"}".len();
     let mut pushed = Vec::new();
     for number in 0..12 {
@@ -285,12 +285,14 @@ fn manifests_are_found_by_their_config() {
         ));
         if number == 0 {
             examine(&registry);
-            assert_eq!(find_manifests("a"), pushed);
+            assert_eq!(find_manifests(&registry, "a"), pushed);
         }
     }
+    drop(registry);
+    let registry = Registry::open(root.path()).unwrap();
     examine(&registry);
-    assert_eq!(find_manifests("a").len(), 10);
-    assert_eq!(find_manifests("b"), []);
+    assert_eq!(find_manifests(&registry, "a").len(), 10);
+    assert_eq!(find_manifests(&registry, "b"), []);
     for manifest in &pushed[1..] {
         let key = (repository("a"), manifest.digest.clone());
         registry
@@ -298,9 +300,66 @@ fn manifests_are_found_by_their_config() {
             .delete(ObjectKey::RevisionLink(&key.0, &key.1))
             .unwrap();
     }
-    assert_eq!(find_manifests("a"), pushed[..1]);
+    assert_eq!(find_manifests(&registry, "a"), pushed[..1]);
+}
+
+#[test]
+fn what_an_earlier_version_recorded_about_configs_is_used_until_it_is_in_the_index() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = Registry::open(root.path()).unwrap();
+    let config = put(&registry, "a", b"{\"an\":\"image\"}");
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": media::OCI_MANIFEST,
+        "config": { "mediaType": media::OCI_CONFIG, "digest": config, "size": 14 },
+        "layers": [],
+    });
+    let bytes = manifest.to_string().into_bytes();
+    let (digest, repository) = (Digest::of(&bytes), repository("a"));
+    let link = digest.to_string();
+    let entries = [
+        (ObjectKey::Blob(&digest), &bytes[..]),
+        (
+            ObjectKey::RevisionLink(&repository, &digest),
+            link.as_bytes(),
+        ),
+    ];
+    registry.store.put_all(&entries).unwrap();
+    let folder = Digest::of(format!("a {config}").as_bytes())
+        .hex()
+        .to_owned();
+    let configs = root.path().join("imgsync/diffids/configs");
+    let folder = configs.join(&folder[..2]).join(&folder);
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(format!("sha256-{}", digest.hex())), b"").unwrap();
+    let request = ResolveRequest {
+        config: Some(config),
+        ..ResolveRequest::default()
+    };
+    for _ in 0..2 {
+        let response = registry.resolve_layers(&repository, &request, &|_| true, false);
+        let found = response.unwrap().manifests;
+        assert_eq!(
+            found.iter().map(|found| &found.digest).collect::<Vec<_>>(),
+            [&digest]
+        );
+        examine(&registry);
+        assert!(!configs.exists());
+    }
+}
+
+#[test]
+fn a_record_whose_entry_was_lost_in_a_power_cut_is_found_again() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = Registry::open(root.path()).unwrap();
+    let tar = tar("x");
+    let (diff_id, blob) = (Digest::of(&tar), gzip(&tar));
+    put(&registry, "a", &blob);
     examine(&registry);
-    assert_eq!(files(&root.path().join("imgsync/diffids/configs")).len(), 1);
+    std::fs::remove_dir_all(root.path().join("imgsync/diffids/layers")).unwrap();
+    assert_eq!(resolve(&registry, "a", &diff_id), ResolvedLayer::Absent);
+    examine(&registry);
+    assert_eq!(resolve(&registry, "a", &diff_id), held_layer(GZIP, &blob));
 }
 
 #[test]

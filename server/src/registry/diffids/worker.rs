@@ -1,7 +1,6 @@
 //! Runs the thread that computes diffIDs, with the lowest priority.
 //!
-//! The thread examines all blobs and manifests once at the start, then those that are pushed. Start
-//! reading at [`Registry::start_diff_id_worker`].
+//! The thread examines all blobs once at the start, then those that are pushed. Start reading at [`Registry::start_diff_id_worker`].
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -103,7 +102,9 @@ impl WorkerThread {
                     self.queue().finish_job();
                 }
                 WorkerTask::Walk => {
-                    if let Some(Err(error)) = catch_panic(|| self.walk_all()) {
+                    if let Some(Err(error)) = catch_panic(|| self.walk_all())
+                        && self.queue().is_open()
+                    {
                         tracing::warn!(%error, "cannot compute the diffIDs of all blobs");
                     }
                     // A walk that panicked may have left a job unfinished.
@@ -129,46 +130,58 @@ impl WorkerThread {
     }
 
     fn run_job(&self, job: &DiffIdJob) {
-        let result = match job {
-            DiffIdJob::Blob(repository, digest) => self.record_blob(repository, digest, true),
-            DiffIdJob::Manifest(repository, digest) => self.record_manifest(repository, digest),
-        };
-        if let Err(error) = result {
+        let DiffIdJob(repository, digest) = job;
+        if let Err(error) = self.record_blob(repository, digest, true) {
             tracing::warn!(?job, %error, "cannot compute a diffID; the next start retries");
         }
     }
 
-    /// Removes the records of blobs that are gone, then examines everything that is linked.
+    /// Completes the other derived data, removes the records of blobs that are gone, then examines
+    /// everything that is linked.
     fn walk_all(&self) -> Result<()> {
+        let is_closed = || !self.queue().is_open();
+        self.complete_logs(&Walk::new(u64::MAX, &is_closed))?;
         self.delete_stale_records()?;
         let scope = ListScope::RepositoriesWithBlobs;
         for repository in self.registry.repositories(scope, &Walk::unbounded()) {
             if !self.walk_repository(&repository?)? {
-                break;
+                return Ok(());
             }
         }
         Ok(())
     }
 
+    /// Completes the links of blobs and the indexes of manifests, so that no request has to do it.
+    /// That is quick, compared with examining blobs.
+    fn complete_logs(&self, walk: &Walk<'_>) -> Result<()> {
+        let warn = |error: crate::registry::Error| {
+            // An error of a walk that was stopped says nothing.
+            if self.queue().is_open() {
+                tracing::warn!(%error, "cannot complete derived data");
+            }
+        };
+        self.registry.complete_link_logs(walk).unwrap_or_else(warn);
+        for repository in self.registry.repositories(ListScope::Repositories, walk) {
+            let repository = repository?;
+            if !self.run_queued_jobs() {
+                return Ok(());
+            }
+            if let Err(error) = self.registry.update_index(&repository, walk) {
+                warn(error);
+            }
+        }
+        Ok(self.registry.store.delete_old_config_files()?)
+    }
+
     /// Examines everything that a repository links. Returns false if the worker must stop.
     fn walk_repository(&self, repository: &Repository) -> Result<bool> {
-        // Reconciled here, so that a later request need not wait for it.
-        if let Err(error) = self.registry.reconcile_referrers(repository) {
-            tracing::warn!(%repository, %error, "cannot reconcile the referrers");
-        }
-        for links in [LinkKind::Layers, LinkKind::Revisions] {
-            for digest in self.registry.store.links(repository, links) {
-                let digest = digest?;
-                if !self.run_queued_jobs() {
-                    return Ok(false);
-                }
-                let result = match links {
-                    LinkKind::Layers => self.record_blob(repository, &digest, false),
-                    LinkKind::Revisions => self.record_manifest(repository, &digest),
-                };
-                if let Err(error) = result {
-                    tracing::warn!(%repository, %digest, %error, "cannot compute a diffID");
-                }
+        for digest in self.registry.store.links(repository, LinkKind::Layers) {
+            let digest = digest?;
+            if !self.run_queued_jobs() {
+                return Ok(false);
+            }
+            if let Err(error) = self.record_blob(repository, &digest, false) {
+                tracing::warn!(%repository, %digest, %error, "cannot compute a diffID");
             }
         }
         Ok(true)
@@ -187,6 +200,13 @@ impl WorkerThread {
                 let link = store.len(ObjectKey::LayerLink(other, digest));
                 link.is_ok_and(|len| len.is_some())
             };
+            // A power cut may have lost the file that leads to the record.
+            if let Some(layer) = &record.layer {
+                let key = DerivedKey::DiffIdBlob(&layer.diff_id, digest);
+                if !store.has_derived(key)? {
+                    store.put_derived(key, b"")?;
+                }
+            }
             if record.layer.is_some() && record.add_repository(repository, is_live) {
                 store.put_derived(DerivedKey::LayerRecord(digest), &record.to_json())?;
             }
@@ -255,20 +275,7 @@ impl WorkerThread {
         )
     }
 
-    /// Records the config of a manifest.
-    fn record_manifest(&self, repository: &Repository, digest: &Digest) -> Result<()> {
-        let Some(config) = self.registry.read_config_digest(repository, digest)? else {
-            return Ok(());
-        };
-        let key = DerivedKey::ConfigManifest(repository, &config, digest);
-        if !self.registry.store.has_derived(key)? {
-            let content = format!("{repository} {config}");
-            self.registry.store.put_derived(key, content.as_bytes())?;
-        }
-        Ok(())
-    }
-
-    /// Removes the records of blobs and manifests that another program deleted.
+    /// Removes the records of blobs that another program deleted.
     fn delete_stale_records(&self) -> Result<()> {
         let store = &self.registry.store;
         for digest in store.layer_records() {
@@ -281,21 +288,6 @@ impl WorkerThread {
                 && let Err(error) = self.delete_layer_record(&digest)
             {
                 tracing::debug!(%digest, %error, "cannot remove the record of a deleted blob");
-            }
-        }
-        for file in store.config_manifest_files(record::MAX_RECORD_BYTES) {
-            let (manifest, content) = file?;
-            if !self.run_queued_jobs() {
-                return Ok(());
-            }
-            let text = String::from_utf8(content).unwrap_or_default();
-            if let Some((repository, config)) = text.split_once(' ')
-                && let (Ok(repository), Ok(config)) = (repository.parse(), config.parse())
-                && let Ok(None) = store.len(ObjectKey::RevisionLink(&repository, &manifest))
-            {
-                let key = DerivedKey::ConfigManifest(&repository, &config, &manifest);
-                // A stale record is harmless, because every answer is checked.
-                let _ = store.delete_derived(key);
             }
         }
         Ok(())
