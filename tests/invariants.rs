@@ -228,6 +228,7 @@ const MODULE_ORDER: &[(&str, &[&str])] = &[
             "config",
             "auth",
             "client_address",
+            "memory_budget",
             "bounded_file",
             "wall_clock",
         ],

@@ -2,7 +2,7 @@
 //! registry (CNCF Distribution).
 //!
 //! Modules, from the top: `serve`, `listen`, `http`, `upstream`, `registry`, `store`, `log`, `config`,
-//! `auth`, `client_address`, `bounded_file`, `wall_clock`. A module uses only modules below it. Only `http`, `listen` and `serve/debug.rs`
+//! `auth`, `memory_budget`, `client_address`, `bounded_file`, `wall_clock`. A module uses only modules below it. Only `http`, `listen` and `serve/debug.rs`
 //! use an HTTP server's types; only `upstream` sends requests to other registries; only
 //! `store/paths.rs` builds storage paths; only `store/disk.rs` calls the filesystem for stored data.
 //! Start reading at [`run`].
@@ -14,6 +14,7 @@ pub mod config;
 mod http;
 mod listen;
 pub mod log;
+mod memory_budget;
 mod registry;
 mod serve;
 mod store;

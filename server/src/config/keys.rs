@@ -288,8 +288,12 @@ const CONFIG_KEYS: &[ConfigKey] = &[
     supported("imgsync.cache.freshness"),
     supported("imgsync.cache.maxbytes"),
     supported("imgsync.cache.maxage"),
+    supported("imgsync.limits.bodymemory"),
     supported("imgsync.limits.connections"),
+    supported("imgsync.limits.connectionsperclient"),
     supported("imgsync.limits.openuploads"),
+    supported("imgsync.bodytimeout"),
+    supported("imgsync.headertimeout"),
     supported("imgsync.stall"),
     supported("imgsync.writestall"),
 ];

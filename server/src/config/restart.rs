@@ -28,6 +28,8 @@ pub fn keys_needing_restart(old: &Config, new: &Config) -> Vec<&'static str> {
         ("log.formatter", old.log.formatter == new.log.formatter),
         ("log.fields", old.log.fields == new.log.fields),
         ("imgsync.stall", old_own.read_timeout == new_own.read_timeout),
+        ("imgsync.bodytimeout", old_own.body_timeout == new_own.body_timeout),
+        ("imgsync.limits.bodymemory", old_own.max_body_memory == new_own.max_body_memory),
         ("imgsync.limits.connections", old_own.max_connections == new_own.max_connections),
     ];
     let changed = comparisons.into_iter().filter(|(_, is_same)| !is_same);

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use imgsync_oci::{ParseError, units};
 
+const MIN_MEMORY_BYTES: usize = 64 * 1024;
 const DEFAULT_PAGE_LIMIT: u64 = 1000;
 
 /// Parses a boolean of YAML 1.1, the version that the stock registry's parser implements.
@@ -38,6 +39,15 @@ pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
     parsed
         .filter(|_| !text.contains('.'))
         .ok_or_else(|| format!("must be a number of bytes such as 50GiB or 500MB, not {text:?}"))
+}
+
+/// Parses an amount of memory, in the notation of [`parse_bytes`].
+pub(super) fn parse_memory(text: &str) -> Result<usize, String> {
+    let bytes = parse_bytes(text)?;
+    usize::try_from(bytes)
+        .ok()
+        .filter(|bytes| *bytes >= MIN_MEMORY_BYTES)
+        .ok_or_else(|| format!("must be 64KiB or more, not {text:?}"))
 }
 
 /// Parses a duration in the notation of Go: numbers with units (`168h`, `1h30m`, `1.5s`).

@@ -173,8 +173,16 @@ pub struct ImgsyncConfig {
     pub trusted_proxies: Vec<Network>,
     /// The maximum number of open connections.
     pub max_connections: usize,
+    /// The number of connections above which a client loses its own first, when all are in use.
+    pub max_connections_per_client: usize,
+    /// The maximum memory for whole request bodies, in bytes.
+    pub max_body_memory: usize,
     /// The maximum number of open upload sessions.
     pub max_open_uploads: usize,
+    /// How long a client may take to send the head of a request.
+    pub head_timeout: Duration,
+    /// How long a client may take to send a whole manifest or another small body.
+    pub body_timeout: Duration,
     /// How long a client may send nothing within a request body before the connection is closed.
     pub read_timeout: Duration,
     /// How long an HTTP/1.1 client may read nothing of a response before the connection is closed.

@@ -75,6 +75,7 @@ impl AccessLogEntry {
                 status,
                 user,
                 sent: 0,
+                is_waiting: false,
             }
             .boxed_unsync()
         })
@@ -98,6 +99,24 @@ struct LoggedBody {
     status: StatusCode,
     user: Option<User>,
     sent: u64,
+    /// Whether the last read waited for the server.
+    is_waiting: bool,
+}
+
+impl LoggedBody {
+    /// Records whether the response waits for the server or for the client.
+    fn set_waiting(&mut self, is_waiting: bool) {
+        if self.is_waiting == is_waiting {
+            return;
+        }
+        self.is_waiting = is_waiting;
+        let activity = self.entry.request_guard.activity();
+        if is_waiting {
+            activity.wait_for_server();
+        } else {
+            activity.wait_for_client();
+        }
+    }
 }
 
 impl HttpBody for LoggedBody {
@@ -109,6 +128,7 @@ impl HttpBody for LoggedBody {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
         let polled = Pin::new(&mut self.body).poll_frame(context);
+        self.set_waiting(polled.is_pending());
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 self.sent += frame.data_ref().map_or(0, |data| data.len() as u64);

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
-use super::connection_activity::WriteTimeouts;
+use super::buffered_body::BodyBuffers;
+use super::connection_activity::ConnectionTimeouts;
 use super::index_updater::IndexUpdater;
 use super::receive::ReadTimeouts;
 use super::walks::WalkPool;
@@ -14,6 +16,9 @@ use crate::auth::AccessController;
 use crate::config::Config;
 use crate::registry::Registry;
 use crate::upstream::Upstreams;
+
+/// How long a connection may be without a request.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// The HTTP application: the registry with everything that its requests need.
 pub(crate) struct App {
@@ -25,6 +30,7 @@ pub(crate) struct App {
     /// Requests that continue after their connection is closed.
     pub(super) tasks: TaskTracker,
     pub(super) read_timeouts: ReadTimeouts,
+    pub(super) body_buffers: BodyBuffers,
     pub(super) index_updater: IndexUpdater,
     pub(super) walks: WalkPool,
     /// Set when the server shuts down: request bodies end as if they were interrupted.
@@ -41,10 +47,17 @@ impl App {
         auth: Arc<AccessController>,
         config: Arc<ArcSwap<Config>>,
     ) -> Arc<Self> {
+        let limits = config.load();
         let read_timeouts = ReadTimeouts {
-            idle: config.load().imgsync.read_timeout,
+            idle: limits.imgsync.read_timeout,
             ..ReadTimeouts::default()
         };
+        let body_buffers = BodyBuffers::new(
+            limits.imgsync.max_body_memory,
+            read_timeouts,
+            limits.imgsync.body_timeout,
+        );
+        drop(limits);
         Arc::new(Self {
             registry,
             upstreams,
@@ -52,6 +65,7 @@ impl App {
             config,
             tasks: TaskTracker::new(),
             read_timeouts,
+            body_buffers,
             index_updater: IndexUpdater::default(),
             walks: WalkPool::default(),
             is_shutting_down: Arc::default(),
@@ -59,13 +73,15 @@ impl App {
         })
     }
 
-    /// Returns how long a client may read nothing of its responses before its connection is
-    /// closed.
-    pub(crate) fn write_timeouts(&self) -> WriteTimeouts {
-        let http1 = self.config.load().imgsync.write_timeout;
-        WriteTimeouts {
-            http1,
-            http2: http1.min(self.read_timeouts.idle),
+    /// Returns the timeouts of a new connection.
+    pub(crate) fn connection_timeouts(&self) -> ConnectionTimeouts {
+        let config = self.config.load();
+        let http1_write = config.imgsync.write_timeout;
+        ConnectionTimeouts {
+            http1_write,
+            http2_write: http1_write.min(self.read_timeouts.idle),
+            head: config.imgsync.head_timeout,
+            idle: IDLE_TIMEOUT,
         }
     }
 

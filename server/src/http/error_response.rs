@@ -15,8 +15,8 @@ use crate::registry::Error;
 use crate::store;
 use crate::upstream::{self, UpstreamFailure, UpstreamFailureKind};
 
-/// The `Retry-After` value, in seconds, if too many uploads are open or too many blobs are being
-/// verified.
+/// The `Retry-After` value, in seconds, if too many uploads are open, too many blobs are being
+/// verified, or request bodies use too much memory.
 const BUSY_RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
 
 /// The `Retry-After` value, in seconds, if the upstream states none.
@@ -54,7 +54,7 @@ impl ErrorResponse {
     }
 
     /// Creates the response to a request that the client should repeat later.
-    fn busy(code: ErrorCode, detail: String) -> Self {
+    pub(super) fn busy(code: ErrorCode, detail: String) -> Self {
         let mut response = Self::new(code, detail);
         response.headers.insert(RETRY_AFTER, BUSY_RETRY_AFTER);
         response

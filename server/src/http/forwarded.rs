@@ -55,6 +55,8 @@ impl<'a> From<&'a Config> for PublicUrlConfig<'a> {
 pub(crate) struct ForwardedInfo {
     /// The address of the client; `None` for a client on this machine, over a Unix socket.
     pub(crate) client: Option<IpAddr>,
+    /// The address of the client behind a trusted proxy, unless only proxies are known.
+    pub(super) proxied_client: Option<IpAddr>,
     /// Whether the peer is a trusted proxy.
     pub(crate) is_trusted: bool,
     /// Whether the peer sends forwarding headers and is not trusted.
@@ -84,6 +86,7 @@ impl ForwardedInfo {
         if is_trusted {
             (client, element) = resolve_client(&request.headers, peer, is_trusted_address);
         }
+        let proxied_client = client.filter(|client| is_trusted && !is_trusted_address(*client));
         let scheme = match element.proto {
             Some(proto) if proto.eq_ignore_ascii_case("https") => "https",
             Some(proto) if proto.eq_ignore_ascii_case("http") => "http",
@@ -112,6 +115,7 @@ impl ForwardedInfo {
         let is_untrusted_proxy = !is_trusted && [FORWARDED, FORWARDED_PROTO].iter().any(is_present);
         Self {
             client,
+            proxied_client,
             is_trusted,
             is_untrusted_proxy,
             base_url,

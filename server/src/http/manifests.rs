@@ -9,13 +9,15 @@ use super::app::App;
 use super::blobs::etag;
 use super::blocking::{run_blocking, try_blocking};
 use super::body::{ResponseBody, full};
+use super::buffered_body::MAX_SMALL_BODY_BYTES;
 use super::client_presence::ClientPresence;
 use super::error_response::ErrorResponse;
-use super::receive;
+use super::leased_body::leased;
 use super::request_body::RequestBody;
 use super::responses::{self, header_value};
-use crate::registry::{Error, Walk};
-use crate::upstream::{self, Freshness};
+use crate::memory_budget::MemoryLease;
+use crate::registry::{Error, StoredManifest, Walk};
+use crate::upstream::{self, Freshness, UpstreamRepository};
 
 /// A response header for each tag in the query of a push.
 const TAG_HEADER: HeaderName = HeaderName::from_static("oci-tag");
@@ -29,32 +31,30 @@ pub(super) async fn get(
     reference: Reference,
     headers: &HeaderMap,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
-    let (manifest, freshness) = match app.upstreams.upstream_for(&repository) {
-        Some(upstream) => {
-            let freshness = app.upstreams.ensure_manifest(&upstream, &reference).await?;
-            match app.upstreams.read_manifest(&upstream, &reference).await {
-                // The manifest was evicted before the read: fetch it again, which marks it as used.
-                Err(upstream::Error::Registry(Error::ManifestUnknown(_))) => {
-                    let freshness = app.upstreams.ensure_manifest(&upstream, &reference).await?;
-                    (
-                        app.upstreams.read_manifest(&upstream, &reference).await?,
-                        freshness,
-                    )
-                }
-                read => (read?, freshness),
-            }
-        }
+    let upstream = app.upstreams.upstream_for(&repository);
+    let mut freshness = Freshness::Fresh;
+    if let Some(upstream) = &upstream {
+        freshness = app.upstreams.ensure_manifest(upstream, &reference).await?;
+    }
+    let (manifest, lease) = match read(app, &repository, upstream.as_ref(), &reference).await? {
+        Some(read) => read,
+        // The manifest was evicted before the read: fetch it again, which marks it as used.
         None => {
-            let registry = app.registry.clone();
-            let manifest =
-                try_blocking(move || registry.get_manifest(&repository, &reference)).await?;
-            (manifest, Freshness::Fresh)
+            if let Some(upstream) = &upstream {
+                freshness = app.upstreams.ensure_manifest(upstream, &reference).await?;
+            }
+            let read = read(app, &repository, upstream.as_ref(), &reference).await?;
+            read.ok_or(Error::ManifestUnknown(reference))?
         }
     };
     let mut response = if is_cached_by_client(headers, &manifest.digest) {
         responses::empty(StatusCode::NOT_MODIFIED)
     } else {
-        let mut response = responses::with_body(StatusCode::OK, full(manifest.bytes));
+        let body = match lease {
+            Some(lease) => leased(manifest.bytes.into(), lease),
+            None => full(manifest.bytes),
+        };
+        let mut response = responses::with_body(StatusCode::OK, body);
         response
             .headers_mut()
             .insert(CONTENT_TYPE, header_value(manifest.media_type));
@@ -68,6 +68,52 @@ pub(super) async fn get(
     headers.insert(ETAG, etag(&manifest.digest));
     responses::warn_if_stale(&mut response, freshness);
     Ok(response)
+}
+
+/// Reads a stored manifest, once there is memory for it. A small one needs no lease. Returns `None`
+/// if the manifest of an upstream is not stored.
+async fn read(
+    app: &App,
+    repository: &Repository,
+    upstream: Option<&UpstreamRepository>,
+    reference: &Reference,
+) -> Result<Option<(StoredManifest, Option<MemoryLease>)>, ErrorResponse> {
+    let is_local = upstream.is_none();
+    let (registry, target, wanted) = (app.registry.clone(), repository.clone(), reference.clone());
+    // A small manifest is read in the same blocking call.
+    let find = move || {
+        let size = registry.manifest_size(&target, &wanted)?;
+        let is_small = size <= MAX_SMALL_BODY_BYTES as u64;
+        let manifest = if is_local && is_small {
+            Some(registry.get_manifest(&target, &wanted)?)
+        } else {
+            None
+        };
+        Ok((size, manifest))
+    };
+    let (size, manifest) = match run_blocking(find).await? {
+        Err(Error::ManifestUnknown(_)) if !is_local => return Ok(None),
+        found => found?,
+    };
+    if let Some(manifest) = manifest {
+        return Ok(Some((manifest, None)));
+    }
+    let mut lease = None;
+    if size > MAX_SMALL_BODY_BYTES as u64 {
+        lease = Some(app.body_buffers.lease_response(size).await?);
+    }
+    let manifest = match upstream {
+        Some(upstream) => match app.upstreams.read_manifest(upstream, reference).await {
+            Err(upstream::Error::Registry(Error::ManifestUnknown(_))) => return Ok(None),
+            read => read?,
+        },
+        None => {
+            let (registry, target, wanted) =
+                (app.registry.clone(), repository.clone(), reference.clone());
+            try_blocking(move || registry.get_manifest(&target, &wanted)).await?
+        }
+    };
+    Ok(Some((manifest, lease)))
 }
 
 /// Returns whether `If-None-Match` names the manifest. Some clients leave out the quotes.
@@ -94,7 +140,8 @@ pub(super) async fn put(
     body: &mut RequestBody,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     let (limit, too_long) = (MAX_MANIFEST_BYTES, ErrorCode::ManifestTooLarge);
-    let bytes = receive::read_whole(body, limit, too_long, app.read_timeouts).await?;
+    let buffered = app.body_buffers.read(body, limit, too_long).await?;
+    let bytes = buffered.bytes.clone();
     let declared = media_type(headers)?;
     let registry = app.registry.clone();
     let (target, put_reference, put_tags) = (repository.clone(), reference.clone(), tags.clone());

@@ -10,6 +10,7 @@ mod blobs;
 mod blocking;
 mod body;
 mod buffer_pool;
+mod buffered_body;
 mod caller;
 mod challenge;
 mod client_presence;
@@ -19,6 +20,7 @@ mod extensions;
 mod forwarded;
 mod forwarded_headers;
 mod index_updater;
+mod leased_body;
 mod lists;
 mod manifests;
 mod options;
@@ -45,7 +47,7 @@ use imgsync_oci::endpoint::{RegistryOperation, RepositoryOperation, UploadOperat
 use imgsync_oci::{Endpoint, ErrorCode};
 
 pub(crate) use self::app::App;
-pub(crate) use self::connection_activity::{CloseReason, ConnectionActivity};
+pub(crate) use self::connection_activity::{CloseReason, ConnectionActivity, ConnectionStanding};
 pub(crate) use self::forwarded::ConnectionInfo;
 
 use self::body::ResponseBody;
@@ -56,6 +58,7 @@ use self::forwarded::{ForwardedInfo, PublicUrlConfig};
 use self::repository_resolution::ResolvedOperation;
 use self::request_body::RequestBody;
 use self::write_policy::WritePolicy;
+use crate::client_address::ClientAddress;
 use crate::config::Config;
 
 /// Serves one request, and logs it.
@@ -75,10 +78,18 @@ pub(crate) async fn serve(
         PublicUrlConfig::from(&*config),
     ));
     warn_about_untrusted_proxy(&app, &forwarded);
+    // Over HTTP/2, a proxy sends the requests of many clients on one connection.
+    if parts.version < Version::HTTP_2
+        && let Some(client) = forwarded.proxied_client
+    {
+        activity.set_forwarded_client(ClientAddress::from(Some(client)));
+    }
+    let request_activity = Arc::clone(request_guard.activity());
     let log_entry = access_log::AccessLogEntry::new(&parts, &forwarded, request_guard);
     let body = RequestBody::new(
         body,
         log_entry.received_counter(),
+        request_activity,
         Arc::clone(&app.is_shutting_down),
         client.presence(),
     );

@@ -10,7 +10,6 @@ use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use hyper::body::Body;
 use hyper::header::{EXPECT, HeaderMap};
-use imgsync_oci::ErrorCode;
 use tokio::time::timeout;
 
 use super::blocking::try_blocking;
@@ -141,7 +140,7 @@ async fn gather<B: Body<Data = Bytes> + Unpin>(
 }
 
 /// Returns the next bytes of a body, or how it ended.
-async fn next<B: Body<Data = Bytes> + Unpin>(
+pub(super) async fn next<B: Body<Data = Bytes> + Unpin>(
     body: &mut B,
     contended: &AtomicBool,
     timeouts: ReadTimeouts,
@@ -167,43 +166,6 @@ async fn next<B: Body<Data = Bytes> + Unpin>(
     }
 }
 
-/// Reads a whole body of at most `limit` bytes.
-///
-/// # Errors
-/// `too_long` if the body has more bytes, [`ErrorCode::SizeInvalid`] if it is interrupted.
-pub(super) async fn read_whole(
-    body: &mut RequestBody,
-    limit: usize,
-    too_long: ErrorCode,
-    timeouts: ReadTimeouts,
-) -> Result<Vec<u8>, ErrorResponse> {
-    let too_long = || {
-        ErrorResponse::new(
-            too_long,
-            format!("the request body is larger than {limit} bytes"),
-        )
-    };
-    if body.size_hint().lower() > limit as u64 {
-        return Err(too_long());
-    }
-    let mut bytes = Vec::new();
-    let never_contended = AtomicBool::new(false);
-    loop {
-        match next(body, &never_contended, timeouts).await {
-            Ok(part) if part.len() > limit - bytes.len() => return Err(too_long()),
-            Ok(part) => bytes.extend_from_slice(&part),
-            Err(BodyEnd::Complete) => return Ok(bytes),
-            Err(BodyEnd::Interrupted | BodyEnd::TooLong) => {
-                body.abandon();
-                return Err(ErrorResponse::new(
-                    ErrorCode::SizeInvalid,
-                    "the request body is incomplete",
-                ));
-            }
-        }
-    }
-}
-
 /// Reads and drops the rest of a body while the response goes out, up to a limit. A client whose
 /// connection is closed while it still sends sees a broken connection instead of the response.
 pub(super) fn drain_unread(headers: &HeaderMap, mut body: RequestBody) {
@@ -212,7 +174,9 @@ pub(super) fn drain_unread(headers: &HeaderMap, mut body: RequestBody) {
     if awaits_continue || body.is_end_stream() {
         return;
     }
+    let draining = body.begin_drain();
     tokio::spawn(timeout(DRAIN_TIMEOUT, async move {
+        let _draining = draining;
         let mut drained = 0;
         while let Some(Ok(frame)) = body.frame().await {
             drained += frame.data_ref().map_or(0, |data| data.len() as u64);

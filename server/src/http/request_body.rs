@@ -9,6 +9,7 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 
 use super::client_presence::ClientPresence;
+use super::connection_activity::{DrainGuard, RequestActivity};
 
 /// The body of a request.
 pub(super) struct RequestBody {
@@ -16,6 +17,10 @@ pub(super) struct RequestBody {
     body: Option<Incoming>,
     is_started: bool,
     received_bytes: Arc<AtomicU64>,
+    activity: Arc<RequestActivity>,
+    /// Whether the last read waited for the client.
+    is_waiting: bool,
+    is_draining: bool,
     is_shutting_down: Arc<AtomicBool>,
     client: ClientPresence,
 }
@@ -32,11 +37,12 @@ pub(super) enum RequestBodyError {
 }
 
 impl RequestBody {
-    /// Creates a body that adds the bytes it receives to `received_bytes`. Once
-    /// `is_shutting_down` is set, the next read fails.
+    /// Creates a body that adds the bytes it receives to `received_bytes`, and tells `activity`
+    /// when it waits for the client. Once `is_shutting_down` is set, the next read fails.
     pub(super) fn new(
         body: Incoming,
         received_bytes: Arc<AtomicU64>,
+        activity: Arc<RequestActivity>,
         is_shutting_down: Arc<AtomicBool>,
         client: ClientPresence,
     ) -> Self {
@@ -44,6 +50,9 @@ impl RequestBody {
             body: Some(body),
             is_started: false,
             received_bytes,
+            activity,
+            is_waiting: false,
+            is_draining: false,
             is_shutting_down,
             client,
         }
@@ -52,6 +61,18 @@ impl RequestBody {
     /// Returns whether the client that sends the body is still connected.
     pub(super) fn client(&self) -> ClientPresence {
         self.client.clone()
+    }
+
+    /// Returns the state of the request.
+    pub(super) fn activity(&self) -> &RequestActivity {
+        &self.activity
+    }
+
+    /// Records that the rest of the body is only dropped, until the guard is dropped. From now on
+    /// the request does not wait for it.
+    pub(super) fn begin_drain(&mut self) -> DrainGuard {
+        self.is_draining = true;
+        self.activity.drain()
     }
 
     /// Returns whether anything has been read. The first read sends "100 Continue" to a client
@@ -63,6 +84,19 @@ impl RequestBody {
     /// Gives up on the rest of a body that was interrupted.
     pub(super) fn abandon(&mut self) {
         self.body = None;
+        self.set_waiting(false);
+    }
+
+    fn set_waiting(&mut self, is_waiting: bool) {
+        if self.is_waiting == is_waiting || self.is_draining {
+            return;
+        }
+        self.is_waiting = is_waiting;
+        if is_waiting {
+            self.activity.wait_for_client();
+        } else {
+            self.activity.wait_for_server();
+        }
     }
 }
 
@@ -82,6 +116,7 @@ impl Body for RequestBody {
             return Poll::Ready(None);
         };
         let polled = Pin::new(body).poll_frame(context);
+        self.set_waiting(polled.is_pending());
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 let len = frame.data_ref().map_or(0, |data| data.len() as u64);

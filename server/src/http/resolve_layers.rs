@@ -11,7 +11,6 @@ use super::blocking::try_blocking;
 use super::body::ResponseBody;
 use super::caller::Caller;
 use super::error_response::ErrorResponse;
-use super::receive;
 use super::request_body::RequestBody;
 use super::responses;
 use crate::auth::AccessScope;
@@ -25,8 +24,8 @@ pub(super) async fn post(
     body: &mut RequestBody,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     let (limit, too_long) = (MAX_RESOLVE_REQUEST_BYTES, ErrorCode::BodyTooLarge);
-    let bytes = receive::read_whole(body, limit, too_long, app.read_timeouts).await?;
-    let request = ResolveRequest::parse(&bytes)
+    let buffered = app.body_buffers.read(body, limit, too_long).await?;
+    let request = ResolveRequest::parse(&buffered.bytes)
         .map_err(|error| ErrorResponse::new(ErrorCode::BodyInvalid, error.to_string()))?;
     if request.mount && !caller.is_allowed(Action::Push, &repository) {
         return Err(caller.deny(&AccessScope::push(&repository)));

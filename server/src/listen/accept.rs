@@ -2,21 +2,23 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::server::TlsStream;
 
 use super::bind::{AcceptedStream, Listener};
 use super::connection::{self, HttpProtocol};
+use super::places::{ConnectionPlace, ConnectionPlaces};
 use super::plain_http;
 use super::tls::ReloadableTls;
+use crate::client_address::ClientAddress;
 use crate::config::Config;
-use crate::http::{App, ConnectionInfo};
+use crate::http::{App, ConnectionActivity, ConnectionInfo};
 
 /// The delay before the next `accept` after one that failed, for example without file descriptors.
 pub(crate) const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -41,21 +43,24 @@ impl ConnectionAcceptor {
     /// the drain timeout.
     pub(crate) async fn run(self, shutdown: impl Future<Output = ()>) {
         let connections = GracefulShutdown::new();
-        // Further connections wait in the kernel's backlog.
-        let limit = self.config.load().imgsync.max_connections;
-        let permits = Arc::new(Semaphore::new(limit.min(Semaphore::MAX_PERMITS)));
+        let places = ConnectionPlaces::new(self.config.load().imgsync.max_connections);
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
-            let (accepted, permit) = tokio::select! {
-                next = accept_with_permit(&self.listener, &permits) => next,
+            let accepted = tokio::select! {
+                next = self.accept_with_place(&places) => next,
                 () = &mut shutdown => break,
             };
             match accepted {
-                Ok(stream) => {
-                    let serving = self.serve_stream(stream, connections.watcher());
+                Ok((stream, activity, place)) => {
+                    let serving = self.serve_stream(stream, activity, connections.watcher());
                     tokio::spawn(async move {
-                        serving.await;
-                        drop(permit);
+                        tokio::select! {
+                            biased;
+                            () = place.evicted() => {
+                                tracing::debug!("closing a connection to make room for another");
+                            }
+                            () = serving => {}
+                        }
                     });
                 }
                 Err(error) => {
@@ -73,10 +78,26 @@ impl ConnectionAcceptor {
         .await;
     }
 
+    /// Accepts the next connection, and waits until there is a place for it. Meanwhile, further
+    /// connections wait in the kernel's backlog.
+    async fn accept_with_place(
+        &self,
+        places: &Arc<ConnectionPlaces>,
+    ) -> io::Result<(AcceptedStream, Arc<ConnectionActivity>, ConnectionPlace)> {
+        let stream = self.listener.accept().await?;
+        let config = self.config.load_full();
+        let client = stream.peer().and_then(|peer| client_of(peer, &config));
+        let activity = Arc::new(ConnectionActivity::from_peer(client));
+        let share = config.imgsync.max_connections_per_client;
+        let place = places.enter(&activity, share).await;
+        Ok((stream, activity, place))
+    }
+
     /// Returns the future that serves HTTP on a stream until the connection ends.
     fn serve_stream(
         &self,
         stream: AcceptedStream,
+        activity: Arc<ConnectionActivity>,
         watcher: Watcher,
     ) -> impl Future<Output = ()> + Send + use<> {
         let (app, tls) = (Arc::clone(&self.app), self.tls.clone());
@@ -91,36 +112,34 @@ impl ConnectionAcceptor {
                     {
                         let (protocol, info) =
                             (negotiated_protocol(&stream), connection_info(Some(peer)));
-                        connection::serve(stream, protocol, info, app, watcher).await;
+                        connection::serve(stream, protocol, info, activity, app, watcher).await;
                     }
                 }
                 (AcceptedStream::Unix(stream), Some(tls)) => {
                     if let Some(stream) = tls.accept(stream).await {
                         let (protocol, info) =
                             (negotiated_protocol(&stream), connection_info(None));
-                        connection::serve(stream, protocol, info, app, watcher).await;
+                        connection::serve(stream, protocol, info, activity, app, watcher).await;
                     }
                 }
                 (AcceptedStream::Tcp(stream, peer), None) => {
                     let info = connection_info(Some(peer));
-                    connection::serve(stream, plain_protocol, info, app, watcher).await;
+                    connection::serve(stream, plain_protocol, info, activity, app, watcher).await;
                 }
                 (AcceptedStream::Unix(stream), None) => {
                     let info = connection_info(None);
-                    connection::serve(stream, plain_protocol, info, app, watcher).await;
+                    connection::serve(stream, plain_protocol, info, activity, app, watcher).await;
                 }
             }
         }
     }
 }
 
-/// Accepts the next connection once the number of open connections is below the limit.
-async fn accept_with_permit(
-    listener: &Listener,
-    permits: &Arc<Semaphore>,
-) -> (io::Result<AcceptedStream>, Option<OwnedSemaphorePermit>) {
-    let permit = Arc::clone(permits).acquire_owned().await;
-    (listener.accept().await, permit.ok())
+/// Returns the client behind a peer; `None` for a trusted proxy, which serves many.
+fn client_of(peer: SocketAddr, config: &Config) -> Option<ClientAddress> {
+    let proxies = &config.imgsync.trusted_proxies;
+    let is_proxy = proxies.iter().any(|network| network.contains(peer.ip()));
+    (!is_proxy).then(|| ClientAddress::from(Some(peer.ip())))
 }
 
 /// Waits for the running requests. Shortly before `drain_timeout` ends, request bodies are

@@ -43,6 +43,16 @@ pub(crate) enum AcceptedStream {
     Unix(UnixStream),
 }
 
+impl AcceptedStream {
+    /// Returns the client's address; `None` for a Unix socket.
+    pub(super) fn peer(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Tcp(_, peer) => Some(*peer),
+            Self::Unix(_) => None,
+        }
+    }
+}
+
 /// Removes the file of a Unix socket when dropped.
 pub(crate) struct SocketFileGuard(PathBuf);
 

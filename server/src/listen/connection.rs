@@ -15,8 +15,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::metered_stream::MeteredStream;
 use crate::http::{self, App, CloseReason, ConnectionActivity, ConnectionInfo};
 
-/// How long a client may take to send a request's head; also the idle timeout of a connection.
-const HEADER_READ_TIMEOUT: Duration = Duration::from_secs(75);
 /// The read buffer of an HTTP/1.1 connection, and so the longest head of a request.
 const MAX_READ_BUFFER_BYTES: usize = 64 * 1024;
 /// HTTP/2 flow control: how much a client may send before it is read, per stream and per
@@ -48,13 +46,13 @@ pub(super) async fn serve<S>(
     stream: S,
     protocol: HttpProtocol,
     info: ConnectionInfo,
+    activity: Arc<ConnectionActivity>,
     app: Arc<App>,
     watcher: Watcher,
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let activity = Arc::new(ConnectionActivity::default());
-    let (write_timeouts, builder) = (app.write_timeouts(), http_builder());
+    let (timeouts, builder) = (app.connection_timeouts(), http_builder());
     let stream = MeteredStream::new(stream, Arc::clone(&activity));
     let request_activity = Arc::clone(&activity);
     let service = service_fn(move |request| {
@@ -76,9 +74,13 @@ pub(super) async fn serve<S>(
         ended = watcher.watch(connection) => if let Err(error) = ended {
             tracing::debug!(%error, "connection failed");
         },
-        reason = activity.wait_for_timeout(write_timeouts, HEADER_READ_TIMEOUT) => match reason {
+        reason = activity.wait_for_timeout(timeouts) => match reason {
             CloseReason::Stalled(timeout) => tracing::warn!(
                 "closing a connection: the client read nothing for {} s",
+                timeout.as_secs()
+            ),
+            CloseReason::SlowHead(timeout) => tracing::debug!(
+                "closing a connection: the client sent no complete request within {} s",
                 timeout.as_secs()
             ),
             CloseReason::Idle => tracing::debug!("closing an idle connection"),
@@ -91,7 +93,8 @@ fn http_builder() -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_READ_TIMEOUT)
+        // The head has a timeout of its own, which does not begin while a connection is idle.
+        .header_read_timeout(None)
         .max_buf_size(MAX_READ_BUFFER_BYTES);
     builder
         .http2()

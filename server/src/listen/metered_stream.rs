@@ -1,5 +1,5 @@
-//! A stream that records how much of the written data the operating system accepts, for the write
-//! timeout.
+//! A stream that records how much data comes in, and how much of the written data the operating
+//! system accepts, for the timeouts.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::ConnectionActivity;
 
-/// A stream that records its writes in a [`ConnectionActivity`].
+/// A stream that records its reads and writes in a [`ConnectionActivity`].
 pub(super) struct MeteredStream<S> {
     stream: S,
     activity: Arc<ConnectionActivity>,
@@ -36,7 +36,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for MeteredStream<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        let received = buffer.filled().len() - before;
+        if received > 0 {
+            self.activity.record_received(received);
+        }
+        polled
     }
 }
 

@@ -7,7 +7,9 @@
 mod accept;
 mod bind;
 mod connection;
+mod eviction;
 mod metered_stream;
+mod places;
 mod plain_http;
 mod tls;
 

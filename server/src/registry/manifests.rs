@@ -66,6 +66,39 @@ impl MissingChildren {
 }
 
 impl Registry {
+    /// Returns the size in bytes of a manifest, without reading it.
+    ///
+    /// # Errors
+    /// [`Error::ManifestUnknown`]; [`Error::Store`].
+    pub(crate) fn manifest_size(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<u64> {
+        let (_, target) = self.find_manifest(repository, reference)?;
+        let size = self.store.len(ObjectKey::Blob(&target))?;
+        size.ok_or_else(|| Error::ManifestUnknown(reference.clone()))
+    }
+
+    /// Returns the digest of a manifest, and the digest under which its bytes are stored.
+    fn find_manifest(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+    ) -> Result<(Digest, Digest)> {
+        let unknown = || Error::ManifestUnknown(reference.clone());
+        let digest = match reference {
+            Reference::Digest(digest) => digest.clone(),
+            Reference::Tag(tag) => self
+                .read_link(ObjectKey::TagCurrent(repository, tag))?
+                .ok_or_else(unknown)?,
+        };
+        let target = self
+            .resolve_link(ObjectKey::RevisionLink(repository, &digest), &digest)?
+            .ok_or_else(unknown)?;
+        Ok((digest, target))
+    }
+
     /// Returns a manifest of a repository.
     ///
     /// # Errors
@@ -77,15 +110,7 @@ impl Registry {
         reference: &Reference,
     ) -> Result<StoredManifest> {
         let unknown = || Error::ManifestUnknown(reference.clone());
-        let digest = match reference {
-            Reference::Digest(digest) => digest.clone(),
-            Reference::Tag(tag) => self
-                .read_link(ObjectKey::TagCurrent(repository, tag))?
-                .ok_or_else(unknown)?,
-        };
-        let target = self
-            .resolve_link(ObjectKey::RevisionLink(repository, &digest), &digest)?
-            .ok_or_else(unknown)?;
+        let (digest, target) = self.find_manifest(repository, reference)?;
         let bytes = self
             .store
             .get(ObjectKey::Blob(&target), MAX_MANIFEST_BYTES + 1)?;

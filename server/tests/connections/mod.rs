@@ -1,5 +1,6 @@
-//! Tests of connections: TLS, Unix sockets, and slow clients.
+//! Tests of connections: TLS, Unix sockets, slow clients, and many clients.
 
+mod crowds;
 mod slow;
 mod tls;
 mod unix;

@@ -100,34 +100,6 @@ async fn oversized_heads_are_refused() {
 }
 
 #[tokio::test]
-async fn more_connections_than_allowed_wait_for_their_turn() {
-    let folder = tempfile::tempdir().unwrap();
-    let server = start(
-        folder.path(),
-        &[("REGISTRY_IMGSYNC_LIMITS_CONNECTIONS", "2")],
-    );
-    let check = |stream: &mut TcpStream| {
-        write!(stream, "GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-        let mut head = [0; 12];
-        stream.read_exact(&mut head).unwrap();
-        assert_eq!(&head, b"HTTP/1.1 200");
-    };
-    let (mut first, mut second) = (connect(&server), connect(&server));
-    check(&mut first);
-    check(&mut second);
-    let mut third = connect(&server);
-    write!(third, "GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-    third.set_nonblocking(true).unwrap();
-    let early = third.read(&mut [0]).unwrap_err();
-    assert_eq!(early.kind(), std::io::ErrorKind::WouldBlock);
-    drop(first);
-    third.set_nonblocking(false).unwrap();
-    let mut head = [0; 12];
-    third.read_exact(&mut head).unwrap();
-    assert_eq!(&head, b"HTTP/1.1 200");
-}
-
-#[tokio::test]
 async fn more_open_uploads_than_allowed_are_refused_with_429() {
     let folder = tempfile::tempdir().unwrap();
     let server = start(

@@ -99,6 +99,15 @@ impl Server {
         }
     }
 
+    /// Returns the resident memory of the process in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.process.id());
+        let status = std::fs::read_to_string(path).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.unwrap().trim().strip_suffix(" kB").unwrap();
+        kib.parse().unwrap()
+    }
+
     /// Sends the process a signal.
     pub(crate) fn signal(&self, name: &str) {
         let id = self.process.id().to_string();

@@ -21,8 +21,8 @@ mod tls;
 use super::cache;
 use super::reader::ConfigReader;
 use super::scalars::{
-    parse_header_value, parse_page_limit, parse_path, parse_positive_count, parse_timeout,
-    parse_with_from_str,
+    parse_header_value, parse_memory, parse_page_limit, parse_path, parse_positive_count,
+    parse_timeout, parse_with_from_str,
 };
 use super::types::{Config, ImgsyncConfig, LogConfig, LogFormat, LogLevel};
 use crate::auth::{HtpasswdConfig, RepositoryPattern};
@@ -100,10 +100,25 @@ fn build_imgsync(reader: &mut ConfigReader<'_>) -> Option<ImgsyncConfig> {
         anonymous_pull: build_anonymous_pull(reader),
         trusted_proxies: reader.list("imgsync.trustedproxies", loopback, parse_with_from_str),
         max_connections: reader.value("imgsync.limits.connections", "512", parse_positive_count),
+        max_connections_per_client: build_connections_per_client(reader, max_connections),
+        max_body_memory: reader.value("imgsync.limits.bodymemory", "64MiB", parse_memory),
         max_open_uploads: reader.value("imgsync.limits.openuploads", "1000", parse_positive_count),
+        head_timeout: reader.value("imgsync.headertimeout", "10s", parse_timeout),
+        body_timeout: reader.value("imgsync.bodytimeout", "60s", parse_timeout),
         read_timeout: reader.value("imgsync.stall", "60s", parse_timeout),
         write_timeout: reader.value("imgsync.writestall", "1h", parse_timeout),
     })
+}
+
+/// Reads the share of one client. By default, a single client can use a quarter of all connections
+/// while others need them.
+fn build_connections_per_client(
+    reader: &mut ConfigReader<'_>,
+    max_connections: Option<usize>,
+) -> Option<usize> {
+    let default = max_connections.map_or(1, |all| all.div_ceil(4)).to_string();
+    let key = "imgsync.limits.connectionsperclient";
+    reader.value(key, &default, parse_positive_count)
 }
 
 fn build_anonymous_pull(reader: &mut ConfigReader<'_>) -> Option<Vec<RepositoryPattern>> {

@@ -124,6 +124,22 @@ fn invalid_values_name_their_key() {
             "imgsync.limits.connections: must be a number greater than 0",
         ),
         (
+            "imgsync: {limits: {connectionsperclient: 0}}",
+            "imgsync.limits.connectionsperclient: must be a number greater than 0",
+        ),
+        (
+            "imgsync: {limits: {bodymemory: 1KiB}}",
+            "imgsync.limits.bodymemory: must be 64KiB or more",
+        ),
+        (
+            "imgsync: {headertimeout: 0s}",
+            "imgsync.headertimeout: must be 1s or longer",
+        ),
+        (
+            "imgsync: {bodytimeout: 5}",
+            "imgsync.bodytimeout: must be a duration with its unit",
+        ),
+        (
             "imgsync: {stall: 5}",
             "imgsync.stall: must be a duration with its unit",
         ),

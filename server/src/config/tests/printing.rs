@@ -66,7 +66,11 @@ imgsync:
   trustedproxies: [127.0.0.0/8, ::1]  # default
   limits:
     connections: 512  # default
+    connectionsperclient: 128  # default
+    bodymemory: 64MiB  # default
     openuploads: 1000  # default
+  headertimeout: 10s  # default
+  bodytimeout: 60s  # default
   stall: 60s  # default
   writestall: 1h  # default
 "#

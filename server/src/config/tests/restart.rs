@@ -44,6 +44,12 @@ fn keys_that_need_a_restart() {
         ("REGISTRY_LOG_FORMATTER", "json", "log.formatter"),
         ("REGISTRY_LOG_FIELDS_A", "b", "log.fields"),
         ("REGISTRY_IMGSYNC_STALL", "5s", "imgsync.stall"),
+        ("REGISTRY_IMGSYNC_BODYTIMEOUT", "5s", "imgsync.bodytimeout"),
+        (
+            "REGISTRY_IMGSYNC_LIMITS_BODYMEMORY",
+            "1MiB",
+            "imgsync.limits.bodymemory",
+        ),
         (
             "REGISTRY_IMGSYNC_LIMITS_CONNECTIONS",
             "5",

@@ -1,51 +1,28 @@
-//! Tracks the activity of one connection, to distinguish a slow client from a disconnected one.
-//!
-//! This module must not close the connection: `listen` does.
+//! Decides when a connection must be closed because its client is too slow.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use hyper::Version;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
-/// The bytes that count as progress of a response. HTTP/2 sends fewer to answer pings while its
-/// streams are blocked.
-const MIN_PROGRESS_BYTES: u64 = 512;
+use super::{ConnectionActivity, MIN_PROGRESS_BYTES};
+
 /// The number of checks in each timeout.
 const CHECKS_PER_TIMEOUT: u32 = 10;
 
-/// The counters of one connection.
-#[derive(Default)]
-pub(crate) struct ConnectionActivity {
-    /// The bytes that the socket accepted.
-    written: AtomicU64,
-    /// Whether the socket accepts no more bytes for now.
-    is_blocked: AtomicBool,
-    /// Whether the last request used HTTP/1.
-    is_http1: AtomicBool,
-    /// All requests so far.
-    requests: AtomicU64,
-    /// The requests that are not complete.
-    running: AtomicUsize,
-    /// The responses that are being sent.
-    running_responses: AtomicUsize,
-}
-
-/// A running request. Dropping the guard completes it.
-pub(super) struct RequestGuard {
-    activity: Arc<ConnectionActivity>,
-    is_responding: bool,
-}
-
-/// How long a client may accept no bytes while a response is pending.
+/// The timeouts of a connection.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct WriteTimeouts {
-    /// The timeout of HTTP/1. It is long, because a buffering proxy reads much at once and then
-    /// pauses until its own client has read that. TCP detects a disconnected peer.
-    pub(crate) http1: Duration,
-    /// The timeout of HTTP/2, where many responses can wait on each connection.
-    pub(crate) http2: Duration,
+pub(crate) struct ConnectionTimeouts {
+    /// How long an HTTP/1 client may accept no bytes while a response is pending. It is long,
+    /// because a buffering proxy reads much at once and then pauses until its own client has read
+    /// that. TCP detects a disconnected peer.
+    pub(crate) http1_write: Duration,
+    /// The same for HTTP/2, where many responses can wait on each connection.
+    pub(crate) http2_write: Duration,
+    /// How long a client may take to send the head of a request, and to begin the first one.
+    pub(crate) head: Duration,
+    /// How long a connection may be without a request.
+    pub(crate) idle: Duration,
 }
 
 /// Why a connection is closed.
@@ -53,41 +30,23 @@ pub(crate) struct WriteTimeouts {
 pub(crate) enum CloseReason {
     /// The client accepted no bytes of a pending response for this long.
     Stalled(Duration),
+    /// The client did not send the head of a request in this time.
+    SlowHead(Duration),
     /// The client sent no request for too long.
     Idle,
 }
 
 impl ConnectionActivity {
-    /// Records that the socket accepted bytes.
-    pub(crate) fn record_written(&self, bytes: usize) {
-        self.is_blocked.store(false, Relaxed);
-        self.written.fetch_add(bytes as u64, Relaxed);
-    }
-
-    /// Records that the socket accepts no more bytes for now.
-    pub(crate) fn mark_blocked(&self) {
-        self.is_blocked.store(true, Relaxed);
-    }
-
-    /// Records the start of a request.
-    pub(super) fn begin_request(self: &Arc<Self>, version: Version) -> RequestGuard {
-        self.is_http1.store(version < Version::HTTP_2, Relaxed);
-        self.requests.fetch_add(1, Relaxed);
-        self.running.fetch_add(1, Relaxed);
-        RequestGuard {
-            activity: Arc::clone(self),
-            is_responding: false,
-        }
-    }
-
-    /// Waits until the connection should be closed: the client has accepted no bytes of a pending
-    /// response for too long, or has sent no request for the time `idle`.
-    pub(crate) async fn wait_for_timeout(
-        &self,
-        timeouts: WriteTimeouts,
-        idle: Duration,
-    ) -> CloseReason {
-        let tick = timeouts.http1.min(timeouts.http2).min(idle) / CHECKS_PER_TIMEOUT;
+    /// Waits until the connection should be closed.
+    pub(crate) async fn wait_for_timeout(&self, timeouts: ConnectionTimeouts) -> CloseReason {
+        let ConnectionTimeouts {
+            http1_write,
+            http2_write,
+            head,
+            idle,
+        } = timeouts;
+        let tick = http1_write.min(http2_write).min(head).min(idle) / CHECKS_PER_TIMEOUT;
+        let began = Instant::now();
         let (mut stalled_for, mut idle_for) = (Duration::ZERO, Duration::ZERO);
         let mut written = self.written.load(Relaxed);
         let mut requests = self.requests.load(Relaxed);
@@ -109,12 +68,20 @@ impl ConnectionActivity {
                 idle_for += tick;
             }
             let write_timeout = if self.is_http1.load(Relaxed) {
-                timeouts.http1
+                http1_write
             } else {
-                timeouts.http2
+                http2_write
             };
             if stalled_for >= write_timeout {
                 return CloseReason::Stalled(write_timeout);
+            }
+            let waits_for_head = if requests_now == 0 {
+                Some(began.elapsed())
+            } else {
+                self.head_began_before()
+            };
+            if waits_for_head.is_some_and(|time| time >= head) {
+                return CloseReason::SlowHead(head);
             }
             if idle_for >= idle {
                 return CloseReason::Idle;
@@ -123,41 +90,26 @@ impl ConnectionActivity {
     }
 }
 
-impl RequestGuard {
-    /// Records that the response is being sent.
-    pub(super) fn begin_response(&mut self) {
-        self.is_responding = true;
-        self.activity.running_responses.fetch_add(1, Relaxed);
-    }
-}
-
-impl Drop for RequestGuard {
-    fn drop(&mut self) {
-        if self.is_responding {
-            self.activity.running_responses.fetch_sub(1, Relaxed);
-        }
-        self.activity.running.fetch_sub(1, Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
+    use std::sync::Arc;
+
+    use hyper::Version;
 
     use super::*;
 
     const HTTP2_TIMEOUT: Duration = Duration::from_secs(60);
-    const WRITE_TIMEOUTS: WriteTimeouts = WriteTimeouts {
-        http1: Duration::from_secs(3600),
-        http2: HTTP2_TIMEOUT,
-    };
     const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+    const TIMEOUTS: ConnectionTimeouts = ConnectionTimeouts {
+        http1_write: Duration::from_secs(3600),
+        http2_write: HTTP2_TIMEOUT,
+        head: Duration::from_secs(10),
+        idle: IDLE_TIMEOUT,
+    };
 
     async fn close_after(activity: &ConnectionActivity) -> (CloseReason, u64) {
         let start = Instant::now();
-        let reason = activity
-            .wait_for_timeout(WRITE_TIMEOUTS, IDLE_TIMEOUT)
-            .await;
+        let reason = activity.wait_for_timeout(TIMEOUTS).await;
         (reason, start.elapsed().as_secs())
     }
 
@@ -166,10 +118,7 @@ mod tests {
         let activity = Arc::new(ConnectionActivity::default());
         let mut request = activity.begin_request(Version::HTTP_2);
         // A long request without a response so far.
-        let waiting = tokio::time::timeout(
-            10 * HTTP2_TIMEOUT,
-            activity.wait_for_timeout(WRITE_TIMEOUTS, IDLE_TIMEOUT),
-        );
+        let waiting = tokio::time::timeout(10 * HTTP2_TIMEOUT, activity.wait_for_timeout(TIMEOUTS));
         assert!(waiting.await.is_err());
         request.begin_response();
         assert_eq!(
@@ -184,7 +133,7 @@ mod tests {
         };
         tokio::select! {
             () = slowly => {}
-            reason = activity.wait_for_timeout(WRITE_TIMEOUTS, IDLE_TIMEOUT) => panic!("{reason:?}"),
+            reason = activity.wait_for_timeout(TIMEOUTS) => panic!("{reason:?}"),
         }
         drop(request);
         assert_eq!(close_after(&activity).await.0, CloseReason::Idle);
@@ -204,13 +153,13 @@ mod tests {
         request.begin_response();
         assert_eq!(
             close_after(&activity).await,
-            (CloseReason::Stalled(WRITE_TIMEOUTS.http1), 3600)
+            (CloseReason::Stalled(TIMEOUTS.http1_write), 3600)
         );
         drop(request);
         activity.mark_blocked();
         assert_eq!(
             close_after(&activity).await,
-            (CloseReason::Stalled(WRITE_TIMEOUTS.http1), 3600)
+            (CloseReason::Stalled(TIMEOUTS.http1_write), 3600)
         );
         activity.record_written(1000);
         assert_eq!(close_after(&activity).await.0, CloseReason::Idle);
@@ -219,7 +168,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_client_without_requests_is_closed() {
         let activity = Arc::new(ConnectionActivity::default());
-        assert_eq!(close_after(&activity).await, (CloseReason::Idle, 78));
+        drop(activity.begin_request(Version::HTTP_2));
+        assert_eq!(close_after(&activity).await, (CloseReason::Idle, 75));
         let requesting = async {
             for _ in 0..100 {
                 drop(activity.begin_request(Version::HTTP_2));
@@ -228,7 +178,47 @@ mod tests {
         };
         tokio::select! {
             () = requesting => {}
-            reason = activity.wait_for_timeout(WRITE_TIMEOUTS, IDLE_TIMEOUT) => panic!("{reason:?}"),
+            reason = activity.wait_for_timeout(TIMEOUTS) => panic!("{reason:?}"),
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_head_must_be_complete_in_time() {
+        let activity = Arc::new(ConnectionActivity::default());
+        // The first request, also while its bytes drip.
+        let dripping = async {
+            loop {
+                activity.record_received(1);
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::select! {
+            () = dripping => {}
+            closed = close_after(&activity) => {
+                assert_eq!(closed, (CloseReason::SlowHead(TIMEOUTS.head), 10));
+            }
+        }
+        // A later request: the time counts from its first byte.
+        drop(activity.begin_request(Version::HTTP_11));
+        let dripping = async {
+            sleep(Duration::from_secs(30)).await;
+            loop {
+                activity.record_received(1);
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::select! {
+            () = dripping => {}
+            closed = close_after(&activity) => {
+                assert_eq!(closed, (CloseReason::SlowHead(TIMEOUTS.head), 40));
+            }
+        }
+        // The rest of a body is no head.
+        let request = activity.begin_request(Version::HTTP_11);
+        let draining = request.activity().drain();
+        drop(request);
+        activity.record_received(1);
+        assert_eq!(close_after(&activity).await, (CloseReason::Idle, 75));
+        drop(draining);
     }
 }
