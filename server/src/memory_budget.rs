@@ -245,12 +245,14 @@ mod tests {
                 began.elapsed().as_secs()
             };
             let progressing = async {
-                while is_progressing {
+                if !is_progressing {
+                    std::future::pending::<()>().await;
+                }
+                loop {
                     progress.record();
                     second.progress().record();
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
-                std::future::pending::<()>().await;
             };
             let leasing = async { tokio::join!(end_when_revoked, budget.lease(MEBIBYTE / 2)) };
             tokio::select! {

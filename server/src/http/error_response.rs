@@ -22,6 +22,10 @@ const BUSY_RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
 /// The `Retry-After` value, in seconds, if the upstream states none.
 const DEFAULT_UPSTREAM_RETRY_SECONDS: u64 = 5;
 
+/// The most digests of unknown content in a response. A manifest can name so many that the response
+/// would be larger than the manifest.
+const MAX_UNKNOWN_CHILDREN: usize = 1000;
+
 /// An error response.
 #[derive(Debug)]
 pub(super) struct ErrorResponse {
@@ -172,7 +176,7 @@ impl From<Error> for ErrorResponse {
             }
             Error::ChildrenUnknown(digests) => {
                 let code = ErrorCode::ManifestBlobUnknown;
-                let errors = digests.iter();
+                let errors = digests.iter().take(MAX_UNKNOWN_CHILDREN);
                 let errors = errors.map(|digest| ApiError::new(code, digest.to_string()));
                 Self {
                     errors: errors.collect(),

@@ -125,6 +125,25 @@ async fn indexes_and_docker_media_types() {
 }
 
 #[tokio::test]
+async fn a_response_names_a_limited_number_of_missing_layers() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path());
+    server.push_blob("a", b"config").await;
+    let layers: Vec<_> = (0..1100).map(|number: u32| number.to_be_bytes()).collect();
+    let layers: Vec<&[u8]> = layers.iter().map(|layer| &layer[..]).collect();
+    let response = server
+        .put_manifest(
+            "a",
+            "v1",
+            media::OCI_MANIFEST,
+            &manifest(b"config", &layers),
+        )
+        .await;
+    let missing = assert_error(response, StatusCode::BAD_REQUEST, "MANIFEST_BLOB_UNKNOWN").await;
+    assert_eq!(missing.len(), 1000);
+}
+
+#[tokio::test]
 async fn referenced_content_must_exist() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());

@@ -1,45 +1,15 @@
-//! Tests that silent and slow clients do not keep others out, and that request bodies in memory are
-//! bounded.
+//! Tests that silent and slow clients do not keep others out.
 
-use std::io::{ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, Ipv4Addr, TcpStream};
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
+use super::raw::{PATIENCE, connect, read_to_end, request_with_body, send};
 use crate::support::prelude::*;
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 
 const CONNECTIONS: usize = 4;
 const FEW_CONNECTIONS: (&str, &str) = ("REGISTRY_IMGSYNC_LIMITS_CONNECTIONS", "4");
-/// Long enough for every server that answers at all.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-fn connect(server: &Server) -> TcpStream {
-    let stream = TcpStream::connect(&server.address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
-
-/// Opens a connection and sends the beginning of a request.
-fn send(server: &Server, text: &str) -> TcpStream {
-    let mut stream = connect(server);
-    stream.write_all(text.as_bytes()).unwrap();
-    stream
-}
-
-/// Returns a request with a body, whose head is complete.
-fn request_with_body(method: &str, path: &str, len: usize) -> String {
-    format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {len}\r\n\r\n")
-}
-
-/// Returns everything that a connection receives until it is closed.
-fn read_to_end(stream: &mut TcpStream) -> String {
-    let mut received = Vec::new();
-    match stream.read_to_end(&mut received) {
-        Err(error) if error.kind() != ErrorKind::ConnectionReset => panic!("{error}"),
-        _ => String::from_utf8_lossy(&received).into_owned(),
-    }
-}
-
 /// Checks that the server answers a new client at this address.
 async fn assert_answers(server: &Server, local_address: IpAddr) {
     let client = reqwest::Client::builder()
@@ -150,72 +120,4 @@ async fn the_head_of_a_request_must_arrive_in_time() {
     for stream in [&mut incomplete, &mut second] {
         assert!(!read_to_end(stream).contains("HTTP/1.1 200"));
     }
-}
-
-#[tokio::test]
-async fn a_manifest_must_arrive_in_time() {
-    let root = tempfile::tempdir().unwrap();
-    let variables = [("REGISTRY_IMGSYNC_BODYTIMEOUT", "1s")];
-    let server = Server::start_with(root.path(), &variables);
-    let request = request_with_body("PUT", "/v2/a/manifests/v1", 100_000);
-    let mut stream = send(&server, &request);
-    let answer = read_to_end(&mut stream);
-    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
-    assert!(answer.contains("imgsync.bodytimeout"), "{answer}");
-}
-
-#[tokio::test]
-async fn a_slow_manifest_gives_its_memory_to_the_next_one() {
-    let root = tempfile::tempdir().unwrap();
-    let variables = [("REGISTRY_IMGSYNC_LIMITS_BODYMEMORY", "128KiB")];
-    let server = Server::start_with(root.path(), &variables);
-    let large = vec![b' '; 100_000];
-    let request = request_with_body("PUT", "/v2/a/manifests/v1", large.len() + 1);
-    let mut slow = send(&server, &request);
-    slow.write_all(&large).unwrap();
-    // Small manifests have memory of their own.
-    server.push_image("a", "small", "one").await;
-    let put = server.put_manifest("a", "v2", media::OCI_MANIFEST, &large);
-    assert_error(put.await, StatusCode::BAD_REQUEST, "MANIFEST_INVALID").await;
-    slow.write_all(b" ").unwrap();
-    let mut answer = String::new();
-    while !answer.ends_with("]}") {
-        let mut part = [0; 4096];
-        let len = slow.read(&mut part).unwrap();
-        assert!(len > 0, "{answer}");
-        answer.push_str(std::str::from_utf8(&part[..len]).unwrap().trim_end());
-    }
-    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
-    assert!(answer.contains("retry-after: "), "{answer}");
-    // Its connection is still good.
-    slow.write_all(b"GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n")
-        .unwrap();
-    let mut head = [0; 12];
-    slow.read_exact(&mut head).unwrap();
-    assert_eq!(&head, b"HTTP/1.1 200");
-}
-
-/// Manifests of the largest size come, all but their last byte. `IMGSYNC_TESTS_CROWD` sets their
-/// number.
-#[tokio::test]
-async fn many_large_manifests_use_little_memory() {
-    const MAX_RESIDENT_KIB: u64 = 150 * 1024;
-    let root = tempfile::tempdir().unwrap();
-    let server = Server::start(root.path());
-    let crowd = std::env::var("IMGSYNC_TESTS_CROWD").map_or(60, |count| count.parse().unwrap());
-    let large = vec![b' '; imgsync_oci::MAX_MANIFEST_BYTES];
-    let request = request_with_body("PUT", "/v2/a/manifests/v1", large.len());
-    let mut connections = Vec::new();
-    for _ in 0..crowd {
-        let mut stream = send(&server, &request);
-        stream
-            .set_write_timeout(Some(Duration::from_millis(100)))
-            .unwrap();
-        // A manifest that waits for memory is not read.
-        let _ = stream.write_all(&large[1..]);
-        connections.push(stream);
-    }
-    let resident = server.resident_kib();
-    assert!(resident < MAX_RESIDENT_KIB, "{resident} KiB");
-    server.push_image("a", "small", "one").await;
 }

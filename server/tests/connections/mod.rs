@@ -1,6 +1,8 @@
 //! Tests of connections: TLS, Unix sockets, slow clients, and many clients.
 
+mod body_memory;
 mod crowds;
+mod raw;
 mod slow;
 mod tls;
 mod unix;

@@ -1,0 +1,173 @@
+//! Tests that the memory and the time of manifests that are being received are bounded.
+
+use std::io::{Read as _, Write as _};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::raw::{connect, read_to_end, request_with_body, send};
+use crate::support::prelude::*;
+use bytes::Bytes;
+use futures::StreamExt as _;
+use futures::future::join_all;
+use http_body_util::StreamBody;
+use hyper::Request;
+use hyper::body::Frame;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use imgsync_oci::MAX_MANIFEST_BYTES;
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+use tokio::sync::Notify;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// All manifests of the tests together are larger.
+const MAX_RESIDENT_KIB: u64 = 120 * 1024;
+/// The streams that the server allows on a connection.
+const HTTP2_STREAMS: usize = 16;
+const HTTP2_CONNECTIONS: usize = 2;
+
+#[tokio::test]
+async fn a_manifest_must_arrive_in_time() {
+    let root = tempfile::tempdir().unwrap();
+    let variables = [("REGISTRY_IMGSYNC_BODYTIMEOUT", "1s")];
+    let server = Server::start_with(root.path(), &variables);
+    let request = request_with_body("PUT", "/v2/a/manifests/v1", 100_000);
+    let mut stream = send(&server, &request);
+    let answer = read_to_end(&mut stream);
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    assert!(answer.contains("imgsync.bodytimeout"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_slow_manifest_gives_its_memory_to_the_next_one() {
+    let root = tempfile::tempdir().unwrap();
+    let variables = [("REGISTRY_IMGSYNC_LIMITS_BODYMEMORY", "128KiB")];
+    let server = Server::start_with(root.path(), &variables);
+    let large = vec![b' '; 100_000];
+    let request = request_with_body("PUT", "/v2/a/manifests/v1", large.len() + 1);
+    let mut slow = send(&server, &request);
+    slow.write_all(&large).unwrap();
+    // Small manifests have memory of their own.
+    server.push_image("a", "small", "one").await;
+    let put = server.put_manifest("a", "v2", media::OCI_MANIFEST, &large);
+    assert_error(put.await, StatusCode::BAD_REQUEST, "MANIFEST_INVALID").await;
+    slow.write_all(b" ").unwrap();
+    let mut answer = String::new();
+    while !answer.ends_with("]}") {
+        let mut part = [0; 4096];
+        let len = slow.read(&mut part).unwrap();
+        assert!(len > 0, "{answer}");
+        answer.push_str(std::str::from_utf8(&part[..len]).unwrap().trim_end());
+    }
+    assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert!(answer.contains("retry-after: "), "{answer}");
+    // Its connection is still good.
+    slow.write_all(b"GET /v2/ HTTP/1.1\r\nhost: x\r\n\r\n")
+        .unwrap();
+    let mut head = [0; 12];
+    slow.read_exact(&mut head).unwrap();
+    assert_eq!(&head, b"HTTP/1.1 200");
+}
+
+#[tokio::test]
+async fn a_large_manifest_that_nobody_reads_gives_its_memory_to_the_next_one() {
+    let root = tempfile::tempdir().unwrap();
+    let variables = [("REGISTRY_IMGSYNC_LIMITS_BODYMEMORY", "64KiB")];
+    let server = Server::start_with(root.path(), &variables);
+    server.push_blob("a", b"config").await;
+    let large = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": media::OCI_MANIFEST,
+        "config": descriptor(media::OCI_CONFIG, b"config"),
+        "layers": [],
+        "annotations": { "large": "x".repeat(4_000_000) },
+    });
+    let large = large.to_string().into_bytes();
+    let put = server.put_manifest("a", "v1", media::OCI_MANIFEST, &large);
+    assert_eq!(put.await.status(), 201);
+    let mut slow = connect(&server);
+    set_socket_recv_buffer_size(&slow, 64 * 1024).unwrap();
+    // The kernel takes the first response. The second one stays in the memory of the server.
+    let request = "GET /v2/a/manifests/v1 HTTP/1.1\r\nhost: x\r\n\r\n";
+    slow.write_all(request.repeat(2).as_bytes()).unwrap();
+    server.wait_for_log("method=GET path=/v2/a/manifests/v1");
+    for _ in 0..2 {
+        let whole = server.get("/v2/a/manifests/v1").await;
+        assert_eq!(header(&whole, "content-length"), large.len().to_string());
+        assert!(whole.bytes().await.unwrap() == large);
+    }
+    assert!(read_to_end(&mut slow).len() < 2 * large.len());
+    let head = server.head("/v2/a/manifests/v1").await;
+    assert_eq!(header(&head, "content-length"), large.len().to_string());
+}
+
+/// Manifests of the largest size come, all but their last byte. `IMGSYNC_TESTS_CROWD` sets their
+/// number.
+#[tokio::test]
+async fn many_large_manifests_use_little_memory() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path());
+    let crowd = std::env::var("IMGSYNC_TESTS_CROWD").map_or(32, |count| count.parse().unwrap());
+    let large = vec![b' '; MAX_MANIFEST_BYTES];
+    let request = request_with_body("PUT", "/v2/a/manifests/v1", large.len());
+    let mut connections = Vec::new();
+    for _ in 0..crowd {
+        let mut stream = send(&server, &request);
+        // A manifest that waits for memory is not read.
+        let timeout = Some(Duration::from_millis(100));
+        stream.set_write_timeout(timeout).unwrap();
+        let _ = stream.write_all(&large[1..]);
+        connections.push(stream);
+    }
+    let resident = server.resident_kib();
+    assert!(resident < MAX_RESIDENT_KIB, "{resident} KiB");
+    server.push_image("a", "small", "one").await;
+}
+
+#[tokio::test]
+async fn many_large_manifests_over_http2_use_little_memory() {
+    let root = tempfile::tempdir().unwrap();
+    let variables = [("REGISTRY_HTTP_H2C_ENABLED", "true")];
+    let server = Server::start_with(root.path(), &variables);
+    let mut requests = Vec::new();
+    for _ in 0..HTTP2_CONNECTIONS {
+        let stream = tokio::net::TcpStream::connect(&server.address)
+            .await
+            .unwrap();
+        let handshake = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.unwrap();
+        tokio::spawn(connection);
+        for _ in 0..HTTP2_STREAMS {
+            let mut sender = sender.clone();
+            let url = server.url("/v2/a/manifests/v1");
+            requests.push(async move {
+                let is_sent = Arc::new(Notify::new());
+                let sent = Arc::clone(&is_sent);
+                let piece = Bytes::from(vec![b' '; 64 * 1024]);
+                let pieces = vec![piece; MAX_MANIFEST_BYTES / (64 * 1024) - 1];
+                let never = async move {
+                    sent.notify_one();
+                    std::future::pending().await
+                };
+                let frames = futures::stream::iter(pieces).chain(futures::stream::once(never));
+                let body = StreamBody::new(
+                    frames
+                        .map(|bytes| Ok::<_, BoxError>(Frame::data(bytes)))
+                        .boxed(),
+                );
+                let request = Request::put(url).header("content-length", MAX_MANIFEST_BYTES);
+                let mut sending = Box::pin(sender.send_request(request.body(body).unwrap()));
+                tokio::select! {
+                    response = &mut sending => assert_eq!(response.unwrap().status(), 503),
+                    () = is_sent.notified() => {}
+                }
+                // Dropping it would end the request.
+                Some(sending)
+            });
+        }
+    }
+    let _open = join_all(requests).await;
+    let resident = server.resident_kib();
+    assert!(resident < MAX_RESIDENT_KIB, "{resident} KiB");
+    server.push_image("a", "small", "one").await;
+}
