@@ -8,7 +8,7 @@ use super::{manifests, push_image};
 use crate::exit::{Failure, FailureKind};
 use crate::image::{Error, Image, ImageBlobs};
 use crate::transports::SkipLayer;
-use crate::transports::daemon::{DaemonImage, ReadMethod};
+use crate::transports::daemon::{DaemonImage, ReadImage, ReadMethod};
 
 /// Only moves the tag if the target holds the manifest and everything that it needs. Otherwise
 /// sends the blobs that the target lacks.
@@ -29,8 +29,8 @@ pub(super) async fn push(
         Err(reason) => reason,
     };
     let skip_layer = skip_present_blobs(context);
-    let (image, blobs) = export(context, found, skip_layer, Some(&reason)).await?;
-    push_image(context, &image, blobs).await
+    let read = export(context, found, skip_layer, Some(&reason)).await?;
+    push_image(context, &read.image, read.blobs).await
 }
 
 /// Reads the manifests of an image from the content store of its daemon. The inner error is the
@@ -75,7 +75,7 @@ pub(super) async fn export(
     found: &DaemonImage,
     skip_layer: SkipLayer,
     reason: Option<&str>,
-) -> Result<(Image, ImageBlobs), Failure> {
+) -> Result<ReadImage, Failure> {
     let mut is_reading = false;
     let on_read = |method: ReadMethod| {
         is_reading = true;
@@ -95,7 +95,8 @@ pub(super) async fn export(
         }
     };
     let spool = &context.upload.spool;
-    let read = found.read(spool, skip_layer, on_read).await?;
+    let threads = context.upload.threads;
+    let read = found.read(spool, threads, skip_layer, on_read).await?;
     if !is_reading {
         context.note("no export needed: an earlier push left the layers in the spool");
     }

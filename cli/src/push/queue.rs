@@ -33,7 +33,7 @@ pub(super) fn queue_layers(
             }
             BlobStep::Send { .. } | BlobStep::Mount { .. } => {
                 let spooled = packed.remove(layer.source_digest());
-                if spooled.is_some() {
+                if spooled.as_ref().is_some_and(|layer| !layer.is_new) {
                     context.note(&format!("{label}: compressed by an earlier push"));
                 }
                 queue.push(queue_layer(layer, spooled, blobs, label)?);
@@ -74,7 +74,7 @@ fn queue_layer(
 ) -> Result<QueuedBlob, Failure> {
     let source_digest = layer.source_digest();
     let (content, bytes) = match (spooled, layer.clone()) {
-        (Some(SpooledLayer { blob, bytes }), _) => {
+        (Some(SpooledLayer { blob, bytes, .. }), _) => {
             let diff_id = source_digest.clone();
             (QueuedContent::Packed { diff_id, blob }, Some(bytes))
         }

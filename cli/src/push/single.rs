@@ -9,7 +9,8 @@ use super::context::{PushContext, PushedManifest, missing_content, total_size};
 use super::packed_layers::{self, PackedLayers};
 use super::queue::{queue_config, queue_layers};
 use super::{containerd_store, push_image};
-use crate::cache::BlobRef;
+use crate::cache::{self, BlobRef};
+use crate::compress;
 use crate::evidence::probe::ParsedManifest;
 use crate::evidence::{self, TargetState, match_image};
 use crate::exit::Failure;
@@ -27,7 +28,7 @@ pub(super) async fn push_from_daemon(
 ) -> Result<PushedManifest, Failure> {
     let mut state = evidence::gather(&context.lookup, single).await?;
     state.config_size = verify_config_size(context, single, &state).await?;
-    let packed = packed_layers::find(
+    let mut packed = packed_layers::find(
         &context.upload,
         &context.skipped.packed,
         single,
@@ -44,10 +45,17 @@ pub(super) async fn push_from_daemon(
         return push_single(context, single, state, ImageBlobs::default(), packed).await;
     }
     let skip_layer = Box::new(move |digest: &Digest, _| skipped.contains(digest));
-    let (image, blobs) = containerd_store::export(context, found, skip_layer, None).await?;
-    match &image.content {
-        ImageContent::Single(single) => push_single(context, single, state, blobs, packed).await,
-        ImageContent::Graph(_) => push_image(context, &image, blobs).await,
+    let read = containerd_store::export(context, found, skip_layer, None).await?;
+    for (diff_id, layer) in &read.packed {
+        let cache = &context.lookup.probe.cache;
+        cache::remember(cache, compress::FORMAT_NAME, diff_id, &layer.blob);
+    }
+    packed.extend(read.packed);
+    match &read.image.content {
+        ImageContent::Single(single) => {
+            push_single(context, single, state, read.blobs, packed).await
+        }
+        ImageContent::Graph(_) => push_image(context, &read.image, read.blobs).await,
     }
 }
 

@@ -14,13 +14,15 @@ use crate::cache::BlobRef;
 use crate::compress;
 use crate::image::Slice;
 
-/// A compressed layer that an earlier run has kept, verified.
+/// A compressed layer in the spool, verified.
 #[derive(Debug, Clone)]
 pub struct SpooledLayer {
     /// The digest and size of the blob.
     pub blob: BlobRef,
     /// The bytes of the blob.
     pub bytes: Slice,
+    /// Whether this run has compressed it, and not an earlier one.
+    pub is_new: bool,
 }
 
 impl Spool {
@@ -35,7 +37,11 @@ impl Spool {
         {
             let (digest, size) = (digests.digest, digests.size);
             let blob = BlobRef { digest, size };
-            return Some(SpooledLayer { blob, bytes });
+            return Some(SpooledLayer {
+                blob,
+                bytes,
+                is_new: false,
+            });
         }
         self.remove(SpoolKind::Compressed, [diff_id]);
         None

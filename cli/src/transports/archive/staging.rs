@@ -2,7 +2,7 @@
 //! or in the spool.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{Read, Write};
+use std::io::{BufWriter, Read, Write};
 
 use bytes::Bytes;
 use imgsync_oci::media::Compression;
@@ -10,9 +10,11 @@ use imgsync_oci::{Algorithm, Digest, Hasher};
 
 use super::expected_blobs::ExpectedBlobs;
 use super::tar_reader::{StreamInput, TarEntry, TarEntryKind, TarReader, fill};
+use crate::cache::BlobRef;
+use crate::compress::{self, CompressError, LayerDigests};
 use crate::image::limits::MAX_METADATA_BYTES;
 use crate::image::{Error, Slice};
-use crate::spool::{Draft, Spool, SpoolKind};
+use crate::spool::{Draft, Spool, SpoolKind, SpooledLayer};
 use crate::transports::SkipLayer;
 use crate::transports::files::{FileContent, SourceFiles, blob_digest, layer_digest};
 
@@ -57,19 +59,31 @@ pub(crate) fn stage_stream(
     Ok(contents)
 }
 
+/// The entries of an archive that were read by their digests.
+#[derive(Debug, Default)]
+pub(crate) struct StagedBlobs {
+    /// The bytes of the entries.
+    pub(crate) slices: HashMap<Digest, Slice>,
+    /// Layers that were compressed while they were read, by diffID.
+    pub(crate) packed: HashMap<Digest, SpooledLayer>,
+}
+
 /// Reads an archive until the entries with these digests were read, whatever their names, and keeps
-/// only those.
+/// only those. A large layer is compressed with `threads` while it is read, if it is known before
+/// that it is needed: by its name, or because `are_all_needed`.
 ///
 /// # Errors
 /// Returns an error if the archive is unreadable or unsafe, if one of them is missing, or if the
 /// spool is full.
 pub(crate) fn stage_by_digest(
-    stream: impl Read,
+    stream: impl Read + Send,
     from: &str,
     spool: &Spool,
     mut needed: HashSet<Digest>,
-) -> Result<HashMap<Digest, Slice>, Error> {
-    let mut found = HashMap::new();
+    are_all_needed: bool,
+    threads: usize,
+) -> Result<StagedBlobs, Error> {
+    let mut found = StagedBlobs::default();
     let mut stager = EntryStager::new(stream, from, spool);
     while !needed.is_empty() {
         let Some(entry) = stager.next()? else {
@@ -81,18 +95,41 @@ pub(crate) fn stage_by_digest(
             continue;
         };
         // The name of a blob is its digest; a wrong name shows as a missing blob.
-        if blob_digest(&entry.name).is_some_and(|digest| !needed.contains(&digest)) {
+        let named = blob_digest(&entry.name);
+        if named
+            .as_ref()
+            .is_some_and(|digest| !needed.contains(digest))
+        {
+            continue;
+        }
+        if (named.is_some() || are_all_needed) && stager.may_be_layer(len)? {
+            let (draft, digests) = stager.pack(threads)?;
+            if needed.remove(&digests.diff_id) {
+                let layer = keep_packed(draft, &digests);
+                found.packed.insert(digests.diff_id, layer);
+            }
             continue;
         }
         let staged = stager.stage(len, Algorithm::Sha256)?;
         if needed.remove(&staged.digest) {
             let digest = staged.digest.clone();
-            found.insert(digest, stager.commit(staged)?);
+            found.slices.insert(digest, stager.commit(staged)?);
         } else {
             stager.release(&staged);
         }
     }
     Ok(found)
+}
+
+/// Keeps a layer that was compressed from the bytes with its diffID.
+fn keep_packed(draft: Draft, digests: &LayerDigests) -> SpooledLayer {
+    let (digest, size) = (digests.digest.clone(), digests.size);
+    let file = draft.persist(SpoolKind::Compressed, &digests.diff_id);
+    SpooledLayer {
+        blob: BlobRef { digest, size },
+        bytes: Slice::part(&file, 0, size),
+        is_new: true,
+    }
 }
 
 /// Stores the entries of an archive: small ones in memory, large ones each in a file of the spool.
@@ -253,6 +290,31 @@ impl<'a, R: Read> EntryStager<'a, R> {
             digest: hasher.finish(),
             compression: compression.unwrap_or(Compression::None),
         })
+    }
+
+    /// Compresses the body of the current entry.
+    ///
+    /// # Errors
+    /// Returns an error if the archive cannot be read, or if the spool is full.
+    fn pack(&mut self, threads: usize) -> Result<(Draft, LayerDigests), Error>
+    where
+        R: Send,
+    {
+        let spool_error = |error| Error::spool(self.spool.folder(), error);
+        let mut writer = BufWriter::new(self.spool.create_draft().map_err(spool_error)?);
+        let peeked = std::mem::take(&mut self.peeked_bytes);
+        let reader = self.buffer[..peeked].chain(&mut self.tarball);
+        let packed = compress::gzip(reader, &mut writer, threads);
+        let packed = packed.map_err(|error| match error {
+            CompressError::Write(error) => spool_error(error),
+            CompressError::Read(error) => self.tarball.read_error(error),
+            CompressError::Damaged { source, .. } | CompressError::Compressor(source) => {
+                Error::read(self.source_name, source)
+            }
+        })?;
+        let draft = writer.into_inner();
+        let draft = draft.map_err(|error| spool_error(error.into_error()))?;
+        Ok((draft, packed))
     }
 
     /// Returns the bytes of a needed entry, which are kept for the next run, too.

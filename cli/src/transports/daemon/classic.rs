@@ -7,9 +7,9 @@ use imgsync_oci::{Algorithm, Digest};
 use super::{DaemonImage, ReadMethod, export_name, loopback};
 use crate::image::limits::MAX_METADATA_BYTES;
 use crate::image::{Error, ImageBlobs, Layer, SingleImage, Slice, config};
-use crate::spool::Spool;
+use crate::spool::{Spool, SpooledLayer};
 use crate::transports::SkipLayer;
-use crate::transports::archive::staging;
+use crate::transports::archive::staging::{self, StagedBlobs};
 use crate::transports::blocking::run_blocking;
 
 impl DaemonImage {
@@ -48,9 +48,10 @@ impl DaemonImage {
         &self,
         config: &Digest,
         spool: &Spool,
+        threads: usize,
         mut unneeded: SkipLayer,
         mut begin: impl FnMut(ReadMethod),
-    ) -> Result<(SingleImage, ImageBlobs), Error> {
+    ) -> Result<(SingleImage, ImageBlobs, HashMap<Digest, SpooledLayer>), Error> {
         let mut needed: HashSet<_> = self.diff_ids.iter().cloned().collect();
         let (earlier, own_config) = (spool.clone(), config.clone());
         let (needed, mut slices) = run_blocking(move || {
@@ -64,12 +65,18 @@ impl DaemonImage {
             (needed, slices)
         })
         .await;
+        let mut packed = HashMap::new();
         if !needed.is_empty() {
-            slices.extend(self.read_needed(config, spool, needed, &mut begin).await?);
+            let read = self.read_needed(config, spool, threads, needed, &mut begin);
+            let read = read.await?;
+            slices.extend(read.slices);
+            packed = read.packed;
         }
         let from = export_name(&self.engine);
         let (config, diff_ids) = (config.clone(), self.diff_ids.clone());
-        run_blocking(move || assemble_image(&from, config, diff_ids, slices)).await
+        let assembled = run_blocking(move || assemble_image(&from, config, diff_ids, slices));
+        let (single, blobs) = assembled.await?;
+        Ok((single, blobs, packed))
     }
 
     /// Reads the blobs with these digests: one by one, otherwise from an export.
@@ -77,18 +84,24 @@ impl DaemonImage {
         &self,
         config: &Digest,
         spool: &Spool,
+        threads: usize,
         needed: HashSet<Digest>,
         begin: &mut impl FnMut(ReadMethod),
-    ) -> Result<HashMap<Digest, Slice>, Error> {
+    ) -> Result<StagedBlobs, Error> {
         let reason = match loopback::read_layers(self, config, &needed, spool, begin).await {
-            Ok(read) => return Ok(read),
+            Ok(slices) => {
+                return Ok(StagedBlobs {
+                    slices,
+                    ..StagedBlobs::default()
+                });
+            }
             Err(error) => error.to_string(),
         };
         self.reserve(spool, &needed)?;
         begin(ReadMethod::Export {
             reason: Some(reason),
         });
-        self.export_needed(config, spool, needed).await
+        self.export_needed(config, spool, threads, needed).await
     }
 
     /// Exports the image, and keeps the entries with these digests.
@@ -99,14 +112,17 @@ impl DaemonImage {
         &self,
         config: &Digest,
         spool: &Spool,
+        threads: usize,
         needed: HashSet<Digest>,
-    ) -> Result<HashMap<Digest, Slice>, Error> {
+    ) -> Result<StagedBlobs, Error> {
+        let are_all_needed = self.diff_ids.iter().all(|diff_id| needed.contains(diff_id));
         let export = self.engine.export(&config.to_string(), &[]).await;
         let export = export.map_err(|error| self.explain_no_layers(error))?;
         let (from, spool) = (export_name(&self.engine), spool.clone());
         let staged = run_blocking(move || {
-            let staged = staging::stage_by_digest(export, &from, &spool, needed)?;
-            for bytes in staged.values().filter_map(Slice::memory_bytes) {
+            let staged =
+                staging::stage_by_digest(export, &from, &spool, needed, are_all_needed, threads)?;
+            for bytes in staged.slices.values().filter_map(Slice::memory_bytes) {
                 spool.persist_small(bytes, Algorithm::Sha256);
             }
             Ok::<_, Error>(staged)

@@ -25,11 +25,13 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
+
 use imgsync_oci::{Digest, LocalName};
 
 use super::SkipLayer;
 use crate::image::{Error, Image, ImageBlobs, ImageContent, Layer, Platforms, SingleImage};
-use crate::spool::{Spool, SpoolKind};
+use crate::spool::{Spool, SpoolKind, SpooledLayer};
 pub use address::DaemonAddress;
 use client::{ApiVersion, DaemonClient};
 pub use find::find_at;
@@ -80,6 +82,17 @@ pub enum ImageStore {
     },
 }
 
+/// An image that was read from a daemon.
+#[derive(Debug)]
+pub struct ReadImage {
+    /// The image, with the bytes of its config.
+    pub image: Image,
+    /// The bytes of what was read.
+    pub blobs: ImageBlobs,
+    /// The layers that were compressed while they were read, by diffID. `blobs` does not have them.
+    pub packed: HashMap<Digest, SpooledLayer>,
+}
+
 /// How the layers of an image are read from a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadMethod {
@@ -128,23 +141,28 @@ impl DaemonImage {
     }
 
     /// Reads the image: only the layers that `unneeded` does not skip, if the daemon offers a way,
-    /// otherwise all in an export. The layers are put into the spool, and the returned image has the
-    /// bytes of its config. If the spool has everything from an earlier run, nothing is read;
-    /// otherwise `begin` is called before each attempt.
+    /// otherwise all in an export. The layers are put into the spool, those of an export compressed
+    /// with `threads` where possible. If the spool has everything from an earlier run, nothing is
+    /// read; otherwise `begin` is called before each attempt.
     ///
     /// # Errors
     /// Returns the daemon's errors, and those of a damaged archive.
     pub async fn read(
         &self,
         spool: &Spool,
+        threads: usize,
         unneeded: SkipLayer,
         begin: impl FnMut(ReadMethod),
-    ) -> Result<(Image, ImageBlobs), Error> {
+    ) -> Result<ReadImage, Error> {
         match &self.store {
             ImageStore::Classic { config } => {
-                let exported = self.read_classic(config, spool, unneeded, begin);
-                let (single, blobs) = exported.await?;
-                Ok((self.with_content(ImageContent::Single(single)), blobs))
+                let read = self.read_classic(config, spool, threads, unneeded, begin);
+                let (single, blobs, packed) = read.await?;
+                Ok(ReadImage {
+                    image: self.with_content(ImageContent::Single(single)),
+                    blobs,
+                    packed,
+                })
             }
             ImageStore::Containerd { root, media_type } => {
                 let root = (root, media_type.as_deref());
@@ -152,7 +170,11 @@ impl DaemonImage {
                 let (content, blobs, notes) = exported.await?;
                 let mut image = self.with_content(content);
                 image.notes = notes;
-                Ok((image, blobs))
+                Ok(ReadImage {
+                    image,
+                    blobs,
+                    packed: HashMap::new(),
+                })
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::image::{DaemonImageName, name};
-use crate::transports::daemon::{DaemonAddress, DaemonImage, ImageStore, find_at};
+use crate::transports::daemon::{DaemonAddress, DaemonImage, ImageStore, ReadImage, find_at};
 
 /// The responses and the archive of a daemon.
 #[derive(Clone, Default)]
@@ -131,8 +131,12 @@ async fn a_classic_store_tells_everything_but_the_bytes() {
         );
         let before = found.image().unwrap();
         assert_eq!(name::text(before.name.as_ref().unwrap()), "sample/app:v1");
-        let (after, blobs) = found
-            .read(&Spool::default(), skip_nothing(), |_| {})
+        let ReadImage {
+            image: after,
+            blobs,
+            ..
+        } = found
+            .read(&Spool::default(), 1, skip_nothing(), |_| {})
             .await
             .unwrap();
         check(&after, &blobs);
@@ -166,8 +170,8 @@ async fn of_a_classic_store_only_what_is_needed_is_kept() {
     let last = found.diff_ids.last().unwrap().clone();
     let needed = last.clone();
     let unneeded: SkipLayer = Box::new(move |digest, _| *digest != needed);
-    let (image, blobs) = found
-        .read(&Spool::default(), unneeded, |_| {})
+    let ReadImage { image, blobs, .. } = found
+        .read(&Spool::default(), 1, unneeded, |_| {})
         .await
         .unwrap();
     let ImageContent::Single(single) = image.content else {
@@ -203,8 +207,8 @@ async fn a_containerd_store_tells_its_root_and_the_rest_by_export() {
             assert_eq!(root.short(), id);
             assert!(found.image().is_none());
             assert_eq!(found.diff_ids.len(), 4);
-            let (image, blobs) = found
-                .read(&Spool::default(), skip_nothing(), |_| {})
+            let ReadImage { image, blobs, .. } = found
+                .read(&Spool::default(), 1, skip_nothing(), |_| {})
                 .await
                 .unwrap();
             check(&image, &blobs);
@@ -252,7 +256,7 @@ async fn export_error(script: DaemonScript) -> Error {
     let daemon = FakeDaemon::start(script);
     let found = daemon.find("sample/app:v1").await.unwrap();
     found
-        .read(&Spool::default(), skip_nothing(), |_| {})
+        .read(&Spool::default(), 1, skip_nothing(), |_| {})
         .await
         .unwrap_err()
 }
@@ -313,8 +317,8 @@ async fn of_a_containerd_store_one_platform_goes() {
             .await
             .unwrap();
         assert_eq!(found.selected_root().unwrap().hex(), ARM64_MANIFEST_HEX);
-        let (image, blobs) = found
-            .read(&Spool::default(), skip_nothing(), |_| {})
+        let ReadImage { image, blobs, .. } = found
+            .read(&Spool::default(), 1, skip_nothing(), |_| {})
             .await
             .unwrap();
         check(&image, &blobs);
@@ -341,8 +345,8 @@ async fn of_several_platforms_the_index_goes_once_the_daemon_has_them() {
             .await
             .unwrap();
         assert!(found.selected_root().is_none());
-        let (image, blobs) = found
-            .read(&Spool::default(), skip_nothing(), |_| {})
+        let ReadImage { image, blobs, .. } = found
+            .read(&Spool::default(), 1, skip_nothing(), |_| {})
             .await
             .unwrap();
         check(&image, &blobs);
