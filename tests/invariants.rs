@@ -402,12 +402,13 @@ fn sources(path: &Path) -> Vec<PathBuf> {
     for entry in std::fs::read_dir(path).unwrap() {
         let path = entry.unwrap().path();
         let stem = path.file_stem().unwrap().to_string_lossy().into_owned();
+        let is_for_tests = stem.ends_with("tests") || stem == "testing" || stem == "fuzz";
+        if is_for_tests {
+            continue;
+        }
         if path.is_dir() {
             files.extend(sources(&path));
-        } else if path.extension().is_some_and(|kind| kind == "rs")
-            && !stem.ends_with("tests")
-            && stem != "testing"
-        {
+        } else if path.extension().is_some_and(|kind| kind == "rs") {
             files.push(path);
         }
     }

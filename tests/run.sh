@@ -85,4 +85,6 @@ check clippy --workspace --all-targets -- -D warnings
 step 'test'
 # Without this variable, a test is skipped if a program is missing.
 export IMGSYNC_TESTS_PEERS=required
+# The seconds for each fuzz target. The targets of a crate run at the same time.
+export IMGSYNC_FUZZ_SECONDS="${IMGSYNC_FUZZ_SECONDS:-10}"
 cargo test --workspace --no-fail-fast "$@"

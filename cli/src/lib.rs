@@ -9,6 +9,8 @@ pub mod copy;
 pub mod disk;
 pub mod evidence;
 pub mod exit;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod image;
 pub mod login;
 pub mod mirror;

@@ -10,6 +10,8 @@ pub mod client;
 pub mod digest;
 pub mod endpoint;
 pub mod ext;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 pub mod graph;
 pub mod layer;
 pub mod manifest;

@@ -11,6 +11,8 @@ pub mod auth;
 mod bounded_file;
 mod client_address;
 pub mod config;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod http;
 mod listen;
 pub mod log;

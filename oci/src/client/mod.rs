@@ -33,6 +33,8 @@ use url::Url;
 
 pub use address_policy::AddressPolicy;
 pub use auth::Credentials;
+#[cfg(any(test, fuzzing))]
+pub use auth::fuzz_challenges;
 pub use connect_error::ConnectErrorKind;
 pub use download::BlobDownload;
 pub use error::{Error, RetryVerdict};

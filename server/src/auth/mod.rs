@@ -9,6 +9,8 @@ mod authorization;
 mod edit;
 mod error;
 mod fair_queue;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod htpasswd;
 mod htpasswd_file;
 mod login_cache;

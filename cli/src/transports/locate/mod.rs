@@ -4,6 +4,8 @@
 //! only when its bytes are needed ([`daemon::DaemonImage::export`]). Names in archives are keys of
 //! a map, never paths on the disk, and everything that is read into memory is bounded.
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod open_files;
 #[cfg(test)]
 mod tests;

@@ -11,12 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use http::StatusCode;
 use http::header::WWW_AUTHENTICATE;
+use http::{HeaderMap, StatusCode};
 use url::Url;
 
 use super::{Client, Error};
 use token::Token;
+#[cfg(any(test, fuzzing))]
+pub use token::fuzz::challenges as fuzz_challenges;
 
 /// The credentials of a user at a registry.
 #[derive(Clone, PartialEq, Eq)]
@@ -191,12 +193,7 @@ impl Client {
         {
             return Ok(false);
         }
-        let headers = response.headers().get_all(WWW_AUTHENTICATE);
-        let texts = headers.iter().filter_map(|value| value.to_str().ok());
-        let challenges: Vec<http_auth::ChallengeRef<'_>> = texts
-            .filter_map(|text| http_auth::parse_challenges(text).ok())
-            .flatten()
-            .collect();
+        let challenges = parse_challenges(response.headers());
         let of = |scheme: &str| {
             let mut all = challenges.iter();
             all.find(|challenge| challenge.scheme.eq_ignore_ascii_case(scheme))
@@ -249,4 +246,12 @@ impl Client {
             warn(host);
         }
     }
+}
+
+/// Returns the challenges in all `WWW-Authenticate` headers. Leaves out headers that are malformed.
+fn parse_challenges(headers: &HeaderMap) -> Vec<http_auth::ChallengeRef<'_>> {
+    let headers = headers.get_all(WWW_AUTHENTICATE);
+    let texts = headers.iter().filter_map(|value| value.to_str().ok());
+    let parsed = texts.filter_map(|text| http_auth::parse_challenges(text).ok());
+    parsed.flatten().collect()
 }

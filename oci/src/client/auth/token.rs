@@ -1,6 +1,9 @@
 //! Tokens and token servers (Docker's token authentication specification; for identity tokens its
 //! OAuth2 form).
 
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
+
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
