@@ -83,10 +83,16 @@ async fn one_server_per_folder() {
     let root = tempfile::tempdir().unwrap();
     let _first = Server::start(root.path());
     let assert_refused = || {
-        let output = command(root.path())
-            .stderr(Stdio::piped())
-            .output()
-            .unwrap();
+        let mut second = command(root.path()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        let stdout = second.stdout.take().unwrap();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
+        if !line.is_empty() {
+            // It would run forever.
+            second.kill().unwrap();
+            panic!("{line}");
+        }
+        let output = second.wait_with_output().unwrap();
         assert_eq!(output.status.code(), Some(1));
         let text = stderr(&output);
         assert!(
