@@ -12,8 +12,8 @@ use super::compute::{DiffIdLimits, DiffIdOutcome, compute_catching_panics};
 use super::queue::{DiffIdJob, DiffIdQueue, WorkerTask};
 use super::record::{self, LayerRecord};
 use crate::registry::Registry;
-use crate::registry::error::Result;
-use crate::store::{DerivedKey, LinkKind, ListScope, ObjectKey, Walk};
+use crate::registry::error::{Error, Result};
+use crate::store::{self, DerivedKey, LinkKind, ListScope, ObjectKey, Walk};
 
 /// The lowest priority of a Unix process (nice 19).
 const WORKER_NICENESS: i32 = 19;
@@ -154,7 +154,7 @@ impl WorkerThread {
     /// Completes the links of blobs and the indexes of manifests, so that no request has to do it.
     /// That is quick, compared with examining blobs.
     fn complete_logs(&self, walk: &Walk<'_>) -> Result<()> {
-        let warn = |error: crate::registry::Error| {
+        let warn = |error: Error| {
             // An error of a walk that was stopped says nothing.
             if self.queue().is_open() {
                 tracing::warn!(%error, "cannot complete derived data");
@@ -166,8 +166,15 @@ impl WorkerThread {
             if !self.run_queued_jobs() {
                 return Ok(());
             }
-            if let Err(error) = self.registry.update_index(&repository, walk) {
-                warn(error);
+            // A request does not wait for this thread of low priority: it goes on where this thread
+            // ends.
+            let is_ended = || !self.queue().is_open() || self.registry.is_index_awaited();
+            match self
+                .registry
+                .update_index(&repository, &Walk::new(u64::MAX, &is_ended))
+            {
+                Ok(_) | Err(Error::Store(store::Error::WalkEnded)) => {}
+                Err(error) => warn(error),
             }
         }
         Ok(self.registry.store.delete_old_config_files()?)
@@ -340,7 +347,7 @@ impl Registry {
         let reference = Reference::Digest(manifest.clone());
         let stored = match self.get_manifest(repository, &reference) {
             Ok(stored) => stored,
-            Err(crate::registry::Error::ManifestUnknown(_)) => return Ok(None),
+            Err(Error::ManifestUnknown(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
         Ok(match Manifest::parse(&stored.bytes, None) {

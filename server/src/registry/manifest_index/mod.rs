@@ -54,6 +54,8 @@ pub(super) struct ManifestIndexState {
     compared: Mutex<HashMap<Repository, Instant>>,
     /// How many lines could not be appended.
     lost_lines: AtomicU64,
+    /// How many callers wait for another one that completes an index.
+    waiting: AtomicU64,
 }
 
 impl ManifestIndexState {
@@ -148,6 +150,11 @@ impl Registry {
         Ok(current.to_string() == compared)
     }
 
+    /// Returns whether a caller waits for another one that completes an index.
+    pub(super) fn is_index_awaited(&self) -> bool {
+        self.manifest_indexes.waiting.load(Ordering::Relaxed) > 0
+    }
+
     /// Makes the index of a repository complete: reads the manifests that it lacks. What was read
     /// is kept if the walk ends early. Returns false if the index cannot be completed, for example
     /// because the store is read-only or the disk is full.
@@ -161,7 +168,10 @@ impl Registry {
         if !self.store.is_writable() {
             return Ok(false);
         }
+        let waiting = &self.manifest_indexes.waiting;
+        waiting.fetch_add(1, Ordering::Relaxed);
         let _lock = self.lock_keys([LockKey::ManifestIndex(repository.clone())]);
+        waiting.fetch_sub(1, Ordering::Relaxed);
         if self.is_index_complete(repository)? {
             return Ok(true);
         }

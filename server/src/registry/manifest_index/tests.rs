@@ -275,3 +275,34 @@ fn a_manifest_under_its_sha512_digest_is_listed() {
         .unwrap();
     assert_eq!(list(&registry), [digest]);
 }
+
+#[test]
+fn a_caller_that_waits_for_an_index_is_noticed() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    let foreign = write_foreign(&registry, &referrer("foreign"));
+    let lock = registry.lock_keys([LockKey::ManifestIndex(repository())]);
+    std::thread::scope(|scope| {
+        let listed = scope.spawn(|| list(&registry));
+        while !registry.is_index_awaited() {
+            std::thread::yield_now();
+        }
+        drop(lock);
+        assert_eq!(listed.join().unwrap(), [foreign]);
+    });
+    assert!(!registry.is_index_awaited());
+}
+
+#[test]
+fn a_walk_that_ends_early_keeps_what_it_read() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    for number in 0..5 {
+        write_foreign(&registry, &referrer(&number.to_string()));
+    }
+    let few_steps = Walk::new(40, &|| false);
+    assert!(registry.update_index(&repository(), &few_steps).is_err());
+    let index = std::fs::read_to_string(index_file(root.path())).unwrap();
+    assert!((1..5).contains(&index.lines().count()), "{index}");
+    assert_eq!(list(&registry).len(), 5);
+}
