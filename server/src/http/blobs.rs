@@ -24,7 +24,7 @@ use super::caller::Caller;
 use super::error_response::ErrorResponse;
 use super::responses::{self, header_value};
 use crate::registry::{Error, OpenBlob, PartialBlob};
-use crate::upstream::{self, BlobAvailability, DownloadReader};
+use crate::upstream::{self, BlobAvailability, DownloadReader, UncachedBlob};
 
 /// The bytes that are read at a time for HTTP/1. Reads of 4 KiB would take ten times the CPU time.
 const HTTP1_READ_BYTES: u64 = 256 * 1024;
@@ -73,6 +73,7 @@ pub(super) async fn delete(
 /// Serves `GET`: the blob or a range of it.
 pub(super) async fn get(
     app: &App,
+    caller: &Caller,
     repository: Repository,
     digest: Digest,
     version: Version,
@@ -83,15 +84,23 @@ pub(super) async fn get(
     let Some(upstream) = app.upstreams.upstream_for(&repository) else {
         return Ok(serve_local(app, &repository, &digest, range, read_ahead).await?);
     };
+    let rights = caller.pull_rights();
     let mut is_refetch = false;
     loop {
-        match app.upstreams.find_or_fetch_blob(&upstream, &digest).await? {
+        let found = app
+            .upstreams
+            .find_or_fetch_blob(&upstream, &digest, &rights);
+        let holder = match found.await? {
             BlobAvailability::Downloading(reader) => {
                 return serve_download(app, reader, &digest, range.as_deref(), read_ahead);
             }
-            BlobAvailability::Local => {}
-        }
-        match serve_local(app, &repository, &digest, range.clone(), read_ahead).await {
+            BlobAvailability::Uncached(blob) => {
+                return serve_uncached(app, *blob, &digest, range.as_deref());
+            }
+            BlobAvailability::Local => repository.clone(),
+            BlobAvailability::LocalIn(holder) => holder,
+        };
+        match serve_local(app, &holder, &digest, range.clone(), read_ahead).await {
             // The blob was evicted before the read: fetch it again.
             Err(OpenBlobError::Registry(Error::BlobUnknown(_))) if !is_refetch => {
                 is_refetch = true;
@@ -155,6 +164,21 @@ fn serve_download(
     };
     let pieces = reader.stream(first, len, read_ahead.piece_bytes, Arc::new(read));
     let pieces = pieces.map_ok(Frame::data);
+    let body = count_served(app, StreamBody::new(pieces).boxed_unsync());
+    Ok(blob_response(digest, range, (first, len), size, body))
+}
+
+/// Serves a blob from its upstream, without storing it.
+fn serve_uncached(
+    app: &App,
+    blob: UncachedBlob,
+    digest: &Digest,
+    range: Option<&str>,
+) -> Result<Response<ResponseBody>, ErrorResponse> {
+    let size = blob.size();
+    let range = parse_requested_range(range, size);
+    let (first, len) = byte_range(range, size).ok_or_else(|| range_not_satisfiable(size))?;
+    let pieces = blob.stream(first, len).map_ok(Frame::data);
     let body = count_served(app, StreamBody::new(pieces).boxed_unsync());
     Ok(blob_response(digest, range, (first, len), size, body))
 }

@@ -11,6 +11,7 @@ use super::error_response::ErrorResponse;
 use super::forwarded::ForwardedInfo;
 use crate::auth::{AccessController, AccessScope, User, required_scopes};
 use crate::client_address::ClientAddress;
+use crate::upstream::PullRights;
 
 /// The caller of one request. It is cheap to clone into blocking work.
 #[derive(Clone)]
@@ -47,6 +48,19 @@ impl Caller {
     /// Returns whether the caller may do this in a repository.
     pub(super) fn is_allowed(&self, action: Action, repository: &Repository) -> bool {
         self.auth.is_allowed(self.user(), action, Some(repository))
+    }
+
+    /// Returns what the caller may pull, for the cache.
+    pub(super) fn pull_rights(&self) -> PullRights {
+        let (caller, auth) = (self.clone(), Arc::clone(&self.auth));
+        PullRights {
+            may_caller_pull: Arc::new(move |repository| {
+                caller.is_allowed(Action::Pull, repository)
+            }),
+            may_anyone_pull: Arc::new(move |repository| {
+                auth.is_allowed(None, Action::Pull, Some(repository))
+            }),
+        }
     }
 
     /// Returns whether the caller reaches this server under this host name or address.

@@ -10,6 +10,7 @@ use super::blobs::etag;
 use super::blocking::{run_blocking, try_blocking};
 use super::body::{ResponseBody, full};
 use super::buffered_body::MAX_SMALL_BODY_BYTES;
+use super::caller::Caller;
 use super::client_presence::ClientPresence;
 use super::error_response::ErrorResponse;
 use super::leased_body::leased;
@@ -133,9 +134,9 @@ fn is_cached_by_client(headers: &HeaderMap, digest: &Digest) -> bool {
 /// Serves `PUT`: stores a manifest, and points its tags to it.
 pub(super) async fn put(
     app: &App,
+    caller: &Caller,
     repository: Repository,
-    reference: Reference,
-    tags: Vec<Tag>,
+    (reference, tags): (Reference, Vec<Tag>),
     headers: &HeaderMap,
     body: &mut RequestBody,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
@@ -155,7 +156,11 @@ pub(super) async fn put(
     ) {
         // The client skipped blobs that this server reported as present: they are at the upstream.
         (Err(Error::ChildrenUnknown(missing)), Some(upstream)) => {
-            app.upstreams.fetch_missing_blobs(&upstream, &missing).await;
+            let rights = caller.pull_rights();
+            let fetched = app
+                .upstreams
+                .fetch_missing_blobs(&upstream, &missing, &rights);
+            fetched.await;
             try_blocking(put).await?
         }
         (result, _) => result?,

@@ -251,7 +251,7 @@ async fn dispatch(
             manifests::get(app, repository, reference, headers).await
         }
         RepositoryOperation::PutManifest { reference, tags } => {
-            manifests::put(app, repository, reference, tags, headers, body).await
+            manifests::put(app, caller, repository, (reference, tags), headers, body).await
         }
         RepositoryOperation::DeleteManifest { reference } => {
             manifests::delete(app, &body.client(), repository, reference).await
@@ -268,7 +268,7 @@ async fn dispatch(
             referrers::list(app, &body.client(), repository, digest, filter).await
         }
         RepositoryOperation::GetBlob { digest } => {
-            blobs::get(app, repository, digest, version, headers).await
+            blobs::get(app, caller, repository, digest, version, headers).await
         }
         RepositoryOperation::HeadBlob { digest } => {
             blobs::head(app, caller, repository, digest).await

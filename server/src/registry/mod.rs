@@ -28,8 +28,8 @@ use imgsync_oci::{Algorithm, Digest};
 
 pub(crate) use self::blobs::OpenBlob;
 pub(crate) use self::cache::{
-    BlobState, CacheFill, CacheLimits, EvictionStats, ManifestState, PartialBlob, TagState,
-    UpstreamManifest,
+    BlobState, BlobUse, CacheFill, CacheLimits, EvictionStats, ManifestState, PartialBlob,
+    TagState, UpstreamManifest,
 };
 pub(crate) use self::error::Error;
 pub(crate) use self::lists::NamePage;

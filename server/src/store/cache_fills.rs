@@ -24,13 +24,21 @@ pub(crate) struct PartialBlobFile {
 }
 
 impl Store {
-    /// Opens the ingest of a blob, with the bytes that an earlier fetch left. Those are read and
-    /// hashed again: damage in the only copy would otherwise end up in the blob.
-    pub(crate) fn open_cache_fill(self: &Arc<Self>, digest: &Digest) -> Result<Ingest> {
+    /// Opens the ingest of a blob, with the bytes that an earlier fetch from the same upstream left.
+    /// Those are read and hashed again: damage in the only copy would otherwise end up in the blob.
+    /// Bytes from another upstream are dropped: clients of this one may not be allowed to read them.
+    pub(crate) fn open_cache_fill(
+        self: &Arc<Self>,
+        digest: &Digest,
+        upstream: &str,
+    ) -> Result<Ingest> {
         let path = self.paths.cache_fill_data(digest);
-        let key = IngestKey::CacheFill(digest.clone());
+        let key = IngestKey::CacheFill {
+            digest: digest.clone(),
+            upstream: upstream.into(),
+        };
         let opened = self.disk.open(&path)?;
-        let resumable = match (&opened, self.read_cache_fill_checkpoint(digest)?) {
+        let resumable = match (&opened, self.read_cache_fill_checkpoint(digest, upstream)?) {
             (Some(file), Some(checkpoint)) if is_intact(file, &checkpoint)? => Some(checkpoint),
             _ => None,
         };
@@ -49,9 +57,13 @@ impl Store {
         Ingest::resume(self, key, file, checkpoint, is_durable)
     }
 
-    fn read_cache_fill_checkpoint(&self, digest: &Digest) -> Result<Option<Checkpoint>> {
+    fn read_cache_fill_checkpoint(
+        &self,
+        digest: &Digest,
+        upstream: &str,
+    ) -> Result<Option<Checkpoint>> {
         let json = self.read_file(&self.paths.cache_fill_state(digest), MAX_STATE_BYTES)?;
-        Ok(json.and_then(|json| Checkpoint::from_cache_fill_json(&json, digest)))
+        Ok(json.and_then(|json| Checkpoint::from_cache_fill_json(&json, digest, upstream)))
     }
 
     /// Removes the state file of an ingest that became a blob. Not durably: without its data file

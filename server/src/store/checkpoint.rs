@@ -46,6 +46,9 @@ struct StoredCacheFillState {
     format: String,
     offset: u64,
     hash: String,
+    /// The address of the upstream; empty in files of versions that did not store it.
+    #[serde(default)]
+    upstream: String,
 }
 
 impl Checkpoint {
@@ -77,19 +80,25 @@ impl Checkpoint {
     }
 
     /// Returns the content of a cache fill's state file.
-    pub(super) fn to_cache_fill_json(&self) -> Vec<u8> {
+    pub(super) fn to_cache_fill_json(&self, upstream: &str) -> Vec<u8> {
         let record = serde_json::json!({
             "format": CACHE_FILL_FORMAT,
             "offset": self.offset,
             "hash": hex::encode(self.hasher.state()),
+            "upstream": upstream,
         });
         format!("{record}\n").into_bytes()
     }
 
-    /// Reads the state file of a cache fill; `None` if it is damaged or in another format.
-    pub(super) fn from_cache_fill_json(json: &[u8], digest: &Digest) -> Option<Self> {
+    /// Reads the state file of a cache fill; `None` if it is damaged, in another format, or of
+    /// another upstream.
+    pub(super) fn from_cache_fill_json(
+        json: &[u8],
+        digest: &Digest,
+        upstream: &str,
+    ) -> Option<Self> {
         let record: StoredCacheFillState = serde_json::from_slice(json).ok()?;
-        if record.format != CACHE_FILL_FORMAT {
+        if record.format != CACHE_FILL_FORMAT || record.upstream != upstream {
             return None;
         }
         Self::from_stored(record.offset, digest.algorithm(), &record.hash)
@@ -145,14 +154,18 @@ mod tests {
         let mut checkpoint = Checkpoint::initial(digest.algorithm());
         checkpoint.hasher.update(b"abc");
         checkpoint.offset = 3;
-        let json = checkpoint.to_cache_fill_json();
-        let read = Checkpoint::from_cache_fill_json(&json, &digest).unwrap();
+        let json = checkpoint.to_cache_fill_json("up.example");
+        let read = Checkpoint::from_cache_fill_json(&json, &digest, "up.example").unwrap();
         assert_eq!((read.offset, read.hasher.finish()), (3, digest.clone()));
         let sha512 = Digest::of_with(Algorithm::Sha512, b"abc");
-        for (bytes, digest) in [(&json[..], &sha512), (&json[..json.len() / 2], &digest)] {
-            assert!(Checkpoint::from_cache_fill_json(bytes, digest).is_none());
+        for (bytes, digest, upstream) in [
+            (&json[..], &sha512, "up.example"),
+            (&json[..json.len() / 2], &digest, "up.example"),
+            (&json[..], &digest, "evil.example"),
+        ] {
+            assert!(Checkpoint::from_cache_fill_json(bytes, digest, upstream).is_none());
         }
         let upload = checkpoint.to_upload_json(&"a/b".parse().unwrap(), None);
-        assert!(Checkpoint::from_cache_fill_json(&upload, &digest).is_none());
+        assert!(Checkpoint::from_cache_fill_json(&upload, &digest, "up.example").is_none());
     }
 }

@@ -54,6 +54,14 @@ pub(super) enum DiskChange<'a> {
     RemoveFolder(&'a Path),
 }
 
+/// The space of a filesystem in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DiskSpace {
+    /// The space that this user can still use.
+    pub(crate) free: u64,
+    pub(crate) total: u64,
+}
+
 impl Disk {
     #[cfg(test)]
     pub(super) fn with_hook(hook: ChangeHook) -> Self {
@@ -124,6 +132,16 @@ impl Disk {
     pub(super) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.permit(&DiskChange::Rename { from, to })?;
         fs::rename(from, to)
+    }
+
+    /// Returns the space of the filesystem that contains a folder.
+    pub(super) fn space(&self, folder: &Path) -> Result<DiskSpace> {
+        let space = rustix::fs::statvfs(folder).map_err(io::Error::from);
+        let space = space.context("measure the free space of", folder)?;
+        Ok(DiskSpace {
+            free: space.f_bavail.saturating_mul(space.f_frsize),
+            total: space.f_blocks.saturating_mul(space.f_frsize),
+        })
     }
 
     /// Makes the entries of a folder durable.

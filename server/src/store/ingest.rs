@@ -33,7 +33,11 @@ pub(super) enum IngestKey {
         owner: Option<Arc<str>>,
     },
     /// A blob that is fetched from an upstream.
-    CacheFill(Digest),
+    CacheFill {
+        digest: Digest,
+        /// The address of the upstream.
+        upstream: Arc<str>,
+    },
 }
 
 /// The writer of an ingest, positioned at its end. At most one may be open per key.
@@ -69,7 +73,7 @@ impl IngestKey {
     fn state_path(&self, paths: &StorePaths) -> PathBuf {
         match self {
             Self::Upload { id, .. } => paths.upload_state(*id),
-            Self::CacheFill(digest) => paths.cache_fill_state(digest),
+            Self::CacheFill { digest, .. } => paths.cache_fill_state(digest),
         }
     }
 
@@ -78,21 +82,21 @@ impl IngestKey {
             Self::Upload {
                 repository, owner, ..
             } => checkpoint.to_upload_json(repository, owner.as_deref()),
-            Self::CacheFill(_) => checkpoint.to_cache_fill_json(),
+            Self::CacheFill { upstream, .. } => checkpoint.to_cache_fill_json(upstream),
         }
     }
 
     fn upload_id(&self) -> Option<UploadId> {
         match self {
             Self::Upload { id, .. } => Some(*id),
-            Self::CacheFill(_) => None,
+            Self::CacheFill { .. } => None,
         }
     }
 
     fn digest(&self) -> Option<&Digest> {
         match self {
             Self::Upload { .. } => None,
-            Self::CacheFill(digest) => Some(digest),
+            Self::CacheFill { digest, .. } => Some(digest),
         }
     }
 }

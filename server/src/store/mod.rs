@@ -34,7 +34,7 @@ use imgsync_oci::endpoint::UploadId;
 pub(crate) use self::derived::LinkFoldersIdentity;
 #[cfg(test)]
 pub(crate) use self::derived_log::MAX_LOG_LINE_BYTES;
-pub(crate) use self::disk::FileIdentity;
+pub(crate) use self::disk::{DiskSpace, FileIdentity};
 pub use self::error::Error;
 pub(crate) use self::ingest::{Ingest, PartialBlob};
 pub(crate) use self::lists::ListScope;
@@ -150,6 +150,11 @@ impl Store {
     /// Gives back the memory that lists of folders took and that was not used lately.
     pub(crate) fn forget_unused_listings(&self) {
         self.folders.listings.forget_unused();
+    }
+
+    /// Returns the space of the disk.
+    pub(crate) fn disk_space(&self) -> Result<DiskSpace> {
+        self.disk.space(&self.paths.temporary())
     }
 
     /// Returns an unused path for a temporary file.

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use imgsync_oci::Repository;
+use imgsync_oci::client::BlobDownload;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
@@ -29,6 +30,8 @@ pub(super) enum DownloadProgress {
         /// The size of the blob in bytes.
         size: u64,
     },
+    /// The blob does not fit into the cache, so each client reads it from the upstream.
+    NotKept,
     /// The upstream does not have the blob.
     Absent,
     /// The download failed.
@@ -40,6 +43,11 @@ pub(super) struct UpstreamDownload {
     progress: watch::Sender<DownloadProgress>,
     /// The bytes received so far, once the download has started.
     pub(super) partial: OnceLock<PartialBlob>,
+    /// The response of the upstream with a blob that is not kept, and its size, for the first client.
+    unread_response: Mutex<Option<(BlobDownload, u64)>>,
+    /// Whether a push needs the blob. Then it may exceed the limit of the cache, because it will
+    /// count as pushed.
+    pub(super) is_for_push: bool,
     /// The local name of the repository from which the blob is fetched.
     source: Repository,
     /// The repositories that will link the blob; `None` once the blob is being verified.
@@ -57,10 +65,12 @@ pub(super) struct DownloadShutdown {
 
 impl UpstreamDownload {
     /// Creates a download that is queued, from and into a repository.
-    pub(super) fn new(repository: Repository) -> Arc<Self> {
+    pub(super) fn new(repository: Repository, is_for_push: bool) -> Arc<Self> {
         Arc::new(Self {
             progress: watch::Sender::new(DownloadProgress::Waiting),
             partial: OnceLock::new(),
+            unread_response: Mutex::default(),
+            is_for_push,
             source: repository.clone(),
             repositories: Mutex::new(Some(BTreeSet::from([repository]))),
         })
@@ -93,6 +103,23 @@ impl UpstreamDownload {
             .as_mut()
             .map(|repositories| repositories.insert(repository));
         added.is_some()
+    }
+
+    /// Stores the response with a blob that is not kept.
+    pub(super) fn put_unread_response(&self, response: BlobDownload, size: u64) {
+        let mut unread = self.lock_unread_response();
+        *unread = Some((response, size));
+    }
+
+    /// Takes the response with a blob that is not kept, unless another client has taken it.
+    pub(super) fn take_unread_response(&self) -> Option<(BlobDownload, u64)> {
+        self.lock_unread_response().take()
+    }
+
+    fn lock_unread_response(&self) -> MutexGuard<'_, Option<(BlobDownload, u64)>> {
+        self.unread_response
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the size of the blob in bytes, if it is known yet.

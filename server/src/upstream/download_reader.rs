@@ -26,25 +26,38 @@ pub(crate) struct DownloadReader {
     size: u64,
 }
 
+/// How a blob can be read, once the upstream has answered.
+pub(super) enum OpenedDownload {
+    /// While it is downloaded.
+    Reader(DownloadReader),
+    /// Only from the upstream, because it does not fit into the cache.
+    NotKept,
+    /// Not at all: the upstream does not have it.
+    Absent,
+}
+
 impl UpstreamDownload {
-    /// Waits until the size is known, and returns a reader. Returns `None` if the upstream does not
-    /// have the blob. The reader fails as soon as the download reports another size.
+    /// Waits until the size is known, and returns a reader. The reader fails as soon as the download
+    /// reports another size.
     ///
     /// # Errors
     /// Returns the failure of the download.
-    pub(super) async fn open_reader(&self) -> Result<Option<DownloadReader>, UpstreamFailure> {
+    pub(super) async fn open_reader(&self) -> Result<OpenedDownload, UpstreamFailure> {
         let is_answered = |progress: &DownloadProgress| *progress != DownloadProgress::Waiting;
         let (progress, receiver) = self.wait_until(is_answered).await?;
-        let (DownloadProgress::Receiving { size, .. } | DownloadProgress::Done { size }) = progress
-        else {
-            return Ok(None);
+        let size = match progress {
+            DownloadProgress::Receiving { size, .. } | DownloadProgress::Done { size } => size,
+            DownloadProgress::NotKept => return Ok(OpenedDownload::NotKept),
+            _ => return Ok(OpenedDownload::Absent),
         };
         // The partial file is always set before the size is known.
         let partial = self.partial.get().cloned();
-        Ok(partial.map(|partial| DownloadReader {
-            progress: receiver,
-            partial,
-            size,
+        Ok(partial.map_or(OpenedDownload::Absent, |partial| {
+            OpenedDownload::Reader(DownloadReader {
+                progress: receiver,
+                partial,
+                size,
+            })
         }))
     }
 }
@@ -103,6 +116,8 @@ impl DownloadReader {
                 }
                 DownloadProgress::Done { size } => *size,
                 DownloadProgress::Failed(failure) => return Err(io::Error::other(failure.clone())),
+                // An attempt to resume the download showed that it does not fit after all.
+                DownloadProgress::NotKept => return Err(io::ErrorKind::StorageFull.into()),
                 DownloadProgress::Waiting | DownloadProgress::Absent => 0,
             };
             let available = available.min(end);

@@ -5,6 +5,7 @@
 //! credentials: no client header is forwarded to an upstream, and no upstream header to a client.
 //! Start reading at [`Upstreams`].
 
+mod batch_reader;
 mod blobs;
 mod circuit_breaker;
 mod download;
@@ -16,9 +17,12 @@ mod lists;
 mod manifests;
 mod metrics;
 mod negative_cache;
+mod pull_rights;
+mod retries;
 mod routing;
 mod singleflight;
 mod transfer;
+mod uncached_blob;
 mod upstream_client;
 mod upstream_repository;
 
@@ -35,6 +39,8 @@ pub(crate) use self::download_reader::DownloadReader;
 pub(crate) use self::error::{Error, UpstreamFailure, UpstreamFailureKind};
 pub use self::files::UpstreamConfigError;
 pub(crate) use self::manifests::Freshness;
+pub(crate) use self::pull_rights::PullRights;
+pub(crate) use self::uncached_blob::UncachedBlob;
 pub(crate) use self::upstream_repository::UpstreamRepository;
 
 use self::blobs::{BlobHeadResult, Downloads};

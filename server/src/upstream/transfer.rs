@@ -5,32 +5,19 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures::stream::BoxStream;
-use futures::{FutureExt as _, StreamExt as _};
 use imgsync_oci::Digest;
-use imgsync_oci::client::{self, BlobDownload};
-use tokio::time::{sleep, timeout};
+use imgsync_oci::client::BlobDownload;
+use tokio::time::sleep;
 
+use super::batch_reader::BatchReader;
 use super::download::{DownloadProgress, DownloadShutdown, UpstreamDownload};
 use super::error::{UpstreamFailure, UpstreamFailureKind};
+use super::retries::DownloadRetries;
 use super::{UpstreamRepository, run_blocking, unix_now};
-use crate::registry::{self, CacheFill, Registry};
+use crate::registry::{self, CacheFill, CacheLimits, Registry};
 
-/// Time limit from a request to the headers of its response.
-const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time limit between two reads of a response body.
-const STALL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Number of consecutive attempts without a new byte after which a download fails.
-const MAX_TRIES_WITHOUT_PROGRESS: u32 = 4;
-/// Delay before the first retry. It doubles with each further retry.
-const FIRST_RETRY_DELAY: Duration = Duration::from_millis(500);
-/// Longest delay between retries. A download fails if the upstream asks for a longer one.
-const MAX_RETRY_DELAY: Duration = Duration::from_secs(10);
 /// How long a download may take to write what it has received, once it is stopped.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
-/// Number of bytes to collect before a write to disk, if so many are available at once.
-const MAX_BATCH_BYTES: usize = 256 * 1024;
 
 /// Downloads the blob, until it is complete or the server shuts down. Returns false if the
 /// upstream does not have the blob.
@@ -39,12 +26,14 @@ pub(super) async fn download(
     registry: Registry,
     source: UpstreamRepository,
     digest: Digest,
+    limits: CacheLimits,
     shutdown: &DownloadShutdown,
 ) -> bool {
     let transfer = UpstreamTransfer {
         download,
         source: &source,
         digest: &digest,
+        limits,
         shutdown,
     };
     let stopped = async {
@@ -70,6 +59,7 @@ struct UpstreamTransfer<'a> {
     download: &'a UpstreamDownload,
     source: &'a UpstreamRepository,
     digest: &'a Digest,
+    limits: CacheLimits,
     shutdown: &'a DownloadShutdown,
 }
 
@@ -77,6 +67,8 @@ struct UpstreamTransfer<'a> {
 enum AttemptOutcome {
     /// The fill has all bytes of the blob, whose size is given. They are not verified.
     Complete(u64),
+    /// The blob does not fit into the cache. The response with it was not read yet.
+    TooLarge(BlobDownload, u64),
     /// The upstream does not have the blob.
     Absent,
     /// The attempt ended before the blob was complete; it can be retried.
@@ -87,15 +79,16 @@ impl UpstreamTransfer<'_> {
     /// Downloads the blob with retries, and verifies it. Returns the final progress.
     async fn run(&self, registry: Registry) -> Result<DownloadProgress, UpstreamFailure> {
         let digest = self.digest.clone();
+        let upstream = self.source.upstream.address().to_owned();
         let opened = self
-            .store(move || registry.open_cache_fill(&digest))
+            .store(move || registry.open_cache_fill(&digest, &upstream))
             .await?;
-        let mut fill = opened.ok_or_else(|| {
-            let message = "another download of the blob is running";
-            self.source.failure(UpstreamFailureKind::Busy, message)
-        })?;
+        // The blob is also being fetched from another upstream, which may be slow or lie.
+        let Some(mut fill) = opened else {
+            return Ok(DownloadProgress::NotKept);
+        };
         let _ = self.download.partial.set(fill.ingest.reader());
-        let (mut failures, mut delay) = (0, FIRST_RETRY_DELAY);
+        let mut retries = DownloadRetries::default();
         let mut has_restarted = false;
         loop {
             let before = fill.ingest.offset();
@@ -103,6 +96,13 @@ impl UpstreamTransfer<'_> {
             fill = attempted;
             let failure = match outcome {
                 AttemptOutcome::Complete(size) => return self.commit(fill, size).await,
+                AttemptOutcome::TooLarge(response, size) => {
+                    let digest = self.digest;
+                    tracing::info!(%digest, size, "a blob does not fit into the cache: sending it without storing it");
+                    self.store(move || fill.discard()).await?;
+                    self.download.put_unread_response(response, size);
+                    return Ok(DownloadProgress::NotKept);
+                }
                 AttemptOutcome::Absent => {
                     self.store(move || fill.discard()).await?;
                     return Ok(DownloadProgress::Absent);
@@ -122,22 +122,17 @@ impl UpstreamTransfer<'_> {
             }
             // Makes the received bytes durable, so that a later attempt resumes after them.
             fill = self.change(fill, |fill| Ok(fill.ingest.sync()?)).await?;
-            if fill.ingest.offset() > before {
-                (failures, delay) = (0, FIRST_RETRY_DELAY);
-            }
-            failures += 1;
+            let has_progressed = fill.ingest.offset() > before;
+            let delay = retries.delay_after(&failure, has_progressed);
             // Clients that wait for the headers of their response get the error at once, without
             // retries.
             let has_headers = self.download.size().is_some();
-            let is_last = !has_headers || failures >= MAX_TRIES_WITHOUT_PROGRESS;
-            let requested_delay = failure.retry_after.unwrap_or(delay);
-            if !failure.kind.is_upstream_wide() || is_last || requested_delay > MAX_RETRY_DELAY {
+            let Some(delay) = delay.filter(|_| has_headers) else {
                 return Err(failure);
-            }
+            };
             let (digest, offset) = (self.digest, fill.ingest.offset());
             tracing::info!(%digest, offset, "resuming the download of a blob: {failure}");
-            sleep(requested_delay).await;
-            delay = (delay * 2).min(MAX_RETRY_DELAY);
+            sleep(delay).await;
         }
     }
 
@@ -152,7 +147,7 @@ impl UpstreamTransfer<'_> {
         let offset = fill.ingest.offset();
         // The fill may be complete already, and then no range is left to request.
         if offset > 0 {
-            match self.head().await {
+            match self.source.head_blob(self.digest).await {
                 Ok(Some(size)) if size == offset => {
                     return Ok((fill, AttemptOutcome::Complete(size)));
                 }
@@ -162,35 +157,32 @@ impl UpstreamTransfer<'_> {
                 Err(failure) => return Ok((fill, AttemptOutcome::Interrupted(failure))),
             }
         }
-        match self.open(fill.ingest.offset()).await {
-            Ok(Some((response, size))) => self.receive(fill, response, size).await,
+        let opened = self.source.open_blob(self.digest, fill.ingest.offset());
+        match opened.await {
+            Ok(Some((response, size))) => {
+                let (fill, has_room) = self.reserve(fill, size).await?;
+                if !has_room {
+                    return Ok((fill, AttemptOutcome::TooLarge(response, size)));
+                }
+                self.receive(fill, response, size).await
+            }
             Ok(None) => Ok((fill, AttemptOutcome::Absent)),
             Err(failure) => Ok((fill, AttemptOutcome::Interrupted(failure))),
         }
     }
 
-    /// Asks the upstream for the size of the blob.
-    async fn head(&self) -> Result<Option<u64>, UpstreamFailure> {
-        self.source
-            .request(RESPONSE_TIMEOUT, |client, name| {
-                client.head_blob(name, self.digest)
-            })
-            .await
-    }
-
-    /// Requests the blob from `offset` on. Returns the response and the size of the whole blob.
-    async fn open(&self, offset: u64) -> Result<Option<(BlobDownload, u64)>, UpstreamFailure> {
-        let response = self.source.request(RESPONSE_TIMEOUT, |client, name| {
-            client.open_blob(name, self.digest, offset)
-        });
-        let Some(response) = response.await? else {
-            return Ok(None);
-        };
-        let size = match response.size {
-            Some(size) => Some(size),
-            None => self.head().await?,
-        };
-        Ok(size.map(|size| (response, size)))
+    /// Reserves room in the cache for the announced size. Returns false if the blob does not fit.
+    async fn reserve(
+        &self,
+        mut fill: CacheFill,
+        size: u64,
+    ) -> Result<(CacheFill, bool), UpstreamFailure> {
+        let limits = self.limits;
+        self.store(move || match fill.reserve(size, &limits, unix_now()) {
+            Ok(has_room) => Ok((fill, has_room)),
+            Err(error) => Err(fill.give_up(error)),
+        })
+        .await
     }
 
     /// Appends the body of a response to the fill, in batches.
@@ -208,12 +200,7 @@ impl UpstreamTransfer<'_> {
             size,
             received: offset,
         });
-        // An upstream that ignores the range sends the blob from its start, so skip the bytes that
-        // the fill has.
-        let mut body = BatchReader {
-            pieces: response.bytes,
-            skip: offset.saturating_sub(response.first),
-        };
+        let mut body = BatchReader::new(response, offset);
         loop {
             let batch = tokio::select! {
                 batch = body.next_batch(self.source) => batch,
@@ -296,59 +283,5 @@ impl UpstreamTransfer<'_> {
     ) -> Result<T, UpstreamFailure> {
         let result = run_blocking(work).await;
         result.map_err(|error| self.source.store_failure(&error))
-    }
-}
-
-/// Reads the body of a response in batches.
-struct BatchReader {
-    pieces: BoxStream<'static, Result<Bytes, client::Error>>,
-    /// The number of bytes to drop.
-    skip: u64,
-}
-
-/// Pieces of a body that arrived together.
-#[derive(Default)]
-struct Batch {
-    pieces: Vec<Bytes>,
-    /// How the body ended, if it did.
-    end: Option<Result<(), UpstreamFailure>>,
-}
-
-impl BatchReader {
-    /// Waits for the next piece, and collects what has already arrived after it, at most
-    /// [`MAX_BATCH_BYTES`]. If the returned future is dropped, no piece is lost.
-    async fn next_batch(&mut self, source: &UpstreamRepository) -> Batch {
-        let (mut batch, mut count) = (Batch::default(), 0);
-        let Ok(mut next) = timeout(STALL_TIMEOUT, self.pieces.next()).await else {
-            let message = format!("no data for {} s", STALL_TIMEOUT.as_secs());
-            let failure = source.failure(UpstreamFailureKind::TimedOut, &message);
-            batch.end = Some(Err(source.record_failure(failure)));
-            return batch;
-        };
-        loop {
-            match next {
-                Some(Ok(mut piece)) => {
-                    count += piece.len();
-                    source.count_received_bytes(piece.len() as u64);
-                    let dropped = self.skip.min(piece.len() as u64);
-                    self.skip -= dropped;
-                    let piece = piece.split_off(usize::try_from(dropped).unwrap_or(0));
-                    batch.pieces.push(piece);
-                }
-                Some(Err(error)) => {
-                    let name = source.upstream.settings.name();
-                    let failure = UpstreamFailure::from_client(name, &error);
-                    batch.end = Some(Err(source.record_failure(failure)));
-                }
-                None => batch.end = Some(Ok(())),
-            }
-            if batch.end.is_some() || count >= MAX_BATCH_BYTES {
-                return batch;
-            }
-            match self.pieces.next().now_or_never() {
-                Some(more) => next = more,
-                None => return batch,
-            }
-        }
     }
 }

@@ -29,6 +29,8 @@ const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 const MAX_CONCURRENT_DOWNLOADS: usize = 8;
 /// Maximum number of concurrent manifest fetches; each manifest may have 4 MiB.
 const MAX_CONCURRENT_MANIFESTS: usize = 16;
+/// Maximum number of blobs that are streamed to clients without being stored, at the same time.
+const MAX_CONCURRENT_STREAMS: usize = 16;
 /// Maximum number of concurrent requests that wait for response headers, or for a short response.
 const MAX_CONCURRENT_REQUESTS: usize = 32;
 
@@ -44,6 +46,9 @@ pub(super) struct UpstreamClient {
     pub(super) download_permits: Semaphore,
     pub(super) manifest_permits: Semaphore,
     request_permits: Semaphore,
+    /// Limits the blobs that are streamed to clients without being stored. They have their own
+    /// permits, because a slow client holds one for as long as it reads.
+    pub(super) stream_permits: Arc<Semaphore>,
     stale_log: LogThrottle,
     failure_log: LogThrottle,
     refusal_log: LogThrottle,
@@ -144,6 +149,7 @@ impl UpstreamClient {
             download_permits: Semaphore::new(MAX_CONCURRENT_DOWNLOADS),
             manifest_permits: Semaphore::new(MAX_CONCURRENT_MANIFESTS),
             request_permits: Semaphore::new(MAX_CONCURRENT_REQUESTS),
+            stream_permits: Arc::new(Semaphore::new(MAX_CONCURRENT_STREAMS)),
             stale_log: LogThrottle::default(),
             failure_log: LogThrottle::default(),
             refusal_log: LogThrottle::default(),

@@ -7,13 +7,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use imgsync_oci::Repository;
-use imgsync_oci::client::{self, Client};
+use imgsync_oci::client::{self, BlobDownload, Client};
+use imgsync_oci::{Digest, Repository};
 
 use super::error::{Error, UpstreamFailure, UpstreamFailureKind};
 use super::singleflight::SingleFlightError;
 use super::upstream_client::UpstreamClient;
 use crate::registry;
+
+/// Time limit from a request for a blob to the headers of its response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A repository of this registry that has an upstream.
 #[derive(Clone)]
@@ -85,6 +88,40 @@ impl UpstreamRepository {
     {
         let send = || send(self.upstream.client(), &self.upstream_name);
         self.upstream.request(time_limit, send).await
+    }
+
+    /// Asks the upstream for the size of a blob. Returns `None` if the upstream does not have it.
+    ///
+    /// # Errors
+    /// As [`UpstreamRepository::request`].
+    pub(super) async fn head_blob(&self, digest: &Digest) -> Result<Option<u64>, UpstreamFailure> {
+        let head = self.request(RESPONSE_TIMEOUT, |client, name| {
+            client.head_blob(name, digest)
+        });
+        head.await
+    }
+
+    /// Requests a blob from `offset` on. Returns the response and the size of the whole blob, or
+    /// `None` if the upstream does not have it.
+    ///
+    /// # Errors
+    /// As [`UpstreamRepository::request`].
+    pub(super) async fn open_blob(
+        &self,
+        digest: &Digest,
+        offset: u64,
+    ) -> Result<Option<(BlobDownload, u64)>, UpstreamFailure> {
+        let response = self.request(RESPONSE_TIMEOUT, |client, name| {
+            client.open_blob(name, digest, offset)
+        });
+        let Some(response) = response.await? else {
+            return Ok(None);
+        };
+        let size = match response.size {
+            Some(size) => Some(size),
+            None => self.head_blob(digest).await?,
+        };
+        Ok(size.map(|size| (response, size)))
     }
 
     pub(super) fn failure(&self, kind: UpstreamFailureKind, message: &str) -> UpstreamFailure {

@@ -1,6 +1,8 @@
 //! Tests what an upstream of the cache cannot do to this server and its clients. The pull-through
 //! cache as a whole is tested in `tests/cache`.
 
+mod claims;
+mod limits;
 mod redirects;
 
 use imgsync_oci::Digest;
@@ -18,6 +20,11 @@ fn config(remote: &str, upstream: &str, cache: &str) -> String {
         "{BASE}imgsync: {{cache: {{upstreams: [{{prefix: up, remoteurl: 'http://{remote}'{upstream}}}]\
          {cache}}}}}\n"
     )
+}
+
+/// Returns the digest in the path of a request.
+fn digest_in(request: &Request) -> &str {
+    request.target.rsplit('/').next().unwrap()
 }
 
 async fn get(running: &Running, path: &str) -> (u16, Vec<u8>) {

@@ -52,8 +52,8 @@ impl Registry {
         Ok(size.filter(|size| self.is_possible_size(digest, digest, *size)))
     }
 
-    /// Links a stored blob into a repository, because the upstream reported at `now` (Unix seconds)
-    /// that the repository has it. Returns false if the bytes are no longer stored.
+    /// Links a stored blob into a repository, because the upstream with the address `upstream`
+    /// reported at `now` (Unix seconds) that the repository has it. Returns false if the bytes are no longer stored.
     ///
     /// # Errors
     /// Returns the errors of the store.
@@ -61,6 +61,7 @@ impl Registry {
         &self,
         repository: &Repository,
         digest: &Digest,
+        upstream: &str,
         now: u64,
     ) -> Result<bool> {
         let _lock = self.lock_digests([digest.clone()]);
@@ -70,7 +71,7 @@ impl Registry {
         if self.stored_size(digest)?.is_none() {
             return Ok(false);
         }
-        self.mark_layer_cached(repository, digest, now)?;
+        self.mark_layer_cached(repository, digest, upstream, now)?;
         let link = digest.to_string();
         let key = ObjectKey::LayerLink(repository, digest);
         let is_new = self.store.len(key)?.is_none();
@@ -92,17 +93,20 @@ impl Registry {
     }
 
     /// Marks a blob that is about to be linked as cached, unless it is already linked: a link
-    /// without a mark was pushed and must stay unmarked. The caller holds the lock of the digest.
+    /// without a mark was pushed and must stay unmarked. The mark stores the address of the upstream.
+    /// The caller holds the lock of the digest.
     pub(super) fn mark_layer_cached(
         &self,
         repository: &Repository,
         digest: &Digest,
+        upstream: &str,
         now: u64,
     ) -> Result<()> {
         let link = ObjectKey::LayerLink(repository, digest);
         if self.store.len(link)?.is_none() {
             let mark = MarkKey::Layer(repository, digest);
-            self.store.put_mark(mark, b"", from_unix_seconds(now))?;
+            self.store
+                .put_mark(mark, upstream.as_bytes(), from_unix_seconds(now))?;
         }
         Ok(())
     }

@@ -4,8 +4,8 @@
 //! evicted is decided in [`super::images`]. Start reading at [`Registry::evict`].
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::TryLockError;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use imgsync_oci::{Digest, Repository};
@@ -90,10 +90,19 @@ impl Default for CacheSize {
 
 impl CacheSize {
     /// Returns the cached bytes, or `None` before the first count.
-    fn get(&self) -> Option<u64> {
+    pub(super) fn get(&self) -> Option<u64> {
         let counted = self.counted.load(Ordering::Relaxed);
         let added = self.added.load(Ordering::Relaxed);
         (counted != UNKNOWN_SIZE).then(|| counted.saturating_add(added))
+    }
+
+    /// Removes bytes of an interrupted fetch that goes on, and that has reserved room for them.
+    pub(super) fn remove(&self, bytes: u64) {
+        let remove =
+            |counted| (counted != UNKNOWN_SIZE).then(|| u64::saturating_sub(counted, bytes));
+        let order = Ordering::Relaxed;
+        // The update fails only if the size is unknown.
+        let _ = self.counted.fetch_update(order, order, remove);
     }
 
     /// Adds bytes that were cached from an upstream.
@@ -121,10 +130,14 @@ fn is_due(last: Option<u64>, now: u64, pause: u64) -> bool {
 impl Registry {
     /// Reports whether the known size of the cache exceeds the limit. Never blocks.
     pub(crate) fn is_over_limit(&self, limits: &CacheLimits) -> bool {
+        self.exceeds_limit(limits, 0)
+    }
+
+    fn exceeds_limit(&self, limits: &CacheLimits, room: u64) -> bool {
         let cached_bytes = self.cache.size.get();
         cached_bytes
             .zip(limits.max_bytes)
-            .is_some_and(|(bytes, max)| bytes > max)
+            .is_some_and(|(bytes, max)| bytes.saturating_add(room) > max)
     }
 
     /// Evicts whole images, least recently used first, until the cache is within its limits at
@@ -134,11 +147,30 @@ impl Registry {
     /// # Errors
     /// Returns an error of the store; the rest of the work is left to the next call.
     pub(crate) fn evict(&self, limits: &CacheLimits, now: u64) -> Result<EvictionStats> {
-        let mut schedule = match self.cache.eviction_schedule.try_lock() {
+        let schedule = match self.cache.eviction_schedule.try_lock() {
             Ok(schedule) => schedule,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Ok(EvictionStats::default()),
         };
+        self.evict_scheduled(schedule, limits, 0, now)
+    }
+
+    /// Evicts images until `room` more bytes fit into the cache, or until nothing more can be
+    /// evicted. Waits for an eviction that is running.
+    pub(super) fn make_room(&self, limits: &CacheLimits, room: u64, now: u64) -> Result<()> {
+        let schedule = self.cache.eviction_schedule.lock();
+        let schedule = schedule.unwrap_or_else(PoisonError::into_inner);
+        self.evict_scheduled(schedule, limits, room, now)?;
+        Ok(())
+    }
+
+    fn evict_scheduled(
+        &self,
+        mut schedule: MutexGuard<'_, EvictionSchedule>,
+        limits: &CacheLimits,
+        room: u64,
+        now: u64,
+    ) -> Result<EvictionStats> {
         let limits = &limits.adjusted_for_pressure(self.cache.size.get());
         let grace_seconds = limits.grace_period.as_secs();
         self.cache.expire_leases(now, grace_seconds);
@@ -150,7 +182,7 @@ impl Registry {
         let pause = MAX_EVICTION_PAUSE_SECONDS.min(grace_seconds / 4);
         let is_waiting = !is_due(schedule.last_futile_round, now, pause);
         if !is_due(schedule.last_scan, now, SCAN_INTERVAL_SECONDS)
-            && (is_waiting || !self.is_over_limit(limits))
+            && (is_waiting || !self.exceeds_limit(limits, room))
         {
             return Ok(EvictionStats {
                 cached_bytes: self.cache.size.get(),
@@ -162,6 +194,7 @@ impl Registry {
         let mut round = EvictionRound {
             registry: self,
             limits,
+            room,
             now,
             stats: EvictionStats::default(),
             cached_bytes: 0,
@@ -235,6 +268,8 @@ impl Registry {
 struct EvictionRound<'a> {
     registry: &'a Registry,
     limits: &'a CacheLimits,
+    /// Number of bytes that must fit into the cache in addition.
+    room: u64,
     now: u64,
     stats: EvictionStats,
     /// Number of bytes in the cache, updated during the round.
@@ -245,7 +280,9 @@ impl EvictionRound<'_> {
     /// Returns the number of bytes above the limit.
     fn excess_bytes(&self) -> u64 {
         let max_bytes = self.limits.max_bytes.unwrap_or(u64::MAX);
-        self.cached_bytes.saturating_sub(max_bytes)
+        self.cached_bytes
+            .saturating_add(self.room)
+            .saturating_sub(max_bytes)
     }
 
     /// Counts freed bytes.
@@ -261,7 +298,12 @@ impl EvictionRound<'_> {
         let size = &self.registry.cache.size;
         size.added.store(0, Ordering::Relaxed);
         let partial_blobs = self.registry.store.partial_blob_files()?;
-        let partial_bytes: u64 = partial_blobs.iter().map(|blob| blob.size).sum();
+        let partial_blobs = partial_blobs.iter();
+        // A reservation counts the whole blob.
+        let partial_bytes: u64 = partial_blobs
+            .filter(|blob| !self.registry.has_reserved_room(&blob.digest))
+            .map(|blob| blob.size)
+            .sum();
         self.cached_bytes = partial_bytes + self.registry.count_cached_bytes()?;
         size.counted.store(self.cached_bytes, Ordering::Relaxed);
         Ok(())

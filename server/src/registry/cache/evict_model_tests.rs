@@ -8,7 +8,9 @@ use std::time::Duration;
 use imgsync_oci::{Digest, Reference, Repository, Tag};
 
 use super::evict_tests::{has_manifest, limit_of, link_or_cache_blob};
-use super::tests::{cache_blob, cache_manifest, folder, image, index, push, push_blob, tag};
+use super::tests::{
+    UPSTREAM, cache_blob, cache_manifest, folder, image, index, push, push_blob, tag,
+};
 use super::{BlobState, CacheLimits, ManifestState, TagState};
 use crate::registry::{Error, Registry, Walk};
 use crate::store::testing::TestRng;
@@ -289,7 +291,7 @@ fn an_acknowledged_push_is_complete_while_the_same_image_is_cached_and_evicted()
                         // The bytes or the link may be evicted again at once.
                         BlobState::Elsewhere { .. } => {
                             registry
-                                .link_cached_blob(repository, &digest, 1000)
+                                .link_cached_blob(repository, &digest, UPSTREAM, 1000)
                                 .unwrap();
                         }
                         BlobState::Absent => cache_blob(registry, repository, bytes, 1000),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use imgsync_oci::{Digest, Reference, Repository, Tag};
 
 use super::tests::{
-    cache_blob, cache_manifest, folder, image, index, push, push_blob, repository, tag,
+    UPSTREAM, cache_blob, cache_manifest, folder, image, index, push, push_blob, repository, tag,
 };
 use super::{BlobState, CacheLimits, EvictionStats, ManifestState, TagState};
 use crate::registry::{Error, Registry, Walk};
@@ -38,7 +38,7 @@ fn stored_bytes(root: &Path) -> u64 {
 }
 
 /// Caches an image with all its blobs.
-fn cache_image(
+pub(super) fn cache_image(
     registry: &Registry,
     repository: &Repository,
     tag: &str,
@@ -66,7 +66,11 @@ pub(super) fn link_or_cache_blob(
     match registry.blob_state(repository, &digest).unwrap() {
         BlobState::Linked { .. } => {}
         BlobState::Elsewhere { .. } => {
-            assert!(registry.link_cached_blob(repository, &digest, now).unwrap());
+            assert!(
+                registry
+                    .link_cached_blob(repository, &digest, UPSTREAM, now)
+                    .unwrap()
+            );
         }
         BlobState::Absent => cache_blob(registry, repository, bytes, now),
     }
@@ -235,7 +239,7 @@ fn interrupted_fetches_are_discarded_for_space_and_after_a_week() {
     let registry = Registry::open(root.path()).unwrap();
     let begin = |content: &[u8]| {
         let mut fill = registry
-            .open_cache_fill(&Digest::of(content))
+            .open_cache_fill(&Digest::of(content), UPSTREAM)
             .unwrap()
             .unwrap();
         fill.append(&[1; 1000]).unwrap();
@@ -387,7 +391,7 @@ fn a_blob_that_is_linked_again_before_its_deletion_keeps_its_bytes() {
     push_blob(&registry, &pushed, b"pushed");
     assert!(
         registry
-            .link_cached_blob(&cached, &of(b"linked"), 1)
+            .link_cached_blob(&cached, &of(b"linked"), UPSTREAM, 1)
             .unwrap()
     );
     cache_blob(&registry, &cached, b"fetched", 1);

@@ -8,6 +8,8 @@ use imgsync_oci::{Digest, Repository};
 
 use super::super::Registry;
 use super::super::error::{Error, Result};
+use super::CacheLimits;
+use super::room::RoomReservation;
 use crate::store::{self, Ingest, ObjectKey};
 
 /// Number of bytes that are appended between two checkpoints.
@@ -17,6 +19,9 @@ const CHECKPOINT_INTERVAL_BYTES: u64 = 32 * 1024 * 1024;
 /// the next fetch.
 pub(crate) struct CacheFill {
     lock: FillLock,
+    /// The address of the upstream.
+    upstream: String,
+    room: Option<RoomReservation>,
     /// The bytes fetched so far. A resumed fetch continues at their end.
     pub(crate) ingest: Ingest,
 }
@@ -36,16 +41,26 @@ impl Drop for FillLock {
 }
 
 impl Registry {
-    /// Starts or resumes a fetch of a blob. Returns `None` if another fetch of the blob is running.
+    /// Starts or resumes a fetch of a blob from the upstream with the address `upstream`. Returns `None` if another fetch of the blob is running.
     ///
     /// # Errors
     /// Returns [`Error::Store`] if the store fails.
-    pub(crate) fn open_cache_fill(&self, digest: &Digest) -> Result<Option<CacheFill>> {
+    pub(crate) fn open_cache_fill(
+        &self,
+        digest: &Digest,
+        upstream: &str,
+    ) -> Result<Option<CacheFill>> {
         let Some(lock) = self.try_lock_fill(digest) else {
             return Ok(None);
         };
-        let ingest = self.store.open_cache_fill(digest)?;
-        Ok(Some(CacheFill { lock, ingest }))
+        let ingest = self.store.open_cache_fill(digest, upstream)?;
+        let (upstream, room) = (upstream.to_owned(), None);
+        Ok(Some(CacheFill {
+            lock,
+            upstream,
+            room,
+            ingest,
+        }))
     }
 
     /// Locks a digest for a fetch. Returns `None` if another fetch holds the lock.
@@ -69,30 +84,58 @@ impl Registry {
 }
 
 impl CacheFill {
+    /// Reserves room for a blob of `size` bytes, and evicts images if the cache is full. Returns
+    /// false if the blob does not fit. `now` is in Unix seconds.
+    ///
+    /// # Errors
+    /// Returns [`Error::Store`] if the store fails.
+    pub(crate) fn reserve(&mut self, size: u64, limits: &CacheLimits, now: u64) -> Result<bool> {
+        let stored = self.ingest.offset();
+        if let Some(room) = self.room.as_mut().filter(|room| room.size == size) {
+            room.set_stored(stored);
+            return Ok(true);
+        }
+        if let Some(mut room) = self.room.take() {
+            room.leave_nothing();
+        }
+        let FillLock { registry, digest } = &self.lock;
+        self.room = registry.reserve_room(digest, (size, stored), limits, now)?;
+        Ok(self.room.is_some())
+    }
+
     /// Appends bytes, and makes all of them durable from time to time.
     ///
     /// # Errors
     /// Returns [`Error::Store`] if the store fails. The bytes that were not durable are then lost.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
         self.ingest.write(bytes)?;
+        if let Some(room) = &mut self.room {
+            room.set_stored(self.ingest.offset());
+        }
         if self.ingest.unsynced_bytes() >= CHECKPOINT_INTERVAL_BYTES {
             self.ingest.sync()?;
         }
         Ok(())
     }
 
-    /// Finishes the fetch: the bytes become a cached blob of `repositories`. `now` is in Unix
-    /// seconds.
+    /// Finishes the fetch: the bytes become a cached blob of `repositories`, fetched at `now` (Unix
+    /// seconds).
     ///
     /// # Errors
     /// Returns [`Error::DigestMismatch`] if the bytes do not match the digest, and removes them;
     /// returns [`Error::Store`] if the store fails.
     pub(crate) fn commit(self, repositories: &[Repository], now: u64) -> Result<()> {
-        let Self { lock, ingest } = self;
+        let Self {
+            lock,
+            upstream,
+            mut room,
+            ingest,
+        } = self;
         let FillLock { registry, digest } = &lock;
         let sealed = ingest.seal(digest.algorithm())?;
         if sealed.digest() != digest {
             registry.store.discard_cache_fill(digest)?;
+            room.iter_mut().for_each(RoomReservation::leave_nothing);
             return Err(Error::DigestMismatch {
                 expected: digest.clone(),
                 actual: sealed.digest().clone(),
@@ -106,7 +149,7 @@ impl CacheFill {
             if registry.store.len(key)?.is_none() {
                 new_links.push(repository);
             }
-            registry.mark_layer_cached(repository, digest, now)?;
+            registry.mark_layer_cached(repository, digest, &upstream, now)?;
             links.push((key, link.as_bytes()));
         }
         registry.store.commit_ingest(&sealed, &links)?;
@@ -115,6 +158,7 @@ impl CacheFill {
         }
         registry.store.delete_finished_cache_fill(digest);
         registry.cache.size.add(sealed.size());
+        room.iter_mut().for_each(RoomReservation::leave_nothing);
         for repository in repositories {
             registry.note_cached_blob_linked(repository, digest);
         }
@@ -136,8 +180,12 @@ impl CacheFill {
     ///
     /// # Errors
     /// Returns [`Error::Store`] if the store fails.
-    pub(crate) fn discard(self) -> Result<()> {
+    pub(crate) fn discard(mut self) -> Result<()> {
         let FillLock { registry, digest } = &self.lock;
-        Ok(registry.store.discard_cache_fill(digest)?)
+        registry.store.discard_cache_fill(digest)?;
+        self.room
+            .iter_mut()
+            .for_each(RoomReservation::leave_nothing);
+        Ok(())
     }
 }

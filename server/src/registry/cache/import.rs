@@ -41,6 +41,7 @@ impl Registry {
         };
         let mut import = ProxyImport {
             registry: self,
+            upstream,
             file_modified_at,
             now,
             marked_count: 0,
@@ -113,6 +114,8 @@ impl Registry {
 /// Imports the members of the file one by one.
 struct ProxyImport<'a> {
     registry: &'a Registry,
+    /// The address of the upstream.
+    upstream: &'a str,
     /// When the file was written. The file does not list links that are newer.
     file_modified_at: SystemTime,
     now: u64,
@@ -156,7 +159,11 @@ impl ProxyImport<'_> {
             return Ok(false);
         }
         let mark = scan::mark_key(repository, links, digest);
-        store.put_mark(mark, b"", from_unix_seconds(self.now))?;
+        let content = match links {
+            LinkKind::Layers => self.upstream,
+            LinkKind::Revisions => "",
+        };
+        store.put_mark(mark, content.as_bytes(), from_unix_seconds(self.now))?;
         Ok(true)
     }
 }

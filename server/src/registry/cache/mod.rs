@@ -23,10 +23,12 @@ mod claim;
 mod evict;
 mod eviction_marks;
 mod fill;
+mod holders;
 mod images;
 mod import;
 mod lru;
 mod manifests;
+mod room;
 mod scan;
 mod sweep;
 mod tags;
@@ -41,6 +43,7 @@ pub(crate) use self::blobs::BlobState;
 pub(super) use self::claim::CachedDescendants;
 pub(crate) use self::evict::{CacheLimits, EvictionStats};
 pub(crate) use self::fill::CacheFill;
+pub(crate) use self::holders::BlobUse;
 pub(crate) use self::manifests::{ManifestState, UpstreamManifest};
 pub(crate) use self::tags::TagState;
 pub(crate) use crate::store::PartialBlob;
@@ -48,6 +51,7 @@ pub(crate) use crate::store::PartialBlob;
 use self::evict::{CacheSize, EvictionSchedule};
 use self::eviction_marks::EvictionMarks;
 use self::lru::{BlobLeases, LruIndex};
+use self::room::ReservedRoom;
 
 /// The state of the cache that is held in memory.
 #[derive(Default)]
@@ -58,6 +62,7 @@ pub(super) struct CacheState {
     /// The digests of the blobs that are being fetched.
     fills_in_progress: Mutex<HashSet<Digest>>,
     size: CacheSize,
+    reserved_room: ReservedRoom,
     eviction_schedule: Mutex<EvictionSchedule>,
 }
 
@@ -79,5 +84,7 @@ mod evict_model_tests;
 mod evict_tests;
 #[cfg(test)]
 mod power_tests;
+#[cfg(test)]
+mod room_tests;
 #[cfg(test)]
 pub(super) mod tests;

@@ -92,7 +92,7 @@ impl Workload {
 
     fn begin(&self, registry: &Registry) -> Result<(), Error> {
         let mut fill = registry
-            .open_cache_fill(&Digest::of(COMPLETE_BYTES))?
+            .open_cache_fill(&Digest::of(COMPLETE_BYTES), UPSTREAM)?
             .unwrap();
         let offset = fill.ingest.offset() as usize;
         fill.append(&PARTIAL_BYTES[offset..])?;
@@ -100,7 +100,9 @@ impl Workload {
     }
 
     fn cache_blob(&self, registry: &Registry, bytes: &[u8]) -> Result<(), Error> {
-        let mut fill = registry.open_cache_fill(&Digest::of(bytes))?.unwrap();
+        let mut fill = registry
+            .open_cache_fill(&Digest::of(bytes), UPSTREAM)?
+            .unwrap();
         let offset = fill.ingest.offset() as usize;
         fill.append(&bytes[offset..])?;
         fill.commit(std::slice::from_ref(&self.repository), 1000)
@@ -108,7 +110,7 @@ impl Workload {
 
     fn link(&self, registry: &Registry) -> Result<(), Error> {
         let layer = Digest::of(self.layers[0]);
-        assert!(registry.link_cached_blob(&self.other, &layer, 1000)?);
+        assert!(registry.link_cached_blob(&self.other, &layer, UPSTREAM, 1000)?);
         Ok(())
     }
 
@@ -234,7 +236,7 @@ fn check(work: &Workload, recorded: &RecordedWorkload, done: usize, snapshot: &D
     }
     if (4..6).contains(&done) {
         let fill = registry
-            .open_cache_fill(&Digest::of(COMPLETE_BYTES))
+            .open_cache_fill(&Digest::of(COMPLETE_BYTES), UPSTREAM)
             .unwrap()
             .unwrap();
         assert_eq!(fill.ingest.offset(), PARTIAL_BYTES.len() as u64);

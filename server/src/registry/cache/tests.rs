@@ -74,7 +74,7 @@ pub(super) fn cache_manifest(
 /// Caches a blob.
 pub(super) fn cache_blob(registry: &Registry, repository: &Repository, bytes: &[u8], now: u64) {
     let mut fill = registry
-        .open_cache_fill(&Digest::of(bytes))
+        .open_cache_fill(&Digest::of(bytes), UPSTREAM)
         .unwrap()
         .unwrap();
     fill.append(&bytes[fill.ingest.offset() as usize..])
@@ -202,7 +202,10 @@ fn content_from_an_upstream_is_stored_only_if_it_matches_its_digest() {
         TagState::Absent
     );
     let digest = Digest::of(b"layer");
-    let mut fill = registry.open_cache_fill(&digest).unwrap().unwrap();
+    let mut fill = registry
+        .open_cache_fill(&digest, UPSTREAM)
+        .unwrap()
+        .unwrap();
     fill.append(b"laxer").unwrap();
     let error = fill.commit(&[repository()], 1).unwrap_err();
     assert!(matches!(error, Error::DigestMismatch { .. }), "{error}");
@@ -210,7 +213,7 @@ fn content_from_an_upstream_is_stored_only_if_it_matches_its_digest() {
     assert_eq!(state, BlobState::Absent);
     assert_eq!(
         registry
-            .open_cache_fill(&digest)
+            .open_cache_fill(&digest, UPSTREAM)
             .unwrap()
             .unwrap()
             .ingest
@@ -224,9 +227,15 @@ fn a_reader_of_a_partial_blob_reads_on_after_the_commit() {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();
     let digest = Digest::of(b"first, second");
-    let mut fill = registry.open_cache_fill(&digest).unwrap().unwrap();
+    let mut fill = registry
+        .open_cache_fill(&digest, UPSTREAM)
+        .unwrap()
+        .unwrap();
     assert!(
-        registry.open_cache_fill(&digest).unwrap().is_none(),
+        registry
+            .open_cache_fill(&digest, UPSTREAM)
+            .unwrap()
+            .is_none(),
         "one writer"
     );
     let reader = fill.ingest.reader();
@@ -245,12 +254,16 @@ fn a_reader_of_a_partial_blob_reads_on_after_the_commit() {
     let other = "ghcr.io/owner/other".parse().unwrap();
     let state = registry.blob_state(&other, &digest).unwrap();
     assert_eq!(state, BlobState::Elsewhere { size: 13 });
-    assert!(registry.link_cached_blob(&other, &digest, 2).unwrap());
+    assert!(
+        registry
+            .link_cached_blob(&other, &digest, UPSTREAM, 2)
+            .unwrap()
+    );
     let state = registry.blob_state(&other, &digest).unwrap();
     assert_eq!(state, BlobState::Linked { size: 13 });
     assert!(
         !registry
-            .link_cached_blob(&other, &Digest::of(b"no"), 2)
+            .link_cached_blob(&other, &Digest::of(b"no"), UPSTREAM, 2)
             .unwrap()
     );
 }
@@ -260,20 +273,29 @@ fn an_interrupted_fetch_resumes_at_its_checkpoint() {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();
     let digest = Digest::of(b"kept, and on");
-    let mut fill = registry.open_cache_fill(&digest).unwrap().unwrap();
+    let mut fill = registry
+        .open_cache_fill(&digest, UPSTREAM)
+        .unwrap()
+        .unwrap();
     fill.append(b"kept").unwrap();
     fill.ingest.sync().unwrap();
     fill.append(b" lost").unwrap();
     drop(fill);
     drop(registry);
     let registry = Registry::open(root.path()).unwrap();
-    let mut fill = registry.open_cache_fill(&digest).unwrap().unwrap();
+    let mut fill = registry
+        .open_cache_fill(&digest, UPSTREAM)
+        .unwrap()
+        .unwrap();
     assert_eq!(fill.ingest.offset(), 4);
     fill.append(b", and on").unwrap();
     fill.commit(&[repository()], 1).unwrap();
     // The bytes from before a restart do no harm.
     let digest = Digest::of(b"right");
-    let mut fill = registry.open_cache_fill(&digest).unwrap().unwrap();
+    let mut fill = registry
+        .open_cache_fill(&digest, UPSTREAM)
+        .unwrap()
+        .unwrap();
     fill.append(b"wrong, and long").unwrap();
     fill.ingest.sync().unwrap();
     fill.ingest.restart().unwrap();
@@ -289,7 +311,7 @@ fn an_interrupted_fetch_resumes_at_its_checkpoint() {
         (5, b"right".to_vec())
     );
     let fill = registry
-        .open_cache_fill(&Digest::of(b"none"))
+        .open_cache_fill(&Digest::of(b"none"), UPSTREAM)
         .unwrap()
         .unwrap();
     fill.discard().unwrap();

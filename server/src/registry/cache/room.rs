@@ -1,0 +1,173 @@
+//! Reserves room in the cache and on the disk for a blob, before it is fetched.
+//!
+//! The upstream announces the size of a blob. Without a reservation, fetches that run at the same
+//! time would each find room for themselves, and together fill the disk. Start reading at
+//! [`Registry::reserve_room`].
+
+use std::collections::HashSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use imgsync_oci::Digest;
+
+use super::super::Registry;
+use super::super::error::Result;
+use super::CacheLimits;
+use crate::store::DiskSpace;
+
+/// The part of the disk that fetches leave free, for pushes and for the files of the server.
+const RESERVED_DISK_DIVISOR: u64 = 20;
+/// Upper bound of the space that fetches leave free.
+const MAX_RESERVED_DISK_BYTES: u64 = 1024 * 1024 * 1024;
+/// The part of the cache that an eviction frees in addition to what a fetch needs, so that not every
+/// fetch into a full cache has to scan it.
+const SLACK_DIVISOR: u64 = 20;
+
+/// The bytes that the running fetches have reserved.
+#[derive(Default)]
+pub(super) struct ReservedRoom(Mutex<ReservedBytes>);
+
+#[derive(Default)]
+struct ReservedBytes {
+    digests: HashSet<Digest>,
+    /// The sizes of the blobs.
+    announced: u64,
+    /// The bytes of them that are not on disk yet.
+    unwritten: u64,
+}
+
+impl ReservedRoom {
+    fn lock(&self) -> MutexGuard<'_, ReservedBytes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Room for one blob, released on drop.
+pub(super) struct RoomReservation {
+    registry: Registry,
+    digest: Digest,
+    /// The size of the blob in bytes.
+    pub(super) size: u64,
+    unwritten: u64,
+    /// Whether the written bytes remain on disk as an interrupted fetch.
+    leaves_partial_blob: bool,
+}
+
+impl RoomReservation {
+    /// Records that the first `stored` bytes of the blob are on disk.
+    pub(super) fn set_stored(&mut self, stored: u64) {
+        let mut reserved = self.registry.cache.reserved_room.lock();
+        reserved.unwritten -= self.unwritten;
+        self.unwritten = self.size.saturating_sub(stored);
+        reserved.unwritten += self.unwritten;
+    }
+
+    /// Records that the written bytes were removed, or became a cached blob, which is counted
+    /// elsewhere.
+    pub(super) fn leave_nothing(&mut self) {
+        self.leaves_partial_blob = false;
+    }
+}
+
+impl Drop for RoomReservation {
+    fn drop(&mut self) {
+        let cache = &self.registry.cache;
+        let mut reserved = cache.reserved_room.lock();
+        reserved.digests.remove(&self.digest);
+        reserved.announced -= self.size;
+        reserved.unwritten -= self.unwritten;
+        if self.leaves_partial_blob {
+            cache.size.add(self.size - self.unwritten);
+        }
+    }
+}
+
+impl Registry {
+    /// Reserves room for a blob of `size` bytes, of which `stored` are on disk already. If the cache
+    /// is full, evicts images first. Returns `None` if the blob does not fit into the cache, or into
+    /// the free space of the disk.
+    ///
+    /// # Errors
+    /// Returns the errors of the store.
+    pub(super) fn reserve_room(
+        &self,
+        digest: &Digest,
+        (size, stored): (u64, u64),
+        limits: &CacheLimits,
+        now: u64,
+    ) -> Result<Option<RoomReservation>> {
+        let blob = (digest, size, stored.min(size));
+        let Some(max_bytes) = limits.max_bytes else {
+            return self.try_reserve(blob, None);
+        };
+        if size > max_bytes {
+            return Ok(None);
+        }
+        if let Some(reservation) = self.try_reserve(blob, Some(max_bytes))? {
+            return Ok(Some(reservation));
+        }
+        let announced = self.cache.reserved_room.lock().announced;
+        let needed = announced.saturating_add(size.saturating_sub(stored));
+        let slack = max_bytes / SLACK_DIVISOR;
+        self.make_room(limits, needed.saturating_add(slack), now)?;
+        self.try_reserve(blob, Some(max_bytes))
+    }
+
+    /// Reports whether room is reserved for a blob.
+    pub(super) fn has_reserved_room(&self, digest: &Digest) -> bool {
+        self.cache.reserved_room.lock().digests.contains(digest)
+    }
+
+    fn try_reserve(
+        &self,
+        (digest, size, stored): (&Digest, u64, u64),
+        max_bytes: Option<u64>,
+    ) -> Result<Option<RoomReservation>> {
+        let disk = self.store.disk_space()?;
+        let mut reserved = self.cache.reserved_room.lock();
+        let announced = reserved.announced.saturating_add(size);
+        // Until the first count, the size of the cache is unknown, and an eviction must count it.
+        let is_within_limit = max_bytes.is_none_or(|max_bytes| {
+            let cached = self.cache.size.get();
+            // The bytes that are stored are part of both.
+            let total =
+                cached.map(|cached| cached.saturating_sub(stored).saturating_add(announced));
+            total.is_some_and(|total| total <= max_bytes)
+        });
+        let unwritten = size - stored;
+        let needed = reserved.unwritten.saturating_add(unwritten);
+        if !is_within_limit || needed > usable_bytes(disk) {
+            return Ok(None);
+        }
+        self.cache.size.remove(stored);
+        reserved.digests.insert(digest.clone());
+        reserved.announced = announced;
+        reserved.unwritten = needed;
+        Ok(Some(RoomReservation {
+            registry: self.clone(),
+            digest: digest.clone(),
+            size,
+            unwritten,
+            leaves_partial_blob: true,
+        }))
+    }
+}
+
+/// Returns how many bytes fetches may still write to the disk.
+fn usable_bytes(disk: DiskSpace) -> u64 {
+    let margin = (disk.total / RESERVED_DISK_DIVISOR).min(MAX_RESERVED_DISK_BYTES);
+    disk.free.saturating_sub(margin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_margin_of_the_disk_stays_free() {
+        const GIB: u64 = 1 << 30;
+        let usable = |free, total| usable_bytes(DiskSpace { free, total });
+        assert_eq!(usable(1000, 2000), 900);
+        assert_eq!(usable(90, 2000), 0);
+        assert_eq!(usable(100 * GIB, 1000 * GIB), 99 * GIB);
+    }
+}
