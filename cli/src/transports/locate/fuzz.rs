@@ -89,8 +89,12 @@ fn check_entries(files: &SourceFiles, archive: &[u8]) {
         let Ok(mut entry) = entry else {
             return;
         };
-        if !matches!(entry.header().entry_type().as_byte(), b'0' | b'7' | 0) {
-            continue;
+        match entry.header().entry_type().as_byte() {
+            b'0' | b'7' | 0 => {}
+            // Go, which Docker is written in, and GNU tar read extension headers with a damaged
+            // version field, and so do we. The tar crate takes them for files.
+            b'x' | b'g' | b'L' | b'K' => return,
+            _ => continue,
         }
         let name = entry.path_bytes();
         if name.ends_with(b"/") {
