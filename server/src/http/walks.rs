@@ -16,7 +16,7 @@ use crate::store;
 /// The most long walks at a time: a sixth of the blocking threads.
 const MAX_CONCURRENT_WALKS: usize = 4;
 /// The most steps of a short walk, which take about 10 ms.
-const MAX_SHORT_WALK_STEPS: u64 = 4000;
+const MAX_SHORT_WALK_STEPS: u64 = 2000;
 
 /// Limits the long walks.
 pub(super) struct WalkPool {

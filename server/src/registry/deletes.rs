@@ -47,9 +47,7 @@ impl Registry {
     /// that cannot be read counts as pointing elsewhere.
     fn untag(&self, repository: &Repository, digest: &Digest, walk: &Walk<'_>) -> Result<()> {
         let tags = self.all_tags(repository, walk)?;
-        for _ in &tags {
-            walk.step()?;
-        }
+        walk.check_steps(tags.len())?;
         for tag in tags {
             let _lock = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
             let target = self.read_link(ObjectKey::TagCurrent(repository, &tag))?;

@@ -126,6 +126,7 @@ impl Registry {
             if let Some(last) = batch.last() {
                 after.clone_from(last);
             }
+            walk.check_steps(batch.len())?;
             for name in batch {
                 walk.step()?;
                 if is_listed(&name)? {

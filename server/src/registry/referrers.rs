@@ -76,6 +76,7 @@ impl Registry {
             referrers: Vec::new(),
             more_after: end.filter(|_| candidates.is_truncated),
         };
+        walk.check_steps(candidates.facts.len())?;
         let mut bytes = 0;
         for (digest, (facts, _)) in candidates.facts {
             walk.step()?;

@@ -9,11 +9,11 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::disk::{Disk, FileIdentity};
-use super::error::Result;
+use super::error::{Error, Result};
 use super::sorted_names::{NameCollector, SortedNames};
 use super::walk::Walk;
 
@@ -127,8 +127,15 @@ impl FolderListings {
             return Ok(names);
         }
         let index = self.hasher.hash_one(folder) as usize % MAX_CONCURRENT_READS;
-        let read_lock = self.read_locks[index].lock();
-        let _read_lock = read_lock.unwrap_or_else(PoisonError::into_inner);
+        let read_lock = &self.read_locks[index];
+        let _read_lock = match read_lock.try_lock() {
+            Err(TryLockError::WouldBlock) if walk.is_short() => return Err(Error::WalkEnded),
+            Err(TryLockError::WouldBlock) => {
+                read_lock.lock().unwrap_or_else(PoisonError::into_inner)
+            }
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Ok(read_lock) => read_lock,
+        };
         // Another thread may have read the folder in the meantime.
         if let Some(names) = usable()? {
             return Ok(names);
@@ -376,6 +383,20 @@ mod tests {
         assert_eq!(usable(listing), [[true, true], [false, true]]);
         listing.read_at -= MAX_CHANGED_AGE;
         assert_eq!(usable(listing), [[true, true], [false, false]]);
+    }
+
+    #[test]
+    fn a_short_walk_does_not_wait_for_a_thread_that_reads_the_folder() {
+        let root = tempfile::tempdir().unwrap();
+        let store = store_with_tags(root.path());
+        let locks = store.folders.listings.read_locks.each_ref();
+        let guards = locks.map(|lock| lock.lock().unwrap());
+        let (repository, walk) = (repository(), Walk::new(u64::MAX - 1, &|| false));
+        let listed = store.list(ListScope::Tags(&repository), "", 1, &walk);
+        assert!(matches!(listed, Err(Error::WalkEnded)));
+        drop(guards);
+        let listed = store.list(ListScope::Tags(&repository), "", 1, &walk);
+        assert_eq!(listed.unwrap(), ["t0000"]);
     }
 
     #[test]

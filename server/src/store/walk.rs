@@ -15,6 +15,7 @@ const BYTES_PER_STEP: usize = 4096;
 /// The permission for a walk to continue, asked for at each step: for each entry of a folder that
 /// is read, and for each file that is looked up because of it.
 pub(crate) struct Walk<'a> {
+    is_short: bool,
     remaining_steps: Cell<u64>,
     is_abandoned: &'a dyn Fn() -> bool,
 }
@@ -23,6 +24,7 @@ impl<'a> Walk<'a> {
     /// Creates a walk of at most `max_steps` steps, which also ends once `is_abandoned` is true.
     pub(crate) fn new(max_steps: u64, is_abandoned: &'a dyn Fn() -> bool) -> Self {
         Self {
+            is_short: max_steps < u64::MAX,
             remaining_steps: Cell::new(max_steps),
             is_abandoned,
         }
@@ -31,6 +33,24 @@ impl<'a> Walk<'a> {
     /// Creates a walk that never ends early.
     pub(crate) fn unbounded() -> Walk<'static> {
         Walk::new(u64::MAX, &|| false)
+    }
+
+    /// Returns whether the number of steps is limited. Such a walk must not wait for other walks,
+    /// which may be long.
+    pub(crate) fn is_short(&self) -> bool {
+        self.is_short
+    }
+
+    /// Checks that there are enough steps for the rest of a walk, so that a walk that is too long
+    /// ends before it has done a part of its work.
+    ///
+    /// # Errors
+    /// [`Error::WalkEnded`] if there are fewer steps than `steps`.
+    pub(crate) fn check_steps(&self, steps: usize) -> Result<()> {
+        if self.remaining_steps.get() < steps as u64 {
+            return Err(Error::WalkEnded);
+        }
+        Ok(())
     }
 
     /// Takes a step.
@@ -68,6 +88,8 @@ mod tests {
         let is_abandoned = Cell::new(false);
         let ask = || is_abandoned.get();
         let walk = Walk::new(2, &ask);
+        assert!(walk.is_short() && !Walk::unbounded().is_short());
+        assert!(walk.check_steps(2).is_ok() && walk.check_steps(3).is_err());
         assert!(walk.step().is_ok() && walk.step().is_ok());
         assert!(matches!(walk.step(), Err(Error::WalkEnded)));
         let walk = Walk::new(u64::MAX, &ask);
