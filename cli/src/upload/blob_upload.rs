@@ -245,10 +245,15 @@ impl BlobUpload<'_> {
     }
 
     /// Returns the session that an earlier push of this blob left open, if the registry still has
-    /// it. A session whose offset request failed temporarily is returned too.
+    /// it. A session whose offset request failed temporarily is returned too. One at another address
+    /// or of another repository is ignored: only the registry itself may say where the bytes go,
+    /// and not a file.
     async fn resume_session(&mut self) -> Option<UploadSession> {
         let mut session = self.entry.session()?;
-        if self.writer.host_profile.mode() != UploadMode::Chunks {
+        let client = &self.writer.client;
+        if self.writer.host_profile.mode() != UploadMode::Chunks
+            || !client.is_upload_to(&session, &self.writer.repository)
+        {
             return None;
         }
         let synced = self.writer.client.sync_upload_offset(&mut session).await;

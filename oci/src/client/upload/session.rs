@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::super::{Client, Error, response_headers};
-use crate::Digest;
+use crate::{Digest, Repository};
 
 /// An open upload session: its URL and its offset. A later process can continue a session that was
 /// saved to disk; the names of the fields are part of the format.
@@ -55,6 +55,14 @@ impl UploadSession {
 }
 
 impl Client {
+    /// Returns whether a session is an upload to this repository of this registry, as far as its
+    /// URL tells: the URL is at the registry itself, and below the repository if it is a URL of the
+    /// distribution API. A session that was read from a file may be anybody's.
+    pub fn is_upload_to(&self, session: &UploadSession, repository: &Repository) -> bool {
+        let location = &session.location;
+        self.is_registry_url(location) && is_path_of(location.path(), repository)
+    }
+
     /// Returns the URL of the next request from the `Location` header, which may be relative.
     pub(super) fn next_location(
         &self,
@@ -73,6 +81,15 @@ impl Client {
     }
 }
 
+/// Returns whether a path may be that of an upload to a repository. Some registries have paths of
+/// their own for uploads, without the repository's name.
+fn is_path_of(path: &str, repository: &Repository) -> bool {
+    // Registries decode and normalize paths in different ways.
+    let is_plain = !path.contains('%') && !path.contains("//");
+    let is_other = path.starts_with("/v2/") && !path.starts_with(&format!("/v2/{repository}/"));
+    is_plain && !is_other
+}
+
 /// Upgrades the URL of a session to HTTPS if the response came over HTTPS from the same host: a
 /// registry behind a proxy that terminates TLS may state its own address with `http`.
 fn upgrade_to_https(mut next: Url, from: &Url) -> Url {
@@ -87,6 +104,21 @@ fn upgrade_to_https(mut next: Url, from: &Url) -> Url {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_path_of_another_repository_is_recognized() {
+        let repository: Repository = "team/app".parse().unwrap();
+        for (path, expected) in [
+            ("/v2/team/app/blobs/uploads/1", true),
+            ("/artifacts-uploads/namespaces/x/uploads/1", true),
+            ("/v2/team/application/blobs/uploads/1", false),
+            ("/v2/other/blobs/uploads/1", false),
+            ("//v2/other/blobs/uploads/1", false),
+            ("/%762/other/blobs/uploads/1", false),
+        ] {
+            assert_eq!(is_path_of(path, &repository), expected, "{path}");
+        }
+    }
 
     #[test]
     fn a_session_stays_encrypted_at_the_registry() {
