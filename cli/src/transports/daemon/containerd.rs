@@ -5,7 +5,7 @@ use imgsync_oci::Digest;
 use super::chunk_reader::ChunkReader;
 use super::client::ApiVersion;
 use super::{DaemonImage, ReadMethod, export_listing, export_name};
-use crate::image::{Error, ImageContent, ImageSelector, Platforms};
+use crate::image::{Error, ImageContent, ImageSelector, ManifestOrigin, Platforms};
 use crate::spool::Spool;
 use crate::transports::SkipLayer;
 use crate::transports::archive::expected_blobs::ExpectedBlobs;
@@ -35,6 +35,7 @@ impl DaemonImage {
         let mut reader = ExportReader {
             source_name: export_name(&self.engine),
             root: root.clone(),
+            selected_root: self.selected_root.clone(),
             media_type: media_type.map(str::to_owned),
             platforms: self.platforms.clone(),
             spool: spool.clone(),
@@ -62,6 +63,8 @@ impl DaemonImage {
 struct ExportReader {
     source_name: String,
     root: Digest,
+    /// The digest of the manifest that is copied, if the daemon told it before the export.
+    selected_root: Option<Digest>,
     media_type: Option<String>,
     platforms: Platforms,
     spool: Spool,
@@ -75,6 +78,9 @@ impl ExportReader {
         let (spool, key, name) = (&self.spool, &self.export_key, &self.source_name);
         let contents = export_listing::restore(spool, key, name, &mut self.unneeded)?;
         let exported = self.content(&contents).ok()?;
+        if contents.blob(&self.root).is_err() && !self.is_selected(&exported.0) {
+            return None;
+        }
         // The spool may have only the compressed form of a layer, which an index cannot use.
         let is_complete = match &exported {
             (ImageContent::Single(_), ..) => true,
@@ -92,6 +98,20 @@ impl ExportReader {
         let contents = staging::stage_stream(export, name, &self.spool, unneeded, Some(goal))?;
         export_listing::save(&self.spool, &self.export_key, &contents);
         self.content(&contents)
+    }
+
+    /// Returns whether an image is the one that the daemon named, so that it need not come from the
+    /// daemon itself.
+    fn is_selected(&self, content: &ImageContent) -> bool {
+        match content {
+            ImageContent::Single(single) => match &single.origin {
+                ManifestOrigin::Original(manifest) => {
+                    self.selected_root.as_ref() == Some(&manifest.digest)
+                }
+                ManifestOrigin::Edited(_) | ManifestOrigin::Generated => false,
+            },
+            ImageContent::Graph(_) => false,
+        }
     }
 
     fn content(&self, contents: &SourceFiles) -> Result<ReadContent, Error> {
