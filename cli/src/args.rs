@@ -160,9 +160,17 @@ pub struct PushArgs {
     #[arg(long)]
     pub json: bool,
 
-    /// Ignore layer digests claimed by other images in the registry
+    /// Use layers that images in the registry claim to have, without verifying them
     ///
-    /// Use this option to repair an image in the registry whose layers do not match its config.
+    /// Everybody who can push to the repository can then choose the content of these layers. Use this
+    /// option if only you can push there. It has no effect at imgsync-server, which computes what
+    /// each layer is.
+    #[arg(long, conflicts_with = "no_reuse")]
+    pub trust_registry: bool,
+
+    /// Ignore the cache, and the layers that images in the registry claim to have
+    ///
+    /// Every layer that the registry has not verified itself is read and compressed.
     #[arg(long)]
     pub no_reuse: bool,
 

@@ -1,22 +1,26 @@
 //! Keeps what this user's earlier runs have found: which blob a layer becomes in a compression
-//! format, in [`blob_locations`] which repositories have a blob, and in [`verified_layers`] which
-//! diffID a compressed layer has.
+//! format, in [`VerifiedBlobs`] which layer a blob is, and in [`blob_locations`] which repositories
+//! have a blob.
 //!
-//! An entry is only a hint: callers must ask the registry before they rely on one, and a damaged
-//! entry counts as missing. Start reading at [`lookup`] and [`remember`].
+//! An entry is only a hint, unless it is signed: others may share the cache, for example the jobs
+//! of a CI. Callers must ask the registry whether it holds the blob. A damaged entry counts as
+//! missing. Start reading at [`lookup`] and [`remember`].
 
 pub mod blob_locations;
 pub mod entry;
+mod signing_key;
 mod sweep;
 mod user_folders;
-pub mod verified_layers;
+mod verified_blobs;
 
 use std::path::{Path, PathBuf};
 
 use imgsync_oci::Digest;
 
+pub use signing_key::SigningKey;
 pub use sweep::sweep;
 pub use user_folders::UserFolders;
+pub use verified_blobs::VerifiedBlobs;
 
 /// The largest size of an entry in bytes.
 const MAX_LAYER_ENTRY_BYTES: u64 = 1024;

@@ -51,18 +51,52 @@ pub enum EvidenceSource {
     OtherRepository(Repository),
     /// Another image in the target's repository, under this tag, claims so.
     Claim(Tag),
-    /// The source says that the image is in this other repository too.
+    /// The local engine recorded the digest of a manifest in this repository for an image with this
+    /// layer. Docker does so without a look at the layers if it has an image of the same ID.
     Copy(Repository),
-    /// An earlier push of this user computed it.
+    /// An earlier push of this user made the blob from the layer.
     Cache,
+    /// The cache says so, in an entry that this user did not sign: an older version wrote it, or the
+    /// cache was copied from elsewhere.
+    UnsignedCache,
+    /// This push or an earlier one of this user downloaded the blob and computed its diffID.
+    Verified,
+}
+
+/// How much an origin of evidence proves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// Somebody whom the user relies on anyway saw the bytes: this user's pushes, or the registry
+    /// itself.
+    Proof,
+    /// A push of this user computed the diffID from the bytes of the blob.
+    Verified,
+    /// Anybody who can push to the repository, or write to a copy of the cache, may have written it.
+    /// The blob may be anything.
+    Claim,
 }
 
 impl EvidenceSource {
+    /// Returns how much this origin proves.
+    pub fn trust(&self) -> Trust {
+        match self {
+            Self::Image | Self::Registry | Self::OtherRepository(_) | Self::Cache => Trust::Proof,
+            Self::Verified => Trust::Verified,
+            Self::SameImage | Self::Claim(_) | Self::Copy(_) | Self::UnsignedCache => Trust::Claim,
+        }
+    }
+
     /// Returns the other repository that holds the blob.
     pub fn repository(&self) -> Option<&Repository> {
         match self {
             Self::OtherRepository(repository) | Self::Copy(repository) => Some(repository),
-            Self::Image | Self::SameImage | Self::Registry | Self::Claim(_) | Self::Cache => None,
+            Self::Image
+            | Self::SameImage
+            | Self::Registry
+            | Self::Claim(_)
+            | Self::Cache
+            | Self::UnsignedCache
+            | Self::Verified => None,
         }
     }
 }
@@ -77,7 +111,76 @@ impl std::fmt::Display for EvidenceSource {
             Self::Claim(tag) => write!(f, "found in the tag {tag}"),
             Self::Copy(repository) => write!(f, "found in the repository {repository}"),
             Self::Cache => f.write_str("pushed earlier from this machine"),
+            Self::UnsignedCache => f.write_str("found in the cache"),
+            Self::Verified => f.write_str("downloaded and verified"),
         }
+    }
+}
+
+/// What a push does about blobs that the target holds, and that are layers only by a claim
+/// ([`Trust::Claim`]).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ClaimPolicy {
+    /// Whether to use what images at the registry claim, because the user trusts everybody who can
+    /// push to the repository.
+    pub trust_registry: bool,
+    /// The rates by which to decide whether a blob is downloaded and verified, or the layer is sent.
+    /// `None` to send it in any case.
+    pub verify: Option<TransferRates>,
+}
+
+/// What a push does about one blob that the target holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClaimVerdict {
+    /// The blob is the layer.
+    Use,
+    /// The blob is downloaded, to find out whether it is the layer.
+    Verify,
+    /// The blob is not used: the layer is sent.
+    Send,
+}
+
+impl ClaimPolicy {
+    /// Decides about a blob that the target holds.
+    pub fn judge(self, candidate: &BlobCandidate) -> ClaimVerdict {
+        let evidence = &candidate.evidence;
+        let is_trusted = match evidence {
+            EvidenceSource::SameImage | EvidenceSource::Claim(_) | EvidenceSource::Copy(_) => {
+                self.trust_registry
+            }
+            _ => evidence.trust() != Trust::Claim,
+        };
+        let size = candidate.blob.size;
+        match self.verify {
+            _ if is_trusted => ClaimVerdict::Use,
+            Some(rates) if rates.favour_download(size) => ClaimVerdict::Verify,
+            _ => ClaimVerdict::Send,
+        }
+    }
+}
+
+/// The rates that earlier transfers with a registry had, in bytes per second. `None` if none was
+/// large enough to tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TransferRates {
+    /// The rate of uploads, reading and compressing included.
+    pub sent: Option<u64>,
+    /// The rate of downloads, decompressing included.
+    pub received: Option<u64>,
+}
+
+/// Up to this size in bytes, the number of requests counts, and a download needs the fewest.
+const MAX_SMALL_BLOB_BYTES: u64 = 1024 * 1024;
+
+impl TransferRates {
+    /// Returns whether downloading a blob of `size` bytes is expected to be quicker than sending it.
+    /// As long as a rate is unknown it is: few connections receive more slowly than they send.
+    pub fn favour_download(&self, size: u64) -> bool {
+        let is_faster = match (self.sent, self.received) {
+            (Some(sent), Some(received)) => received >= sent,
+            _ => true,
+        };
+        is_faster || size <= MAX_SMALL_BLOB_BYTES
     }
 }
 
@@ -93,6 +196,14 @@ pub enum BlobStep {
         from: Repository,
         /// The size of the blob in bytes.
         size: u64,
+    },
+    /// The target holds a blob that is said to be the layer. The blob is downloaded and its diffID
+    /// is computed; the layer is sent if the claim is wrong.
+    Verify {
+        /// The blob, and who says so.
+        candidate: BlobCandidate,
+        /// The number of bytes to read if the claim is wrong, if the source states it.
+        read: Option<u64>,
     },
     /// The bytes must be read. The target may still turn out to hold the blob.
     Send {
@@ -112,6 +223,19 @@ pub enum BlobStep {
     },
     /// The layer occurs earlier in the same image.
     Duplicate,
+}
+
+impl BlobStep {
+    /// Returns the step for a layer that must be read, of `size` bytes if the source states it, and
+    /// of which nothing else is known.
+    fn send_unknown(size: Option<u64>) -> Self {
+        Self::Send {
+            read: size,
+            send: None,
+            mount: None,
+            is_packed: false,
+        }
+    }
 }
 
 /// The steps for the layers of an image, lowest layer first.
@@ -136,6 +260,8 @@ pub struct PlanTotals {
     pub saved: u64,
     /// Bytes of blobs that the registry mounts.
     pub mounted: u64,
+    /// Bytes of blobs to download, because claims about them are not trusted.
+    pub verify: u64,
 }
 
 impl PlanTotals {
@@ -155,6 +281,11 @@ impl PlanTotals {
                     add(&mut totals.saved, *size);
                     add(&mut totals.mounted, *size);
                 }
+                BlobStep::Verify { candidate, .. } => {
+                    if seen.insert(&candidate.blob.digest) {
+                        add(&mut totals.verify, candidate.blob.size);
+                    }
+                }
                 BlobStep::Send { read, send, .. } => {
                     add(&mut totals.read, read.unwrap_or_default());
                     totals.unsized_layers += usize::from(read.is_none());
@@ -170,15 +301,59 @@ impl PlanTotals {
 }
 
 impl PushPlan {
-    /// Decides from the evidence and the blobs that the target confirmed.
+    /// Decides from the evidence and the blobs that the target confirmed. Claims are not used.
     pub fn new(evidence: Vec<LayerEvidence>, confirmed: &HashSet<Digest>) -> Self {
+        Self::with_claims(evidence, confirmed, ClaimPolicy::default())
+    }
+
+    /// Decides from the evidence, the blobs that the target confirmed, and what is to be done about
+    /// claims.
+    pub fn with_claims(
+        evidence: Vec<LayerEvidence>,
+        confirmed: &HashSet<Digest>,
+        claims: ClaimPolicy,
+    ) -> Self {
         let mut seen = HashSet::new();
         let steps = evidence.into_iter().map(|layer| {
             let digest = layer.layer.clone();
-            (digest, decide(layer, confirmed, &mut seen))
+            (digest, decide(layer, confirmed, claims, &mut seen))
         });
         Self {
             steps: steps.collect(),
+        }
+    }
+
+    /// Returns the layers whose blobs are to be verified, each once, with the size of the layer if
+    /// the source states it.
+    pub fn unverified(&self) -> Vec<(Digest, BlobCandidate, Option<u64>)> {
+        let mut seen = HashSet::new();
+        let steps = self.steps.iter().filter_map(|(layer, step)| match step {
+            BlobStep::Verify { candidate, read } if seen.insert(layer) => {
+                Some((layer.clone(), candidate.clone(), *read))
+            }
+            _ => None,
+        });
+        steps.collect()
+    }
+
+    /// Replaces the verifications by their results: the layers in `verified` are at the target, the
+    /// others are sent.
+    pub fn settle(&mut self, verified: &HashSet<Digest>) {
+        let mut sent = HashSet::new();
+        for (layer, step) in &mut self.steps {
+            let BlobStep::Verify { candidate, read } = step else {
+                continue;
+            };
+            *step = if verified.contains(layer) {
+                BlobStep::AlreadyPresent(BlobCandidate {
+                    blob: candidate.blob.clone(),
+                    evidence: EvidenceSource::Verified,
+                })
+            } else if sent.insert(layer.clone()) {
+                BlobStep::send_unknown(*read)
+            } else {
+                BlobStep::Duplicate
+            };
         }
     }
 
@@ -215,11 +390,20 @@ impl PushPlan {
 fn decide(
     layer: LayerEvidence,
     confirmed: &HashSet<Digest>,
+    claims: ClaimPolicy,
     seen: &mut HashSet<Digest>,
 ) -> BlobStep {
     let is_present = |blob: &Descriptor| confirmed.contains(&blob.digest) || blob.is_foreign();
-    match layer.candidate {
-        Some(candidate) if is_present(&candidate.blob) => {
+    let verdict = match &layer.candidate {
+        Some(candidate) if is_present(&candidate.blob) => Some(claims.judge(candidate)),
+        _ => None,
+    };
+    match (layer.candidate, verdict) {
+        (Some(candidate), Some(ClaimVerdict::Verify)) => BlobStep::Verify {
+            candidate,
+            read: layer.size,
+        },
+        (Some(candidate), Some(ClaimVerdict::Use)) => {
             let mounted = layer.mount.map(EvidenceSource::OtherRepository);
             BlobStep::AlreadyPresent(BlobCandidate {
                 evidence: mounted.unwrap_or(candidate.evidence),
@@ -227,7 +411,8 @@ fn decide(
             })
         }
         _ if !seen.insert(layer.layer) => BlobStep::Duplicate,
-        candidate => BlobStep::Send {
+        (_, Some(ClaimVerdict::Send)) => BlobStep::send_unknown(layer.size),
+        (candidate, _) => BlobStep::Send {
             read: layer.size,
             // The blob of a copy was compressed elsewhere, so its size says nothing about this one.
             send: candidate
@@ -296,6 +481,80 @@ mod tests {
         };
         assert_eq!(plan.totals(), sums);
         assert!(PushPlan::new(facts[..1].to_vec(), &confirmed).is_complete());
+    }
+
+    #[test]
+    fn claims_are_used_as_the_user_says() {
+        let claim = || Some(EvidenceSource::Claim(Tag::latest()));
+        let facts = vec![
+            evidence("a", claim()),
+            evidence("b", Some(EvidenceSource::SameImage)),
+            evidence("a", claim()),
+            evidence("c", Some(EvidenceSource::Verified)),
+        ];
+        let blobs = facts.iter().flat_map(|layer| layer.candidate.clone());
+        let blobs: Vec<_> = blobs.collect();
+        let confirmed: HashSet<_> = blobs.iter().map(|one| one.blob.digest.clone()).collect();
+        let plan = |claims| PushPlan::with_claims(facts.clone(), &confirmed, claims);
+        let steps = |plan: &PushPlan| -> Vec<BlobStep> {
+            plan.steps.iter().map(|(_, step)| step.clone()).collect()
+        };
+        let present = |position: usize| BlobStep::AlreadyPresent(blobs[position].clone());
+        let trust = ClaimPolicy {
+            trust_registry: true,
+            verify: None,
+        };
+        assert!(plan(trust).is_complete());
+
+        let send = BlobStep::send_unknown(Some(100));
+        let sent = [send.clone(), send.clone(), BlobStep::Duplicate, present(3)];
+        assert_eq!(steps(&plan(ClaimPolicy::default())), sent);
+
+        let mut verified = plan(ClaimPolicy {
+            trust_registry: false,
+            verify: Some(TransferRates::default()),
+        });
+        let verify = |position: usize| BlobStep::Verify {
+            candidate: blobs[position].clone(),
+            read: Some(100),
+        };
+        let expected = [verify(0), verify(1), verify(2), present(3)];
+        assert_eq!(steps(&verified), expected);
+        assert!(!verified.is_complete());
+        assert_eq!(
+            (verified.totals().verify, verified.totals().saved),
+            (20, 10)
+        );
+        assert_eq!(verified.unverified().len(), 2);
+        let mut refuted = verified.clone();
+        refuted.settle(&HashSet::new());
+        assert_eq!(steps(&refuted), sent);
+        verified.settle(&HashSet::from([Digest::of(b"a")]));
+        let found = BlobStep::AlreadyPresent(BlobCandidate {
+            evidence: EvidenceSource::Verified,
+            ..blobs[0].clone()
+        });
+        assert_eq!(
+            steps(&verified),
+            [found.clone(), send.clone(), found, present(3)]
+        );
+        // Who trusts the registry need not trust a copy of the cache.
+        let copied = vec![evidence("d", Some(EvidenceSource::UnsignedCache))];
+        let blob = &copied[0].candidate.as_ref().unwrap().blob.digest;
+        let confirmed = HashSet::from([blob.clone()]);
+        let plan = PushPlan::with_claims(copied, &confirmed, trust);
+        assert_eq!(steps(&plan), [send]);
+    }
+
+    #[test]
+    fn a_large_blob_is_verified_only_where_downloads_are_faster() {
+        let rates = |sent, received| TransferRates { sent, received };
+        let large = 100_000_000;
+        assert!(rates(None, None).favour_download(large));
+        assert!(rates(Some(1), None).favour_download(large));
+        assert!(rates(Some(10), Some(20)).favour_download(large));
+        assert!(!rates(Some(20), Some(10)).favour_download(large));
+        assert!(rates(Some(20), Some(10)).favour_download(1000));
     }
 
     #[test]

@@ -46,6 +46,7 @@ impl PushSettings {
             remote: args.remote,
             is_dry_run: args.dry_run,
             reuse: !args.no_reuse,
+            trust_registry: args.trust_registry,
             verifies: !args.no_verify,
             transfer_options: TransferOptions {
                 max_uploads: args.jobs.map(usize::from),

@@ -327,6 +327,11 @@ fn the_current_tool_sends_the_same_changes_to_an_older_server() {
             // The blocked PATCH is not in the recording.
             changes.retain(|change| recorded_changes.contains(change));
         }
+        // The older tool did not ask the registry for the layers of an unchanged image.
+        let is_lookup = |change: &String| change.contains("/_imgsync/layers/resolve ");
+        if !recorded_changes.iter().any(is_lookup) {
+            changes.retain(|change| !is_lookup(change));
+        }
         changes.sort();
         recorded_changes.sort();
         assert_eq!(changes, recorded_changes, "{name}");

@@ -1,6 +1,7 @@
 //! Tests `imgsync push`: sources, registries, interruptions and bad networks.
 
 mod bad_networks;
+mod claims;
 mod cuts;
 mod invalid_input;
 mod invalid_input_secured;

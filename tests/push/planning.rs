@@ -34,8 +34,9 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
 
-/// Pushes a second version without a cache, and panics unless only the new layer is read.
-fn assert_only_the_new_layer_is_opened(address: SocketAddr) {
+/// Pushes a second version without a cache, and panics unless only the new layer is read. `found` is
+/// what a dry run says of the other layers.
+fn assert_only_the_new_layer_is_opened(address: SocketAddr, found: &str) {
     let scratch = Scratch::new();
     let imgsync = Imgsync::new(&scratch.folder("home"));
     let [first, second] = versions();
@@ -49,7 +50,7 @@ fn assert_only_the_new_layer_is_opened(address: SocketAddr) {
     let remote = format!("{address}/app:v2");
     wait_until("a plan that opens no shared layer", || {
         let plan = imgsync.push_with(&["--dry-run"], text(&changed), &remote);
-        (plan.succeeded().stdout.matches("already exists").count() == 3).then_some(())
+        (plan.succeeded().stdout.matches(found).count() == 3).then_some(())
     });
     imgsync.push(text(&changed), &remote).succeeded();
     check::at_registry(address, "app:v2");
@@ -59,7 +60,7 @@ fn assert_only_the_new_layer_is_opened(address: SocketAddr) {
 fn our_server_reports_which_layers_it_has() {
     let scratch = Scratch::new();
     let server = Server::start(&scratch.folder("root"));
-    assert_only_the_new_layer_is_opened(server.address());
+    assert_only_the_new_layer_is_opened(server.address(), "already exists");
 }
 
 #[test]
@@ -69,13 +70,13 @@ fn layers_are_found_in_other_images_of_a_stock_registry() {
     }
     let scratch = Scratch::new();
     let mut stock = StockRegistry::start(&scratch.folder("root"));
-    assert_only_the_new_layer_is_opened(stock.address());
+    assert_only_the_new_layer_is_opened(stock.address(), "would verify");
     stock.stop();
 }
 
 /// Pushes an image that the registry has, with an empty cache. Panics if a layer is read, a blob is
-/// sent, or more than a few requests are needed.
-fn assert_few_requests(address: SocketAddr, registry: &str) {
+/// sent or received, or more than a few requests are needed.
+fn assert_few_requests(address: SocketAddr, registry: &str, options: &[&str]) {
     let scratch = Scratch::new();
     let [image, _] = versions();
     let archive = write_archive(&scratch, "image.tar", &image);
@@ -85,7 +86,8 @@ fn assert_few_requests(address: SocketAddr, registry: &str) {
     let corrupted = write_with_unreadable_layers(&scratch, &image, image.layers.len());
     let relay = Relay::start(address, RelayFault::None);
     let remote = format!("{}/app:v1", relay.address());
-    let outcome = Imgsync::new(&scratch.folder("empty-home")).push(text(&corrupted), &remote);
+    let imgsync = Imgsync::new(&scratch.folder("empty-home"));
+    let outcome = imgsync.push_with(options, text(&corrupted), &remote);
     let outcome = outcome.succeeded();
     assert!(outcome.stdout.contains(": sent 0 B"), "{outcome}");
     let requests = relay.requests();
@@ -101,10 +103,11 @@ fn assert_few_requests(address: SocketAddr, registry: &str) {
 fn an_image_that_the_registry_has_takes_few_requests() {
     let scratch = Scratch::new();
     let server = Server::start(&scratch.folder("root"));
-    assert_few_requests(server.address(), "imgsync-server");
+    assert_few_requests(server.address(), "imgsync-server", &[]);
     if programs_available(&["docker-registry"]) {
         let mut stock = StockRegistry::start(&scratch.folder("stock"));
-        assert_few_requests(stock.address(), "docker-registry");
+        let options = ["--trust-registry"];
+        assert_few_requests(stock.address(), "docker-registry", &options);
         stock.stop();
     }
 }
@@ -137,8 +140,8 @@ fn a_dry_run_changes_nothing_anywhere() {
     store::assert_unchanged(&before, server.root());
 }
 
-/// If the layers of an image do not match the diffIDs of its config, a push of the real image
-/// trusts it once; `--no-reuse` replaces it.
+/// If the layers of an image do not match the diffIDs of its config, a push of the real image with
+/// `--trust-registry` trusts it; `--no-reuse` replaces it.
 #[test]
 fn no_reuse_replaces_an_image_whose_layers_do_not_match() {
     if !programs_available(&["docker-registry", "skopeo"]) {
@@ -162,7 +165,8 @@ fn no_reuse_replaces_an_image_whose_layers_do_not_match() {
 
     let archive = write_archive(&scratch, "honest.tar", &real);
     let remote = format!("{address}/app:v1");
-    let first = imgsync.push(text(&archive), &remote).succeeded();
+    let first = imgsync.push_with(&["--trust-registry"], text(&archive), &remote);
+    let first = first.succeeded();
     assert!(first.stdout.contains(": sent 0 B"), "{first}");
     imgsync
         .push_with(&["--no-reuse"], text(&archive), &remote)

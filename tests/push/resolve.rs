@@ -14,7 +14,7 @@ fn resolve(address: SocketAddr, repository: &str, image: &StoredImage) -> Resolv
     let request = ResolveRequest {
         config: Some(image.config.parse().unwrap()),
         diff_ids: diff_ids.map(|id| id.parse().unwrap()).collect(),
-        mount: false,
+        ..ResolveRequest::default()
     };
     let body = serde_json::to_vec(&request).unwrap();
     let target = format!("/v2/{repository}/_imgsync/layers/resolve");

@@ -1,6 +1,8 @@
 //! Tests how layers that are sent as they are are verified: once for each blob, beside the upload,
 //! and not at all with `--no-verify`.
 
+use sha2::{Digest as _, Sha256};
+
 use crate::support::archive::write_folder;
 use crate::support::bytes::mixed;
 use crate::support::prelude::*;
@@ -72,7 +74,7 @@ impl VerificationFixture {
         let hex = digest(blob).replace("sha256:", "");
         let folder = self.scratch.path("home/cache/imgsync/verified/sha256");
         let text = std::fs::read_to_string(folder.join(hex)).ok()?;
-        Some(text.trim_end().to_owned())
+        Some(text.split(' ').next()?.to_owned())
     }
 }
 
@@ -111,12 +113,34 @@ fn a_verified_layer_does_not_excuse_a_wrong_config() {
 fn a_verified_layer_is_not_decompressed_again() {
     let fixture = VerificationFixture::new();
     fixture.push(&fixture.first, &[]).succeeded();
-    let blob = &fixture.image.compressed()[1];
-    let hex = digest(blob).replace("sha256:", "");
+    let blob = digest(&fixture.image.compressed()[1]);
     let folder = fixture.scratch.path("home/cache/imgsync/verified/sha256");
-    std::fs::write(folder.join(hex), digest(b"something else")).expect("the entry");
+    let path = folder.join(blob.replace("sha256:", ""));
+    let statement = format!("{} gzip", digest(b"something else"));
     fixture.write_layout_with_wrong_diff_id();
+    let words = ["the image is damaged at its source"];
+    std::fs::write(&path, format!("{statement} {}\n", "0".repeat(64))).expect("the entry");
+    fixture
+        .push(&fixture.second, &[])
+        .failed(EXIT_SOURCE, &words);
+
+    let key = fixture.scratch.path("home/.local/state/imgsync/cache-key");
+    let key = std::fs::read(key).expect("the key");
+    let signature = sign(&key, &format!("imgsync verified {blob} {statement}"));
+    std::fs::write(&path, format!("{statement} {signature}\n")).expect("the entry");
     fixture.push(&fixture.second, &[]).succeeded();
+}
+
+/// Returns the HMAC with SHA-256 (RFC 2104) in hexadecimal. The key has 32 bytes.
+fn sign(key: &[u8], text: &str) -> String {
+    let padded = |byte: u8| {
+        let key = key.iter().map(move |bits| bits ^ byte);
+        key.chain(std::iter::repeat_n(byte, 32))
+            .collect::<Vec<u8>>()
+    };
+    let inner = Sha256::digest([padded(0x36), text.into()].concat());
+    let outer = Sha256::digest([padded(0x5c), inner.to_vec()].concat());
+    outer.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[test]

@@ -1,36 +1,70 @@
 //! The folders of the current user.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::{SigningKey, VerifiedBlobs};
 use crate::disk;
 use crate::exit::{Failure, FailureKind};
 
 /// The folders that imgsync writes to.
 #[derive(Debug, Clone)]
 pub struct UserFolders {
-    /// The folder for data that can be lost at any time, such as cache entries and the spool.
+    /// The folder for data that can be lost at any time, such as cache entries and the spool. It
+    /// belongs to this user, and nobody else can write to it.
     pub cache: PathBuf,
+    /// Why another folder is used than the environment names, to be shown to the user.
+    pub warning: Option<String>,
 }
 
 impl UserFolders {
     /// Returns the folders set by the environment: below `XDG_CACHE_HOME`, else below `HOME`, else a
-    /// private folder in the system's folder for temporary files.
+    /// private folder in the system's folder for temporary files. The latter is used as well if
+    /// somebody else can write to the folder that the environment names.
     ///
     /// # Errors
-    /// In the last case, fails if the folder cannot be created or belongs to another user.
+    /// In the last two cases, fails if the folder cannot be created or belongs to another user.
     pub fn from_environment() -> Result<Self, Failure> {
-        let cache = match disk::xdg_folder("XDG_CACHE_HOME", ".cache") {
-            Some(base) => {
-                let cache = base.join("imgsync");
-                // Errors are ignored here; the first write to the folder reports them.
-                let _ = disk::create_private_folder(&cache);
-                cache
-            }
-            None => disk::create_user_folder(&std::env::temp_dir()).map_err(|what| {
-                let hint = "set HOME, or set XDG_CACHE_HOME to a folder that only you can write to";
-                Failure::new(FailureKind::Usage, what).with_hint(hint)
-            })?,
+        let Some(base) = disk::xdg_folder("XDG_CACHE_HOME", ".cache") else {
+            let cache = temporary_folder()?;
+            let warning = None;
+            return Ok(Self { cache, warning });
         };
-        Ok(Self { cache })
+        let cache = base.join("imgsync");
+        // Errors are ignored here; the first write to the folder reports them.
+        let _ = disk::create_private_folder(&cache);
+        let Err(reason) = disk::check_own_folder(&cache) else {
+            let warning = None;
+            return Ok(Self { cache, warning });
+        };
+        let folder = temporary_folder()?;
+        let warning = format!(
+            "the cache in {} is not used, because {reason}; {} is used instead. Delete the cache, \
+             or make it private: chmod -R go-w",
+            cache.display(),
+            folder.display()
+        );
+        Ok(Self {
+            cache: folder,
+            warning: Some(warning),
+        })
     }
+
+    /// Opens the signed entries of the cache. The key that signs them is below `XDG_STATE_HOME`, else
+    /// below `HOME`, else in the private folder for temporary files.
+    pub fn verified_blobs(&self) -> VerifiedBlobs {
+        let folder = match disk::xdg_folder("XDG_STATE_HOME", ".local/state") {
+            Some(base) => Some(base.join("imgsync")),
+            None => temporary_folder().ok(),
+        };
+        let key = folder.as_deref().and_then(SigningKey::load);
+        VerifiedBlobs::new(&self.cache, key)
+    }
+}
+
+fn temporary_folder() -> Result<PathBuf, Failure> {
+    let shared: &Path = &std::env::temp_dir();
+    disk::create_user_folder(shared).map_err(|what| {
+        let hint = "set HOME, or set XDG_CACHE_HOME to a folder that only you can write to";
+        Failure::new(FailureKind::Usage, what).with_hint(hint)
+    })
 }

@@ -9,6 +9,13 @@ use imgsync_oci::media::Compression;
 
 use super::{CompressError, MAX_ZSTD_WINDOW_LOG};
 
+/// The most bytes that a layer of unknown size may decode to.
+const MAX_UNKNOWN_LAYER_BYTES: u64 = 64 * 1024 * 1024 * 1024;
+/// The largest compression ratio of a layer that others claim, as at the server.
+const MAX_RATIO: u64 = 1000;
+/// The number of decoded bytes from which on [`MAX_RATIO`] applies.
+const MIN_BYTES_FOR_RATIO: u64 = 64 * 1024 * 1024;
+
 /// Reads a compressed layer to its end, and returns its digests and sizes. Only buffers are kept in
 /// memory. Both digests of an uncompressed layer are the same.
 ///
@@ -21,6 +28,34 @@ pub fn compute_layer_digests(
     compression: Compression,
 ) -> Result<LayerDigests, CompressError> {
     let limits = DecodeLimits::with_window(MAX_ZSTD_WINDOW_LOG);
+    compute_within(reader, compression, limits)
+}
+
+/// Computes the digests of a layer that somebody else says is one of `layer_size` bytes. Decodes no
+/// more than that, or if the size is not known, no more than a layer may reasonably have: a blob of
+/// a few megabytes can be made to decode to any size.
+///
+/// # Errors
+/// As [`compute_layer_digests`], and on more decoded bytes.
+pub(crate) fn verify_layer(
+    reader: impl Read,
+    compression: Compression,
+    layer_size: Option<u64>,
+) -> Result<LayerDigests, CompressError> {
+    let limits = DecodeLimits {
+        max_window_log: MAX_ZSTD_WINDOW_LOG,
+        max_decoded_bytes: layer_size.unwrap_or(MAX_UNKNOWN_LAYER_BYTES),
+        min_bytes_for_ratio: MIN_BYTES_FOR_RATIO,
+        max_ratio: MAX_RATIO,
+    };
+    compute_within(reader, compression, limits)
+}
+
+fn compute_within(
+    reader: impl Read,
+    compression: Compression,
+    limits: DecodeLimits,
+) -> Result<LayerDigests, CompressError> {
     layer::compute_digests(reader, compression, limits).map_err(|error| {
         let source = match error {
             LayerError::Read(error) => return CompressError::Read(error),

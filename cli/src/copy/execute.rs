@@ -150,7 +150,9 @@ impl ImageCopy<'_> {
                 return Ok(UploadOutcome::AlreadyPresent);
             }
             BlobStep::Mount { from, .. } => Some(from.clone()),
-            BlobStep::SentByAnother { .. } | BlobStep::Send { .. } => None,
+            BlobStep::SentByAnother { .. } | BlobStep::Send { .. } | BlobStep::Verify { .. } => {
+                None
+            }
         };
         let transfer = self.cache.blob_transfer(self.target.name(), &blob.digest);
         let mut uploaded = UploadOutcome::AlreadyPresent;

@@ -11,7 +11,7 @@ mod space;
 mod user_paths;
 
 pub(crate) use lock::{LockedFile, mark_in_use, remove_if_unused};
-pub(crate) use private_folder::{create_private_folder, create_user_folder};
+pub(crate) use private_folder::{check_own_folder, create_private_folder, create_user_folder};
 pub(crate) use replace::{
     TemporaryFile, create_folder, file_size, is_same_file, parent, replace_file,
     replace_keeping_owner, replace_synced, replace_unsynced, sync_folder, with_path,

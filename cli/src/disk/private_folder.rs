@@ -1,6 +1,6 @@
 //! Folders that are private to the current user.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, Metadata};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,70 @@ use std::path::{Path, PathBuf};
 /// Fails if the folder cannot be created.
 pub(crate) fn create_private_folder(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// The largest depth of the folders below a folder that [`check_own_folder`] looks at.
+const MAX_CHECKED_DEPTH: usize = 3;
+
+/// Checks that a folder and the folders in it belong to this user, and that nobody else can write
+/// to them. Of a folder that nobody else can enter, only the folder itself is checked. A folder
+/// that is missing or cannot be reached passes, since nothing can be read from it.
+///
+/// # Errors
+/// Returns the reason as text.
+pub(crate) fn check_own_folder(folder: &Path) -> Result<(), String> {
+    let shown = folder.display();
+    let Ok(found) = std::fs::symlink_metadata(folder) else {
+        return Ok(());
+    };
+    let user = rustix::process::getuid().as_raw();
+    // Another user's link may lead to any of this user's folders.
+    if found.is_symlink() && found.uid() != user {
+        return Err(format!("{shown} is a symbolic link of another user"));
+    }
+    let Ok(found) = std::fs::metadata(folder) else {
+        return Ok(());
+    };
+    check_folder(folder, &found, user)?;
+    if found.mode() & 0o011 == 0 {
+        return Ok(());
+    }
+    check_subfolders(folder, user, MAX_CHECKED_DEPTH)
+}
+
+fn check_folder(folder: &Path, found: &Metadata, user: u32) -> Result<(), String> {
+    let shown = folder.display();
+    if !found.is_dir() {
+        return Err(format!("{shown} is not a folder"));
+    }
+    if found.uid() != user {
+        return Err(format!("{shown} belongs to another user"));
+    }
+    if found.mode() & 0o022 != 0 {
+        let mode = found.mode() & 0o777;
+        return Err(format!("other users can write to {shown} (mode {mode:o})"));
+    }
+    Ok(())
+}
+
+fn check_subfolders(folder: &Path, user: u32, max_depth: usize) -> Result<(), String> {
+    if max_depth == 0 {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let Ok(found) = entry.metadata() else {
+            continue;
+        };
+        if found.is_symlink() && found.uid() != user {
+            let shown = entry.path();
+            return Err(format!("{} belongs to another user", shown.display()));
+        }
+        if found.is_dir() {
+            check_folder(&entry.path(), &found, user)?;
+            check_subfolders(&entry.path(), user, max_depth - 1)?;
+        }
+    }
+    Ok(())
 }
 
 /// Returns this user's own folder below one that all users can write to, and creates it if needed.
@@ -57,6 +121,50 @@ mod tests {
         std::fs::remove_dir(&own).unwrap();
         std::os::unix::fs::symlink(shared.path(), &own).unwrap();
         create_user_folder(shared.path()).unwrap_err();
+    }
+
+    #[test]
+    fn a_folder_that_others_can_write_to_is_not_the_users_own() {
+        let home = tempfile::tempdir().unwrap();
+        let cache = home.path().join("imgsync");
+        let layers = cache.join("layers/format");
+        let set_mode = |path: &std::path::Path, mode| {
+            std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+        };
+        check_own_folder(&cache).unwrap();
+        std::fs::create_dir_all(&layers).unwrap();
+        for (outer, inner, is_own) in [
+            (0o755, 0o755, true),
+            (0o777, 0o755, false),
+            (0o775, 0o755, false),
+            (0o755, 0o775, false),
+            (0o755, 0o777, false),
+            // Nobody else can enter the outer folder.
+            (0o700, 0o775, true),
+        ] {
+            set_mode(&layers, inner);
+            set_mode(&cache, outer);
+            let checked = check_own_folder(&cache);
+            assert_eq!(checked.is_ok(), is_own, "{outer:o} {inner:o}: {checked:?}");
+        }
+        // The user may keep the cache on another disk.
+        let link = home.path().join("link");
+        std::os::unix::fs::symlink(&cache, &link).unwrap();
+        check_own_folder(&link).unwrap();
+        set_mode(&cache, 0o777);
+        check_own_folder(&link).unwrap_err();
+        std::fs::write(home.path().join("file"), "").unwrap();
+        check_own_folder(&home.path().join("file")).unwrap_err();
+        if rustix::process::getuid().is_root() {
+            set_mode(&cache, 0o755);
+            set_mode(&layers, 0o755);
+            check_own_folder(&cache).unwrap();
+            std::os::unix::fs::chown(&layers, Some(65534), None).unwrap();
+            check_own_folder(&cache).unwrap_err();
+            std::os::unix::fs::chown(&layers, Some(0), None).unwrap();
+            std::os::unix::fs::lchown(&link, Some(65534), None).unwrap();
+            check_own_folder(&link).unwrap_err();
+        }
     }
 
     #[test]

@@ -1,10 +1,9 @@
 //! Finds layers by what other images in the target's repository claim: a config lists diffIDs, and
 //! its manifest lists the blobs.
 //!
-//! Such a pair is a claim, and a wrong one would make an image that Docker refuses later. It counts
-//! only under the checks of [`layer_pairs`], a `HEAD` request with equal size confirms the blob,
-//! and the pair is never cached as something that was computed here. Start reading at
-//! [`claimed_layers`].
+//! Such a pair is a claim of whoever pushed the image. The blob may be anything, and podman and
+//! skopeo would not notice. So the push verifies the blob, unless the user trusts the registry.
+//! Start reading at [`claimed_layers`].
 
 use std::collections::{HashMap, HashSet};
 

@@ -1,20 +1,16 @@
-//! Collects the candidates for the layers of one image, source by source. Which sources are asked,
-//! and in which order, is decided in [`gather`](super::gather).
+//! Collects the candidates for the layers of one image, source by source: which sources are asked,
+//! in which order, and how far. Start reading at [`collect`].
 
 use std::collections::{HashMap, HashSet};
 
 use imgsync_oci::ext::resolve::MAX_RESOLVE_DIFF_IDS;
 use imgsync_oci::{Descriptor, Digest, Repository};
 
-use super::probe::TargetProbe;
-use super::{LookupRequest, copies};
+use super::probe::{LayerAnswer, ParsedManifest, TargetProbe};
+use super::{LookupRequest, RecordedImage, claims, copies, match_image, pending};
 use crate::exit::Failure;
 use crate::image::{Layer, SingleImage};
 use crate::plan::{BlobCandidate, EvidenceSource};
-
-/// Up to this many blobs, a `HEAD` request for each is as cheap as one request to the extension,
-/// which most registries do not have.
-const MAX_SINGLE_LOOKUPS: usize = 6;
 
 /// The evidence so far, by the digest of a layer's bytes at the source.
 #[derive(Default)]
@@ -22,101 +18,271 @@ pub(super) struct CollectedEvidence {
     pub(super) candidates: HashMap<Digest, BlobCandidate>,
     /// The image's config, and another repository that has it.
     pub(super) copied_config: Option<(Descriptor, Repository)>,
-    /// The layers whose blob the registry itself named just now.
+    /// Whether the registry computes diffIDs itself.
+    pub(super) has_extension: bool,
+    /// The layers whose blob the registry confirmed.
     confirmed: HashSet<Digest>,
     /// The layers that the registry looked for among everything it holds, and did not find.
     absent: HashSet<Digest>,
+    /// The layers that the registry cannot tell about yet.
+    pending: HashSet<Digest>,
+}
+
+/// Collects the evidence for an image. `tagged` is the manifest that the target's tag points at.
+///
+/// The registry is asked first: if it computes diffIDs, its answer counts more than any other
+/// evidence. At other registries, proof comes before claims.
+///
+/// # Errors
+/// The target could not be asked.
+pub(super) async fn collect(
+    request: &LookupRequest,
+    single: &SingleImage,
+    tagged: Option<&ParsedManifest>,
+) -> Result<CollectedEvidence, Failure> {
+    let reusable = tagged.filter(|_| request.reuse);
+    let same_image = same_image_claims(single, reusable);
+    let mut evidence = CollectedEvidence::of_image(single);
+    evidence
+        .query_registry(request, single, &same_image)
+        .await?;
+    if !request.reuse {
+        return Ok(evidence);
+    }
+    if evidence.has_extension {
+        evidence
+            .settle_pending(request, reusable, &same_image)
+            .await?;
+        // The registry decodes layers within limits. It has no answer for a layer that exceeds
+        // them, and then the same image under the tag is worth a download.
+        let absent = evidence.absent.clone();
+        let claims = same_image.into_iter();
+        let claims = claims.filter(|(diff_id, _)| absent.contains(diff_id));
+        evidence.add_claims(&request.probe, claims);
+        return Ok(evidence);
+    }
+    let cached = evidence.query_cache(&request.probe, single).await?;
+    evidence.add_claims(&request.probe, same_image);
+    evidence
+        .query_records(request, single, &request.copies, tagged)
+        .await;
+    if let Some(find_related) = &request.find_related
+        && !evidence.layers_without_candidate(single).is_empty()
+    {
+        let related = find_related().await;
+        evidence
+            .query_records(request, single, &related, tagged)
+            .await;
+    }
+    let missing = evidence.layers_without_candidate(single);
+    if !missing.is_empty() {
+        let claims = claims::find(request, reusable, missing).await?;
+        evidence.add_claims(&request.probe, claims);
+    }
+    // The blob may be in another repository, and its size is that of the layer once compressed.
+    for (diff_id, candidate) in cached {
+        evidence.candidates.entry(diff_id).or_insert(candidate);
+    }
+    Ok(evidence)
+}
+
+/// Returns the blobs that the manifest under the tag names for the raw layers, if it is a manifest
+/// of the same image.
+fn same_image_claims(
+    single: &SingleImage,
+    tagged: Option<&ParsedManifest>,
+) -> HashMap<Digest, BlobCandidate> {
+    let layers = tagged.and_then(|tagged| match_image(single, tagged));
+    let layers = layers.map_or(&[][..], |(_, layers)| layers);
+    let pairs = single.layers.iter().zip(layers);
+    let pairs = pairs.filter_map(|(layer, blob)| match layer {
+        Layer::Raw { diff_id, .. } => Some((
+            diff_id.clone(),
+            BlobCandidate {
+                blob: blob.clone(),
+                evidence: EvidenceSource::SameImage,
+            },
+        )),
+        Layer::Blob { .. } => None,
+    });
+    pairs.collect()
 }
 
 impl CollectedEvidence {
-    /// Returns the blobs that the image names, and for raw layers those of `same_layers`: the
-    /// layers in the manifest of the same image that the tag points at.
-    pub(super) fn of_image(single: &SingleImage, same_layers: Option<&[Descriptor]>) -> Self {
+    /// Returns the blobs that the image itself names.
+    fn of_image(single: &SingleImage) -> Self {
         let mut collected = Self::default();
-        for (position, layer) in single.layers.iter().enumerate() {
-            let (blob, evidence) = match (layer, same_layers) {
-                (Layer::Blob { descriptor, .. }, _) => (descriptor, EvidenceSource::Image),
-                (Layer::Raw { .. }, Some(same)) => (&same[position], EvidenceSource::SameImage),
-                (Layer::Raw { .. }, None) => continue,
-            };
-            collected.add(layer.source_digest(), blob.clone(), evidence);
+        for layer in &single.layers {
+            if let Layer::Blob { descriptor, .. } = layer {
+                let candidate = BlobCandidate {
+                    blob: descriptor.clone(),
+                    evidence: EvidenceSource::Image,
+                };
+                let layer = layer.source_digest().clone();
+                collected.candidates.insert(layer, candidate);
+            }
         }
         collected
     }
 
-    fn add(&mut self, layer: &Digest, blob: Descriptor, evidence: EvidenceSource) {
-        let candidate = BlobCandidate { blob, evidence };
-        self.candidates.insert(layer.clone(), candidate);
-    }
-
     /// Returns the raw layers without a candidate, except those that the registry does not have.
-    pub(super) fn unresolved_layers(&self, single: &SingleImage) -> HashSet<Digest> {
+    fn layers_without_candidate(&self, single: &SingleImage) -> HashSet<Digest> {
         let mut diff_ids = raw_layers(single);
-        let is_resolved =
-            |id: &Digest| self.candidates.contains_key(id) || self.absent.contains(id);
-        diff_ids.retain(|diff_id| !is_resolved(diff_id));
+        let is_settled = |id: &Digest| self.candidates.contains_key(id) || self.absent.contains(id);
+        diff_ids.retain(|diff_id| !is_settled(diff_id));
         diff_ids
     }
 
-    /// Asks the registry by the extension, if that is cheaper than a request for each blob.
-    pub(super) async fn query_registry(
+    /// Asks the registry by the extension. Of several blobs that are the same layer, it should
+    /// choose those of `preferred`, so that an unchanged image keeps its manifest.
+    async fn query_registry(
         &mut self,
         request: &LookupRequest,
         single: &SingleImage,
+        preferred: &HashMap<Digest, BlobCandidate>,
     ) -> Result<(), Failure> {
         let diff_ids = raw_layers(single);
-        let is_resolved = self.unresolved_layers(single).is_empty();
-        if is_resolved && diff_ids.len() <= MAX_SINGLE_LOOKUPS
-            || diff_ids.len() > MAX_RESOLVE_DIFF_IDS
-        {
+        if diff_ids.is_empty() || diff_ids.len() > MAX_RESOLVE_DIFF_IDS {
             return Ok(());
         }
-        let diff_ids = diff_ids.into_iter().collect();
-        let answers = request.probe.resolve(diff_ids, request.can_mount).await?;
-        for (diff_id, answer) in answers.into_iter().flatten() {
-            let Some(candidate) = answer else {
-                // A candidate from the tag's manifest still gets a request of its own.
-                self.absent.insert(diff_id);
-                continue;
-            };
-            // Several blobs can be the same layer; a candidate that is there already stays.
-            let entry = self.candidates.entry(diff_id.clone());
-            let current = entry.or_insert_with(|| candidate.clone());
-            if current.blob.digest == candidate.blob.digest {
-                self.confirmed.insert(diff_id);
-            }
+        let preferred = preferred.values();
+        let preferred = preferred.map(|candidate| candidate.blob.digest.clone());
+        let (probe, diff_ids) = (&request.probe, diff_ids.into_iter().collect());
+        let answers = probe.resolve(diff_ids, preferred.collect(), request.can_mount);
+        if let Some(answers) = answers.await? {
+            self.has_extension = true;
+            self.add_answers(answers);
         }
         Ok(())
     }
 
-    /// Reads the manifests of the same image in other repositories. A manifest that cannot be read
-    /// is skipped, since it is only a hint.
-    pub(super) async fn query_copies(&mut self, request: &LookupRequest, single: &SingleImage) {
-        for (repository, digest) in &request.copies {
-            let missing = self.unresolved_layers(single);
-            if missing.is_empty() {
-                return;
-            }
-            let found = copies::find(&request.probe, single, repository, digest).await;
-            let Some((config, blobs)) = found else {
-                continue;
-            };
-            self.copied_config = Some((config, repository.clone()));
-            for (layer, blob) in single.layers.iter().zip(blobs) {
-                if missing.contains(layer.source_digest()) {
-                    let evidence = EvidenceSource::Copy(repository.clone());
-                    self.add(layer.source_digest(), blob, evidence);
+    /// Adds what the registry computed. It replaces all other evidence.
+    fn add_answers(&mut self, answers: HashMap<Digest, LayerAnswer>) {
+        for (diff_id, answer) in answers {
+            self.pending.remove(&diff_id);
+            match answer {
+                LayerAnswer::Found(candidate) => {
+                    if candidate.evidence == EvidenceSource::Registry {
+                        self.confirmed.insert(diff_id.clone());
+                    }
+                    self.candidates.insert(diff_id, candidate);
+                }
+                LayerAnswer::Absent => {
+                    self.candidates.remove(&diff_id);
+                    self.absent.insert(diff_id);
+                }
+                LayerAnswer::Pending => {
+                    self.pending.insert(diff_id);
                 }
             }
         }
     }
 
-    /// Adds what earlier runs found out.
-    pub(super) fn query_cache(&mut self, probe: &TargetProbe, single: &SingleImage) {
-        for diff_id in self.unresolved_layers(single) {
-            if let Some(candidate) = probe.cached(&diff_id) {
-                self.candidates.insert(diff_id, candidate);
+    /// Waits until the registry has computed the layers that it may hold according to the cache or
+    /// to claims. After that only the cache counts for those that it has not computed.
+    async fn settle_pending(
+        &mut self,
+        request: &LookupRequest,
+        tagged: Option<&ParsedManifest>,
+        same_image: &HashMap<Digest, BlobCandidate>,
+    ) -> Result<(), Failure> {
+        let probe = &request.probe;
+        for diff_id in &self.pending {
+            if let Some(candidate) = probe.cached(diff_id) {
+                self.candidates.insert(diff_id.clone(), candidate);
             }
+        }
+        let is_likely = |diff_id: &&Digest| {
+            self.candidates.contains_key(*diff_id) || same_image.contains_key(*diff_id)
+        };
+        let (likely, unlikely): (HashSet<_>, HashSet<_>) = self.pending.iter().partition(is_likely);
+        let mut awaited: HashSet<Digest> = likely.into_iter().cloned().collect();
+        if !unlikely.is_empty() {
+            let unlikely = unlikely.into_iter().cloned().collect();
+            awaited.extend(claims::find(request, tagged, unlikely).await?.into_keys());
+        }
+        if !awaited.is_empty() {
+            self.add_answers(pending::wait_for_answers(request, awaited).await?);
+        }
+        Ok(())
+    }
+
+    /// Adds the blobs that earlier pushes of this user made of the layers, if the target holds them.
+    /// Returns what else the cache says.
+    async fn query_cache(
+        &mut self,
+        probe: &TargetProbe,
+        single: &SingleImage,
+    ) -> Result<Vec<(Digest, BlobCandidate)>, Failure> {
+        let layers = self.layers_without_candidate(single).into_iter();
+        let cached = layers.filter_map(|diff_id| {
+            let candidate = probe.cached(&diff_id)?;
+            Some((diff_id, candidate))
+        });
+        let cached: Vec<_> = cached.collect();
+        let is_own = |candidate: &BlobCandidate| candidate.evidence == EvidenceSource::Cache;
+        let own = cached.iter().filter(|(_, candidate)| is_own(candidate));
+        let present = probe.holds_all(own.map(|(_, candidate)| &candidate.blob));
+        let present = present.await?;
+        let (found, missing): (Vec<_>, Vec<_>) = cached.into_iter().partition(|(_, candidate)| {
+            is_own(candidate) && present.contains(&candidate.blob.digest)
+        });
+        self.confirmed
+            .extend(found.iter().map(|(diff_id, _)| diff_id.clone()));
+        self.candidates.extend(found);
+        Ok(missing)
+    }
+
+    /// Reads manifests that the local engine recorded. A manifest that cannot be read is skipped.
+    async fn query_records(
+        &mut self,
+        request: &LookupRequest,
+        single: &SingleImage,
+        records: &[RecordedImage],
+        tagged: Option<&ParsedManifest>,
+    ) {
+        for record in records {
+            let missing = self.layers_without_candidate(single);
+            if !record
+                .diff_ids
+                .iter()
+                .any(|diff_id| missing.contains(diff_id))
+            {
+                continue;
+            }
+            let found = copies::find(&request.probe, record, tagged).await;
+            let Some((config, blobs)) = found else {
+                continue;
+            };
+            let repository = &record.repository;
+            if config.digest == single.config.digest && *repository != request.probe.repository {
+                self.copied_config = Some((config, repository.clone()));
+            }
+            let claims = record.diff_ids.iter().cloned().zip(blobs);
+            let claims = claims.filter(|(diff_id, _)| missing.contains(diff_id));
+            let claims = claims.map(|(diff_id, blob)| {
+                let evidence = EvidenceSource::Copy(repository.clone());
+                (diff_id, BlobCandidate { blob, evidence })
+            });
+            self.add_claims(&request.probe, claims);
+        }
+    }
+
+    /// Adds claims for layers without a candidate. A claim that this user verified earlier is
+    /// proof.
+    fn add_claims(
+        &mut self,
+        probe: &TargetProbe,
+        claims: impl IntoIterator<Item = (Digest, BlobCandidate)>,
+    ) {
+        for (diff_id, mut claim) in claims {
+            if self.candidates.contains_key(&diff_id) {
+                continue;
+            }
+            if probe.was_verified(&claim.blob, &diff_id) {
+                claim.evidence = EvidenceSource::Verified;
+            }
+            self.candidates.insert(diff_id, claim);
         }
     }
 
@@ -130,7 +296,7 @@ impl CollectedEvidence {
             .map(|(_, candidate)| &candidate.blob)
     }
 
-    /// Returns the blobs that the registry itself named.
+    /// Returns the blobs that the registry confirmed.
     pub(super) fn confirmed_blobs(&self) -> impl Iterator<Item = &Digest> {
         let candidates = self.confirmed.iter();
         candidates.filter_map(|layer| Some(&self.candidates.get(layer)?.blob.digest))

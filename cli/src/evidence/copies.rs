@@ -1,35 +1,55 @@
-//! Finds the image itself in other repositories of the registry: a daemon that pulled or pushed the
-//! image knows where it is.
+//! Finds layers by the manifests that the local engine recorded: a daemon that pulled or pushed an
+//! image knows the digest of its manifest, also in other repositories. Only those manifests count
+//! whose config is the recorded one.
+//!
+//! What they say of the layers is a claim. Docker records the digest of a manifest that it pulls
+//! although it has an image of this ID, and then it does not look at the layers.
+//!
+//! Start reading at [`find`].
 
 use imgsync_oci::{Descriptor, Digest, Reference, Repository};
 
-use super::match_image;
+use super::match_config;
 use super::probe::{ParsedManifest, TargetProbe};
-use crate::image::SingleImage;
 
 /// The most images of an index that are looked at.
 const MAX_CHILD_MANIFESTS: usize = 3;
 
-/// Returns the config and the layers of the same image in another repository, from the manifest of
-/// that digest or from one below it. A request that fails counts as "not found".
+/// A manifest of an image, as the local engine recorded it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordedImage {
+    /// The repository of the target's registry.
+    pub repository: Repository,
+    /// The digest of the image's manifest there, or of an index with it.
+    pub manifest: Digest,
+    /// The digest of the image's config.
+    pub config: Digest,
+    /// The diffIDs of the image, lowest layer first.
+    pub diff_ids: Vec<Digest>,
+}
+
+/// Returns the config and the layers of a recorded image. `tagged` is a manifest that was fetched
+/// already. A request that fails counts as "not found".
 pub(super) async fn find(
     probe: &TargetProbe,
-    single: &SingleImage,
-    repository: &Repository,
-    digest: &Digest,
+    recorded: &RecordedImage,
+    tagged: Option<&ParsedManifest>,
 ) -> Option<(Descriptor, Vec<Descriptor>)> {
     let probe = TargetProbe {
         // Nothing is written to that repository.
         client: probe.client.for_reading(),
-        repository: repository.clone(),
-        cache: probe.cache.clone(),
+        repository: recorded.repository.clone(),
+        ..probe.clone()
     };
-    let fetch = async |digest: Digest| probe.manifest(&Reference::Digest(digest)).await.ok();
+    let fetch = async |digest: Digest| probe.manifest(&Reference::Digest(digest)).await;
     let config_and_layers = |image: &ParsedManifest| {
-        let (config, layers) = match_image(single, image)?;
+        let (config, layers) = match_config(&recorded.config, recorded.diff_ids.len(), image)?;
         Some((config.clone(), layers.to_vec()))
     };
-    let root = fetch(digest.clone()).await??;
+    let root = match tagged.filter(|tagged| tagged.verified.digest == recorded.manifest) {
+        Some(tagged) => tagged.clone(),
+        None => fetch(recorded.manifest.clone()).await.ok()??,
+    };
     if let Some(found) = config_and_layers(&root) {
         return Some(found);
     }
@@ -41,7 +61,7 @@ pub(super) async fn find(
     };
     children.sort_by_key(|child| !is_own(child));
     for child in children.into_iter().take(MAX_CHILD_MANIFESTS) {
-        let image = fetch(child.digest).await?;
+        let image = fetch(child.digest).await.ok()?;
         if let Some(found) = image.as_ref().and_then(config_and_layers) {
             return Some(found);
         }

@@ -1,27 +1,38 @@
 //! Finds out which blob each layer of an image is, and which of the blobs the target holds.
 //!
-//! Sources of evidence are asked cheapest first, and no further than needed. Nothing is read from
-//! the image, and nothing is written to the target except mounts. Start reading at [`gather`].
+//! Sources of evidence are asked cheapest first, and no further than needed. Evidence is proof, or
+//! a claim of whoever may push to the repository ([`Trust`](crate::plan::Trust)); a claim is
+//! verified before a push relies on it. Nothing is read from the image, and nothing is written to
+//! the target except mounts. Start reading at [`gather`].
 
 mod claims;
 mod collected;
 mod copies;
 mod mounts;
+mod pending;
 pub mod probe;
+mod verify;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use imgsync_oci::media::Compression;
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Repository, Tag};
 
 use crate::exit::Failure;
 use crate::image::{ImageConfig, SingleImage};
-use crate::plan::{BlobCandidate, EvidenceSource, LayerEvidence, PushPlan};
+use crate::plan::{BlobCandidate, ClaimPolicy, EvidenceSource, LayerEvidence, PushPlan};
+use crate::report::Report;
 use crate::upload::RepositoryWriter;
 pub use claims::claimed_layers;
-use collected::CollectedEvidence;
+pub use copies::RecordedImage;
 use probe::{ParsedManifest, TargetProbe};
+pub use verify::verify_claim;
+
+/// Asks the local engine for its other images that have layers of the image, and for their
+/// manifests at the target's registry.
+pub type FindRelatedImages = Box<dyn Fn() -> BoxFuture<'static, Vec<RecordedImage>> + Send + Sync>;
 
 /// The parameters of a lookup: the target, and how far the lookup may go.
 pub struct LookupRequest {
@@ -30,15 +41,22 @@ pub struct LookupRequest {
     /// The writer of this repository. It takes the upload sessions that a registry opens where it
     /// does not mount a blob; another blob will need one.
     pub writer: Arc<RepositoryWriter>,
+    /// The receiver of notes.
+    pub report: Arc<dyn Report>,
     /// The tag that the image gets.
     pub tag: Tag,
     /// Whether the registry may mount blobs of other repositories.
     pub can_mount: bool,
-    /// Whether to use what other images at the registry claim about their layers.
+    /// Whether claims may be verified by downloading blobs.
+    pub can_verify: bool,
+    /// Whether to use claims, the cache and the records of the local engine.
     pub reuse: bool,
-    /// Other repositories of the registry that have the same image, as the source says, with the
-    /// digests of its manifests there.
-    pub copies: Vec<(Repository, Digest)>,
+    /// Whether to use claims without verifying them.
+    pub trust_registry: bool,
+    /// The manifests of the image at the registry, as the local engine recorded them.
+    pub copies: Vec<RecordedImage>,
+    /// Finds further images that the local engine recorded; `None` without an engine.
+    pub find_related: Option<FindRelatedImages>,
 }
 
 /// The state of a target before a push, and the plan that follows from it.
@@ -59,26 +77,14 @@ impl TargetState {
     }
 }
 
-/// Looks up an image at the target, and plans the push.
+/// Looks up an image at the target, and plans the push. Verifies claims, if the request allows it.
 ///
 /// # Errors
 /// The target could not be asked.
 pub async fn gather(request: &LookupRequest, single: &SingleImage) -> Result<TargetState, Failure> {
     let probe = &request.probe;
     let tagged = probe.manifest(&Reference::Tag(request.tag.clone())).await?;
-    let reusable = tagged.as_ref().filter(|_| request.reuse);
-    let same_image = reusable.and_then(|image| match_image(single, image));
-    let mut evidence = CollectedEvidence::of_image(single, same_image.map(|(_, layers)| layers));
-    evidence.query_registry(request, single).await?;
-    if request.reuse {
-        evidence.query_copies(request, single).await;
-        let missing = evidence.unresolved_layers(single);
-        if !missing.is_empty() {
-            let claims = claims::find(request, tagged.as_ref(), missing).await?;
-            evidence.candidates.extend(claims);
-        }
-    }
-    evidence.query_cache(probe, single);
+    let mut evidence = collected::collect(request, single, tagged.as_ref()).await?;
     let (mut present, config_size) = tokio::try_join!(
         probe.holds_all(evidence.unconfirmed_blobs()),
         config_size(probe, &single.config)
@@ -96,8 +102,16 @@ pub async fn gather(request: &LookupRequest, single: &SingleImage) -> Result<Tar
         let candidate = evidence.candidates.get(digest).cloned();
         layer_evidence(digest, layer.size(), candidate, &mounts)
     });
+    let policy = ClaimPolicy {
+        trust_registry: request.trust_registry && !evidence.has_extension,
+        verify: Some(request.writer.transfer_rates()),
+    };
+    let mut plan = PushPlan::with_claims(layers.collect(), &present, policy);
+    if request.can_verify {
+        verify::verify_claims(request, &mut plan).await;
+    }
     Ok(TargetState {
-        plan: PushPlan::new(layers.collect(), &present),
+        plan,
         tag_manifest: tagged,
         config_size: config_size.or(mounted.map(|(blob, _)| blob.size)),
     })
@@ -191,10 +205,25 @@ pub fn match_image<'a>(
     single: &SingleImage,
     image: &'a ParsedManifest,
 ) -> Option<(&'a Descriptor, &'a [Descriptor])> {
-    let Manifest::Image { config, layers, .. } = &image.manifest else {
+    match_config(&single.config.digest, single.layers.len(), image)
+}
+
+/// Returns the config and the layers of a manifest, if it is one of an image with this config and
+/// number of layers.
+fn match_config<'a>(
+    config: &Digest,
+    layer_count: usize,
+    image: &'a ParsedManifest,
+) -> Option<(&'a Descriptor, &'a [Descriptor])> {
+    let Manifest::Image {
+        config: found,
+        layers,
+        ..
+    } = &image.manifest
+    else {
         return None;
     };
     let is_tar = |layer: &Descriptor| Compression::of_media_type(&layer.media_type).is_some();
-    let is_same = config.digest == single.config.digest && layers.len() == single.layers.len();
-    (is_same && layers.iter().all(is_tar)).then_some((config, layers))
+    let is_same = found.digest == *config && layers.len() == layer_count;
+    (is_same && layers.iter().all(is_tar)).then_some((found, layers))
 }

@@ -11,9 +11,10 @@ use futures::future;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use imgsync_oci::client::{self, Client, FetchedManifest};
 use imgsync_oci::ext::resolve::{ResolveRequest, ResolvedLayer};
+use imgsync_oci::media::Compression;
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Repository, Tag, media};
 
-use crate::cache::{self, blob_locations};
+use crate::cache::{self, VerifiedBlobs, blob_locations};
 use crate::compress;
 use crate::exit::Failure;
 use crate::image::VerifiedManifest;
@@ -33,6 +34,17 @@ pub struct ParsedManifest {
     pub manifest: Manifest,
 }
 
+/// What a registry that computes diffIDs says about a layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LayerAnswer {
+    /// The registry holds the layer as this blob.
+    Found(BlobCandidate),
+    /// No repository that this user may pull from has a blob of the layer.
+    Absent,
+    /// The registry is still computing the diffIDs of some blobs.
+    Pending,
+}
+
 /// Asks one repository of a registry what it holds, and the cache what earlier runs found out.
 #[derive(Debug, Clone)]
 pub struct TargetProbe {
@@ -42,6 +54,8 @@ pub struct TargetProbe {
     pub repository: Repository,
     /// The folder of the cache.
     pub cache: PathBuf,
+    /// The signed entries of the cache.
+    pub verified: VerifiedBlobs,
 }
 
 impl TargetProbe {
@@ -129,20 +143,22 @@ impl TargetProbe {
             .await
     }
 
-    /// Asks the registry for the blobs of layers, by the [extension](imgsync_oci::ext::resolve):
-    /// for each diffID that the registry has an answer for, the blob, or `None` if it has no blob
-    /// of that layer. Returns `None` where the registry does not have the extension.
+    /// Asks the registry for the blobs of layers, by the [extension](imgsync_oci::ext::resolve). Of
+    /// several blobs that are the same layer, one of `preferred` is returned if the registry holds
+    /// it. Returns `None` where the registry does not have the extension.
     ///
     /// # Errors
     /// The target could not be asked.
     pub async fn resolve(
         &self,
         diff_ids: Vec<Digest>,
+        preferred: Vec<Digest>,
         mount: bool,
-    ) -> Result<Option<HashMap<Digest, Option<BlobCandidate>>>, Failure> {
+    ) -> Result<Option<HashMap<Digest, LayerAnswer>>, Failure> {
         let request = ResolveRequest {
             config: None,
             diff_ids,
+            preferred,
             mount,
         };
         let response = match self.client.resolve_layers(&self.repository, &request).await {
@@ -152,17 +168,38 @@ impl TargetProbe {
             Err(error) => return Err(error.into()),
         };
         let answers = request.diff_ids.into_iter().zip(response.layers);
-        let answers = answers.filter_map(|(diff_id, layer)| Some((diff_id, resolved(layer)?)));
+        let answers = answers.map(|(diff_id, layer)| (diff_id, layer_answer(layer)));
         Ok(Some(answers.collect()))
     }
 
-    /// Returns the blob that an earlier run made of a layer. The target need not hold it.
+    /// Returns the blob that an earlier run made of a layer, as far as the cache says. The target need
+    /// not hold it.
     pub fn cached(&self, diff_id: &Digest) -> Option<BlobCandidate> {
         let cached = cache::lookup(&self.cache, compress::FORMAT_NAME, diff_id)?;
-        Some(BlobCandidate {
-            blob: Descriptor::new(media::DOCKER_LAYER_GZIP, cached.digest, cached.size),
-            evidence: EvidenceSource::Cache,
+        let blob = Descriptor::new(media::DOCKER_LAYER_GZIP, cached.digest, cached.size);
+        let evidence = if self.was_verified(&blob, diff_id) {
+            EvidenceSource::Cache
+        } else {
+            EvidenceSource::UnsignedCache
+        };
+        Some(BlobCandidate { blob, evidence })
+    }
+
+    /// Returns whether a push of this user made the blob from the layer with this diffID, or computed
+    /// the diffID from the bytes of the blob, for the compression that its media type says.
+    pub fn was_verified(&self, blob: &Descriptor, diff_id: &Digest) -> bool {
+        let compression = Compression::of_media_type(&blob.media_type);
+        compression.is_some_and(|compression| {
+            let verified = &self.verified;
+            verified.contains(&blob.digest, compression, diff_id)
         })
+    }
+
+    /// Records in the cache that the blob is the layer with this diffID.
+    pub fn remember_verified(&self, blob: &Descriptor, diff_id: &Digest) {
+        if let Some(compression) = Compression::of_media_type(&blob.media_type) {
+            self.verified.remember(&blob.digest, compression, diff_id);
+        }
     }
 
     /// Returns the repositories of the registry where earlier runs saw a blob.
@@ -177,17 +214,17 @@ impl TargetProbe {
     }
 }
 
-/// Returns the blob of one answer of the extension, `Some(None)` for a layer that the registry does
-/// not have, and `None` where the answer says nothing.
-fn resolved(layer: ResolvedLayer) -> Option<Option<BlobCandidate>> {
+/// Returns the answer of the extension for one layer. A blob in a repository whose name is not valid
+/// is of no use.
+fn layer_answer(layer: ResolvedLayer) -> LayerAnswer {
     let (blob, evidence) = match layer {
         ResolvedLayer::Held { blob } => (blob, EvidenceSource::Registry),
-        ResolvedLayer::Elsewhere { blob, repository } => {
-            let repository = repository.parse().ok()?;
-            (blob, EvidenceSource::OtherRepository(repository))
-        }
-        ResolvedLayer::Absent => return Some(None),
-        ResolvedLayer::Pending => return None,
+        ResolvedLayer::Elsewhere { blob, repository } => match repository.parse() {
+            Ok(repository) => (blob, EvidenceSource::OtherRepository(repository)),
+            Err(_) => return LayerAnswer::Absent,
+        },
+        ResolvedLayer::Absent => return LayerAnswer::Absent,
+        ResolvedLayer::Pending => return LayerAnswer::Pending,
     };
-    Some(Some(BlobCandidate { blob, evidence }))
+    LayerAnswer::Found(BlobCandidate { blob, evidence })
 }

@@ -15,13 +15,14 @@ use tokio::runtime::Handle;
 
 use super::PushSettings;
 use super::packed_layers::PackedLayers;
-use crate::evidence::claimed_layers;
-use crate::evidence::probe::TargetProbe;
+use crate::evidence::probe::{LayerAnswer, TargetProbe};
+use crate::evidence::{self, claimed_layers};
 use crate::exit::Failure;
-use crate::plan::{BlobCandidate, EvidenceSource};
+use crate::plan::{BlobCandidate, ClaimPolicy, ClaimVerdict, EvidenceSource};
 use crate::report::Report;
 use crate::spool::Spool;
 use crate::transports::SkipLayer;
+use crate::upload::transfer_rates;
 
 /// The media type of an uncompressed layer in a Docker manifest.
 const RAW_LAYER_MEDIA_TYPE: &str = "application/vnd.docker.image.rootfs.diff.tar";
@@ -121,28 +122,51 @@ impl LayerLookup {
             blob: Descriptor::new(RAW_LAYER_MEDIA_TYPE, digest.clone(), size),
             evidence: EvidenceSource::Registry,
         });
-        for candidate in [unchanged, probe.cached(digest)].into_iter().flatten() {
-            if probe.holds(&candidate.blob).await? {
+        if let Some(unchanged) = unchanged
+            && probe.holds(&unchanged.blob).await?
+        {
+            return Ok(Some(unchanged));
+        }
+        match self.resolve(&probe, digest).await? {
+            Some(LayerAnswer::Found(blob)) => return Ok(Some(blob)),
+            // The whole image is looked up later, and that waits for the registry.
+            Some(LayerAnswer::Absent | LayerAnswer::Pending) => return Ok(None),
+            None => {}
+        }
+        if !self.settings.reuse {
+            return Ok(None);
+        }
+        let limit = self.settings.transfer_options.max_bytes_per_second;
+        let rates = transfer_rates(&probe.cache, &probe.client, limit);
+        let policy = ClaimPolicy {
+            trust_registry: self.settings.trust_registry,
+            verify: Some(rates),
+        };
+        let claim = self.find_claim(&probe, digest).await?;
+        for mut candidate in [probe.cached(digest), claim].into_iter().flatten() {
+            if !probe.holds(&candidate.blob).await? {
+                continue;
+            }
+            if policy.judge(&candidate) == ClaimVerdict::Verify {
+                let (report, layer) = (&self.report, (digest, size));
+                if evidence::verify_claim(&probe, report, rates, layer, &candidate).await {
+                    candidate.evidence = EvidenceSource::Verified;
+                }
+            }
+            if policy.judge(&candidate) == ClaimVerdict::Use {
                 return Ok(Some(candidate));
             }
         }
-        if let Some(resolved) = self.resolve(&probe, digest).await? {
-            return Ok(Some(resolved));
-        }
-        match self.find_claim(&probe, digest).await? {
-            Some(claim) if probe.holds(&claim.blob).await? => Ok(Some(claim)),
-            _ => Ok(None),
-        }
+        Ok(None)
     }
 
-    /// Returns the blob that the image under the tag claims for a layer, unless claims are not to
-    /// be used.
+    /// Returns the blob that the image under the tag claims for a layer.
     async fn find_claim(
         &mut self,
         probe: &TargetProbe,
         diff_id: &Digest,
     ) -> Result<Option<BlobCandidate>, Failure> {
-        if self.claims.is_none() && self.settings.reuse {
+        if self.claims.is_none() {
             let name = self.settings.remote.name.as_ref();
             let tag = name.and_then(|(_, tag)| tag.clone());
             let tag = tag.unwrap_or_else(Tag::latest);
@@ -153,22 +177,32 @@ impl LayerLookup {
             };
             self.claims = Some(claims.into_iter().collect());
         }
-        let claims = self.claims.as_ref();
-        Ok(claims.and_then(|claims| claims.get(diff_id)).cloned())
+        let claim = self
+            .claims
+            .as_ref()
+            .and_then(|claims| claims.get(diff_id).cloned());
+        Ok(claim.map(|mut claim| {
+            if probe.was_verified(&claim.blob, diff_id) {
+                claim.evidence = EvidenceSource::Verified;
+            }
+            claim
+        }))
     }
 
-    /// Returns the blob that the registry names for a layer, where it has the extension.
+    /// Returns the registry's answer for a layer; `None` where it does not have the extension.
     async fn resolve(
         &mut self,
         probe: &TargetProbe,
         diff_id: &Digest,
-    ) -> Result<Option<BlobCandidate>, Failure> {
+    ) -> Result<Option<LayerAnswer>, Failure> {
         if !self.can_resolve {
             return Ok(None);
         }
-        let answers = probe.resolve(vec![diff_id.clone()], true).await?;
+        let answers = probe
+            .resolve(vec![diff_id.clone()], Vec::new(), true)
+            .await?;
         self.can_resolve = answers.is_some();
-        Ok(answers.and_then(|mut answers| answers.remove(diff_id)?))
+        Ok(answers.and_then(|mut answers| answers.remove(diff_id)))
     }
 
     async fn connect(&self) -> Option<TargetProbe> {
@@ -182,6 +216,7 @@ impl LayerLookup {
             client: connect.await.ok()?,
             repository,
             cache: settings.folders.cache.clone(),
+            verified: settings.folders.verified_blobs(),
         })
     }
 }

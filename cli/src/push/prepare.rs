@@ -8,17 +8,18 @@ use imgsync_oci::{Digest, LocalName, Registry, RemoteName, Repository, Tag};
 use super::PushSettings;
 use super::context::PushContext;
 use super::layer_filter::LayerFilter;
-use crate::evidence::LookupRequest;
 use crate::evidence::probe::TargetProbe;
+use crate::evidence::{FindRelatedImages, LookupRequest, RecordedImage};
 use crate::exit::{Failure, FailureKind};
 use crate::report::Report;
 use crate::spool::Spool;
+use crate::transports::daemon::DaemonImage;
 use crate::transports::{LocatedImage, locate};
 use crate::upload::{Journal, RepositoryWriter, UploadContext};
 use crate::{cache, disk};
 
-/// The most other repositories that are looked at for the same image.
-const MAX_COPIES: usize = 2;
+/// The most manifests of one image that are looked at in repositories of the registry.
+const MAX_RECORDS: usize = 3;
 
 /// Finds the image, and connects to its target.
 ///
@@ -28,22 +29,30 @@ pub(super) async fn prepare(
     settings: &PushSettings,
     report: &Arc<dyn Report>,
 ) -> Result<(PushContext, LocatedImage), Failure> {
+    if let Some(warning) = &settings.folders.warning {
+        report.note(warning);
+    }
     let spool = open_spool(settings, report);
     if !settings.is_dry_run {
         cache::sweep(&settings.folders.cache);
     }
     let filter = LayerFilter::new(settings, report, &spool);
     let found = locate::locate_image(&settings.image, &spool, filter.skip_layer()).await?;
-    let (name, insecure, repo_digests) = match &found {
-        LocatedImage::Local { image, .. } => (&image.name, None, &[][..]),
-        LocatedImage::Daemon(found) => {
-            let insecure = found.insecure_registries.clone();
-            (&found.name, insecure, &found.repo_digests[..])
-        }
+    let (name, insecure) = match &found {
+        LocatedImage::Local { image, .. } => (&image.name, None),
+        LocatedImage::Daemon(found) => (&found.name, found.insecure_registries.clone()),
     };
     let registry = &settings.remote.registry;
     let (repository, tag) = resolve_target(&settings.remote, name.clone())?;
-    let copies = find_copies(repo_digests, registry, &repository);
+    let (copies, related) = match &found {
+        LocatedImage::Daemon(found) => {
+            let image = (found.store.id(), &found.diff_ids[..]);
+            let copies = find_records(&found.repo_digests, image, registry, &repository);
+            let related = find_related(found, registry, &repository);
+            (copies, Some(related))
+        }
+        LocatedImage::Local { .. } => (Vec::new(), None),
+    };
     let (client, skipped) = filter.finish();
     let client = match client {
         Some(client) => client,
@@ -56,10 +65,12 @@ pub(super) async fn prepare(
     };
     let image_name = format!("{registry}/{repository}:{tag}");
     let cache = settings.folders.cache.clone();
+    let verified = settings.folders.verified_blobs();
     let probe = TargetProbe {
         client: client.clone(),
         repository: repository.clone(),
         cache: cache.clone(),
+        verified: verified.clone(),
     };
     let journal = Journal::new(&cache, client.scheme());
     let options = settings.transfer_options;
@@ -67,6 +78,7 @@ pub(super) async fn prepare(
     let context = PushContext {
         upload: UploadContext {
             writer: Arc::clone(&writer),
+            verified,
             spool,
             threads: settings.threads,
             verifies: settings.verifies,
@@ -75,10 +87,14 @@ pub(super) async fn prepare(
         lookup: LookupRequest {
             probe,
             writer,
+            report: Arc::clone(report),
             tag,
             can_mount: !settings.is_dry_run,
+            can_verify: !settings.is_dry_run,
             reuse: settings.reuse,
+            trust_registry: settings.trust_registry,
             copies,
+            find_related: related,
         },
         name: image_name,
         skipped,
@@ -86,13 +102,14 @@ pub(super) async fn prepare(
     Ok((context, found))
 }
 
-/// Returns those of the repositories named by a daemon that are at the target's registry, except
-/// the target itself.
-fn find_copies(
+/// Returns the manifests of an image at a registry, as the local engine recorded them. Those of the
+/// target repository are first.
+fn find_records(
     repo_digests: &[String],
+    (config, diff_ids): (&Digest, &[Digest]),
     registry: &Registry,
     target: &Repository,
-) -> Vec<(Repository, Digest)> {
+) -> Vec<RecordedImage> {
     let parsed = repo_digests.iter().filter_map(|text| {
         let (name, digest) = text.split_once('@')?;
         let name: LocalName = name.parse().ok()?;
@@ -107,10 +124,42 @@ fn find_copies(
         } else {
             format!("library/{}", name.repository).parse().ok()?
         };
-        let is_copy = is_same_registry && repository != *target;
-        Some((repository, digest.parse().ok()?)).filter(|_| is_copy)
+        let record = RecordedImage {
+            repository,
+            manifest: digest.parse().ok()?,
+            config: config.clone(),
+            diff_ids: diff_ids.to_vec(),
+        };
+        is_same_registry.then_some(record)
     });
-    parsed.take(MAX_COPIES).collect()
+    let mut records: Vec<_> = parsed.collect();
+    records.sort_by_key(|record| record.repository != *target);
+    records.truncate(MAX_RECORDS);
+    records
+}
+
+/// Returns a function that asks the daemon for its images that share layers with an image.
+fn find_related(
+    found: &DaemonImage,
+    registry: &Registry,
+    target: &Repository,
+) -> FindRelatedImages {
+    let (found, registry, target) = (found.clone(), registry.clone(), target.clone());
+    Box::new(move || {
+        let (found, registry, target) = (found.clone(), registry.clone(), target.clone());
+        Box::pin(async move {
+            let records = |repo_digests: &[String], image: (&Digest, &[Digest])| {
+                find_records(repo_digests, image, &registry, &target)
+            };
+            let nothing = (found.store.id(), &[][..]);
+            let is_useful = |repo_digests: &[String]| !records(repo_digests, nothing).is_empty();
+            let related = found.related_images(is_useful).await;
+            let related = related
+                .iter()
+                .flat_map(|image| records(&image.repo_digests, (&image.config, &image.diff_ids)));
+            related.collect()
+        })
+    })
 }
 
 /// Completes the remote as typed by the image's local name.

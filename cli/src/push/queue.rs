@@ -31,7 +31,8 @@ pub(super) fn queue_layers(
                 let evidence = &candidate.evidence;
                 context.note(&format!("{label}: already exists ({size}; {evidence})"));
             }
-            BlobStep::Send { .. } | BlobStep::Mount { .. } => {
+            // Claims that were not verified are not used.
+            BlobStep::Send { .. } | BlobStep::Mount { .. } | BlobStep::Verify { .. } => {
                 let spooled = packed.remove(layer.source_digest());
                 if spooled.as_ref().is_some_and(|layer| !layer.is_new) {
                     context.note(&format!("{label}: compressed by an earlier push"));

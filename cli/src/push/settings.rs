@@ -20,8 +20,11 @@ pub struct PushSettings {
     pub access: RegistryAccess,
     /// Whether to only show what would be done.
     pub is_dry_run: bool,
-    /// Whether to use what other images at the target claim about their layers.
+    /// Whether to use what images at the target claim about their layers, what the local engine
+    /// recorded, and the cache.
     pub reuse: bool,
+    /// Whether to use claims without verifying them.
+    pub trust_registry: bool,
     /// Whether layers that are sent as they are are verified.
     pub verifies: bool,
     /// Limits for uploads.

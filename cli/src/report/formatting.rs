@@ -32,6 +32,13 @@ fn step_text(step: &BlobStep) -> String {
         BlobStep::AlreadyPresent(BlobCandidate { blob, evidence }) => {
             format!("already exists, {} ({evidence})", format_bytes(blob.size))
         }
+        BlobStep::Verify {
+            candidate: BlobCandidate { blob, evidence },
+            ..
+        } => {
+            let size = format_bytes(blob.size);
+            format!("would verify by downloading {size} ({evidence}), and send if it differs")
+        }
         BlobStep::Send {
             read,
             send,
@@ -63,8 +70,12 @@ fn totals_line(totals: &PlanTotals) -> String {
         1 => " and 1 layer of unknown size".to_owned(),
         count => format!(" and {count} layers of unknown size"),
     };
+    let verify = match totals.verify {
+        0 => String::new(),
+        bytes => format!(", verify {}", format_bytes(bytes)),
+    };
     format!(
-        "read {}{}, send {}{}, saved {}",
+        "read {}{}, send {}{}, saved {}{verify}",
         format_bytes(totals.read),
         unknown(totals.unsized_layers),
         format_bytes(totals.send),

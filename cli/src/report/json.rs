@@ -128,6 +128,14 @@ fn plan_fields(plan: &PushPlan) -> Value {
             "size": blob.size,
             "why": evidence.to_string(),
         }),
+        BlobStep::Verify { candidate, read } => json!({
+            "layer": digest,
+            "step": "verify",
+            "blob": candidate.blob.digest,
+            "size": candidate.blob.size,
+            "read": read,
+            "why": candidate.evidence.to_string(),
+        }),
         BlobStep::Send {
             read,
             send,
@@ -157,6 +165,7 @@ fn plan_fields(plan: &PushPlan) -> Value {
         "read": totals.read,
         "send": totals.send,
         "saved": totals.saved,
+        "verify": totals.verify,
     })
 }
 

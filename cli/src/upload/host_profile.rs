@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::lock;
 use crate::cache::entry;
+use crate::plan::TransferRates;
 
 /// The lifetime of a record, because proxies are reconfigured and registries are replaced.
 const RECORD_TTL: Duration = Duration::from_secs(21 * 24 * 3600);
@@ -22,6 +23,8 @@ const LIMIT_PROBE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
 /// An upper bound for the size of a record.
 const MAX_RECORD_BYTES: u64 = 64 * 1024;
 const MIB: u64 = 1024 * 1024;
+/// The smallest transfer that tells a rate. In a smaller one, the requests take most of the time.
+const MIN_RATE_SAMPLE_BYTES: u64 = 8 * MIB;
 
 /// How a blob is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +70,12 @@ struct HostRecord {
     max_body: Option<DatedValue<u64>>,
     #[serde(rename = "way")]
     mode: Option<DatedValue<UploadMode>>,
+    /// The rate of the last large push in bytes per second, from reading the layers on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    sent: Option<DatedValue<u64>>,
+    /// The rate of the last large download in bytes per second.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    received: Option<DatedValue<u64>>,
 }
 
 /// A value and the time at which it was found, in seconds since 1970.
@@ -111,6 +120,8 @@ impl HostProfile {
             registry: name,
             max_body: max_body.or(quirks.max_body.map(DatedValue::now)),
             mode: mode.or(quirks.mode.map(DatedValue::now)),
+            sent: saved.sent.filter(DatedValue::is_fresh),
+            received: saved.received.filter(DatedValue::is_fresh),
         };
         Self {
             path,
@@ -168,6 +179,31 @@ impl HostProfile {
         }
     }
 
+    /// Returns the rates of the last large transfers.
+    pub(super) fn rates(&self) -> TransferRates {
+        let record = self.record();
+        TransferRates {
+            sent: record.sent.map(|rate| rate.value),
+            received: record.received.map(|rate| rate.value),
+        }
+    }
+
+    /// Records how long it took to send `bytes` bytes, if they are enough to tell a rate.
+    pub(super) fn record_sent(&self, bytes: u64, duration: Duration) {
+        if let Some(rate) = rate(bytes, duration) {
+            self.record().sent = Some(rate);
+            self.update_file(|record| record.sent = Some(rate));
+        }
+    }
+
+    /// Records how long it took to receive `bytes` bytes, if they are enough to tell a rate.
+    pub(super) fn record_received(&self, bytes: u64, duration: Duration) {
+        if let Some(rate) = rate(bytes, duration) {
+            self.record().received = Some(rate);
+            self.update_file(|record| record.received = Some(rate));
+        }
+    }
+
     fn record(&self) -> MutexGuard<'_, HostRecord> {
         lock(&self.record)
     }
@@ -182,6 +218,14 @@ impl HostProfile {
             entry::write(&self.path, &text);
         }
     }
+}
+
+/// Returns the rate of a transfer in bytes per second; `None` if it was too small to tell.
+fn rate(bytes: u64, duration: Duration) -> Option<DatedValue<u64>> {
+    let millis = duration.as_millis().max(1);
+    let rate = u128::from(bytes) * 1000 / millis;
+    let rate = u64::try_from(rate).unwrap_or(u64::MAX);
+    (bytes >= MIN_RATE_SAMPLE_BYTES).then(|| DatedValue::now(rate))
 }
 
 fn read(path: &Path) -> Option<HostRecord> {
@@ -287,6 +331,22 @@ mod tests {
         assert_eq!(profile(folder.path()).max_body(), Some(2 * MIB));
         age(&second, LIMIT_PROBE_INTERVAL);
         assert_eq!(profile(folder.path()).max_body(), Some(4 * MIB));
+    }
+
+    #[test]
+    fn rates_of_large_transfers_are_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = profile(folder.path());
+        first.record_sent(MIB, Duration::from_millis(1));
+        assert_eq!(first.rates(), TransferRates::default());
+        first.record_sent(10 * MIB, Duration::from_secs(5));
+        first.record_received(20 * MIB, Duration::from_secs(2));
+        let rates = TransferRates {
+            sent: Some(2 * MIB),
+            received: Some(10 * MIB),
+        };
+        assert_eq!(first.rates(), rates);
+        assert_eq!(profile(folder.path()).rates(), rates);
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub use blob_upload::{UploadOutcome, upload_blob};
 pub use chunk_sizer::ChunkSizer;
 pub use journal::Journal;
 pub use pack::QueuedContent;
-pub use repository_writer::{PendingBlob, RepositoryWriter, TransferOptions};
+pub use repository_writer::{PendingBlob, RepositoryWriter, TransferOptions, transfer_rates};
 pub use upload_all::{QueuedBlob, UploadContext, upload_all};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -21,6 +21,7 @@ use super::rate_limiter::RateLimiter;
 use super::{BlobSource, ChunkSizer, Journal, lock};
 use crate::cache::{BlobRef, blob_locations};
 use crate::image::VerifiedManifest;
+use crate::plan::TransferRates;
 
 /// Uploads to one repository, with the limits and counters that all uploads share.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub struct RepositoryWriter {
     pub(super) rate_limiter: Arc<RateLimiter>,
     pub(super) limiter: ConcurrencyLimiter,
     pub(super) host_profile: HostProfile,
+    max_bytes_per_second: Option<u64>,
     /// Upload sessions that the registry opened instead of mounting a blob. Any blob can use one.
     spare_sessions: Mutex<Vec<UploadSession>>,
     pub(super) bytes_sent: Arc<AtomicU64>,
@@ -75,6 +77,24 @@ impl PendingBlob {
     }
 }
 
+/// Returns the rates of earlier transfers with a registry. No upload is faster than the user allows.
+pub fn transfer_rates(
+    cache: &Path,
+    client: &Client,
+    max_bytes_per_second: Option<u64>,
+) -> TransferRates {
+    let profile = HostProfile::load(cache, client.scheme(), client.registry());
+    limit_rates(profile.rates(), max_bytes_per_second)
+}
+
+fn limit_rates(rates: TransferRates, max_bytes_per_second: Option<u64>) -> TransferRates {
+    let limits = rates.sent.into_iter().chain(max_bytes_per_second);
+    TransferRates {
+        sent: limits.min(),
+        ..rates
+    }
+}
+
 impl RepositoryWriter {
     /// Creates a writer for a repository, and loads the host profile of its registry.
     pub fn new(
@@ -93,6 +113,7 @@ impl RepositoryWriter {
             rate_limiter: Arc::new(RateLimiter::new(options.max_bytes_per_second)),
             limiter: ConcurrencyLimiter::new(options.max_uploads),
             host_profile,
+            max_bytes_per_second: options.max_bytes_per_second,
             spare_sessions: Mutex::default(),
             bytes_sent: Arc::default(),
         }
@@ -101,6 +122,21 @@ impl RepositoryWriter {
     /// Returns the number of blob bytes passed to the network so far, repeated ones included.
     pub fn bytes_sent(&self) -> u64 {
         self.bytes_sent.load(Ordering::Relaxed)
+    }
+
+    /// Returns the rates of earlier transfers with the registry, as [`transfer_rates`] does.
+    pub fn transfer_rates(&self) -> TransferRates {
+        limit_rates(self.host_profile.rates(), self.max_bytes_per_second)
+    }
+
+    /// Records how long it took to send bytes to the registry, from reading the layers on.
+    pub(super) fn record_sent(&self, bytes: u64, duration: Duration) {
+        self.host_profile.record_sent(bytes, duration);
+    }
+
+    /// Records how long it took to receive bytes from the registry.
+    pub fn record_received(&self, bytes: u64, duration: Duration) {
+        self.host_profile.record_received(bytes, duration);
     }
 
     /// Records in the cache that the repository has a blob.

@@ -8,9 +8,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use imgsync_oci::Digest;
+use imgsync_oci::media::Compression;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::barrier::{BarrierPass, barrier};
@@ -18,7 +20,7 @@ use super::blob_upload::upload_behind_barrier;
 use super::pack::{QueuedContent, pack};
 use super::verify::Verification;
 use super::{PendingBlob, RepositoryWriter};
-use crate::cache::{self, BlobRef};
+use crate::cache::{self, BlobRef, VerifiedBlobs};
 use crate::compress;
 use crate::exit::{Failure, FailureKind};
 use crate::image::Slice;
@@ -51,6 +53,8 @@ impl QueuedBlob {
 pub struct UploadContext {
     /// The writer for the target repository.
     pub writer: Arc<RepositoryWriter>,
+    /// The cache entries of blobs whose bytes this user's pushes made or verified.
+    pub verified: VerifiedBlobs,
     /// The spool that keeps compressed layers, also for the next run.
     pub spool: Spool,
     /// The number of threads for compression, and for the verification of layers.
@@ -110,7 +114,10 @@ pub async fn upload_all(
         barrier.open_when_all_arrived().await;
         Ok(())
     };
+    let (start, before) = (Instant::now(), context.writer.bytes_sent());
     let ((), uploaded, ()) = tokio::try_join!(packing, uploading, opening)?;
+    let sent = context.writer.bytes_sent() - before;
+    context.writer.record_sent(sent, start.elapsed());
     Ok(uploaded)
 }
 
@@ -147,12 +154,19 @@ async fn pack_in_background(
     queued: QueuedBlob,
 ) -> Result<PendingBlob, Failure> {
     let (spool, threads) = (context.spool.clone(), context.threads);
-    let folder = context.writer.journal.cache.clone();
+    let (folder, verified) = (
+        context.writer.journal.cache.clone(),
+        context.verified.clone(),
+    );
     let task = tokio::task::spawn_blocking(move || {
         let blob = pack(&queued, &spool, threads)?;
-        if let QueuedContent::Raw { diff_id } = &queued.content {
+        // Both kinds were made by this tool, and their diffIDs were computed.
+        if let QueuedContent::Raw { diff_id } | QueuedContent::Packed { diff_id, .. } =
+            &queued.content
+        {
             let format = compress::FORMAT_NAME;
             cache::remember(&folder, format, diff_id, &blob.blob_ref());
+            verified.remember(&blob.digest, Compression::Gzip, diff_id);
         }
         Ok(blob)
     });

@@ -5,7 +5,6 @@
 //! decompressed, which is done in threads of its own, and only once for each blob. Start reading at
 //! [`Verification::of`].
 
-use std::path::Path;
 use std::sync::Arc;
 
 use imgsync_oci::media::Compression;
@@ -14,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use super::pack::{check_digest, failure};
 use super::{BlobSource, PendingBlob, QueuedBlob, QueuedContent, UploadContext};
-use crate::cache::verified_layers;
+use crate::cache::VerifiedBlobs;
 use crate::compress::{self, CompressError};
 use crate::exit::{Failure, FailureKind};
 use crate::image::Slice;
@@ -93,8 +92,8 @@ impl Verification {
         };
         // The semaphore is never closed.
         let _permit = permits.acquire_owned().await.ok();
-        let (spool, cache) = (context.spool.clone(), context.writer.journal.cache.clone());
-        let task = tokio::task::spawn_blocking(move || check.run(&spool, &cache));
+        let (spool, verified) = (context.spool.clone(), context.verified.clone());
+        let task = tokio::task::spawn_blocking(move || check.run(&spool, &verified));
         task.await.unwrap_or_else(|_| {
             let what = "source: the thread that verifies a layer panicked";
             Err(Failure::new(FailureKind::Source, what))
@@ -103,7 +102,7 @@ impl Verification {
 }
 
 impl LayerCheck {
-    fn run(self, spool: &Spool, cache: &Path) -> Result<(), Failure> {
+    fn run(self, spool: &Spool, verified: &VerifiedBlobs) -> Result<(), Failure> {
         let label = &self.label;
         let failed = |error| failure(label, spool, &error);
         let reader = self.bytes.reader();
@@ -111,7 +110,7 @@ impl LayerCheck {
         let digests = compress::compute_layer_digests(reader, self.compression).map_err(failed)?;
         check_digest(label, "digest", &self.digest, &digests.digest)?;
         check_digest(label, "diffID", &self.diff_id, &digests.diff_id)?;
-        verified_layers::remember(cache, &self.digest, &self.diff_id);
+        verified.remember(&self.digest, self.compression, &self.diff_id);
         Ok(())
     }
 }
@@ -125,6 +124,7 @@ fn unverified_diff_id(
 ) -> Option<(Digest, Compression)> {
     let diff_id = diff_id?;
     let compression = Compression::of_media_type(&blob.media_type)?;
-    let verified = verified_layers::lookup(&context.writer.journal.cache, &blob.digest);
-    (verified.as_ref() != Some(diff_id)).then(|| (diff_id.clone(), compression))
+    let verified = &context.verified;
+    let is_verified = verified.contains(&blob.digest, compression, diff_id);
+    (!is_verified).then(|| (diff_id.clone(), compression))
 }

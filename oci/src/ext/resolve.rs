@@ -25,6 +25,10 @@ pub struct ResolveRequest {
     /// The diffIDs of the layers, each once, with SHA-256.
     #[serde(rename = "diffIDs")]
     pub diff_ids: Vec<Digest>,
+    /// The digests of blobs that the client would rather use than others that are the same layers,
+    /// at most as many as diffIDs are allowed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub preferred: Vec<Digest>,
     /// Whether to mount blobs of other repositories into this one.
     #[serde(default)]
     pub mount: bool,
@@ -72,10 +76,15 @@ impl ResolveRequest {
     pub fn parse(bytes: &[u8]) -> Result<Self, ParseError> {
         let request: Self = serde_json::from_slice(bytes)
             .map_err(|error| ParseError::new("resolve request", &error.to_string()))?;
-        if request.diff_ids.len() > MAX_RESOLVE_DIFF_IDS {
-            let count = request.diff_ids.len();
-            let text = format!("{count} diffIDs, where {MAX_RESOLVE_DIFF_IDS} are the most");
-            return Err(ParseError::new("resolve request", &text));
+        for (name, digests) in [
+            ("diffIDs", &request.diff_ids),
+            ("preferred blobs", &request.preferred),
+        ] {
+            let count = digests.len();
+            if count > MAX_RESOLVE_DIFF_IDS {
+                let text = format!("{count} {name}, where {MAX_RESOLVE_DIFF_IDS} are the most");
+                return Err(ParseError::new("resolve request", &text));
+            }
         }
         Ok(request)
     }
@@ -91,6 +100,7 @@ mod tests {
         let request = ResolveRequest {
             config: Some(digest.clone()),
             diff_ids: vec![digest.clone()],
+            preferred: Vec::new(),
             mount: true,
         };
         let json = serde_json::to_value(&request).unwrap();

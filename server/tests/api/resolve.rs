@@ -80,7 +80,7 @@ async fn layers_are_found_by_diff_id_and_manifests_by_config() {
     let request = ResolveRequest {
         config: Some(Digest::of(&config)),
         diff_ids: vec![ids[0].clone(), wrong_id.clone(), ids[1].clone()],
-        mount: false,
+        ..ResolveRequest::default()
     };
     let expected = ResolveResponse {
         layers: vec![

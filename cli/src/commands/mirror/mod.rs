@@ -62,6 +62,9 @@ pub(super) async fn mirror(
     report: &Arc<dyn Report>,
 ) -> Result<bool, Failure> {
     let start = Instant::now();
+    if let Some(warning) = &settings.folders.warning {
+        report.note(warning);
+    }
     let runner = MirrorRunner {
         settings,
         copier: Copier::new(Arc::clone(report)),

@@ -15,8 +15,8 @@ use serde::de::DeserializeOwned;
 use super::address::DaemonAddress;
 use super::chunk_reader::{ChunkReader, chunk_channel};
 use super::responses::{
-    DaemonErrorResponse, DaemonInfo, DaemonKind, ImageInspect, LoadOutcome, SystemInfo,
-    VersionResponse, excerpt, parse_load_response,
+    DaemonErrorResponse, DaemonInfo, DaemonKind, ImageInspect, ImageSummary, LoadOutcome,
+    SystemInfo, VersionResponse, excerpt, parse_load_response,
 };
 use crate::image::Error;
 pub(super) use push::ProgressStream;
@@ -98,6 +98,14 @@ impl DaemonClient {
         let query = if manifests { "?manifests=true" } else { "" };
         let path = format!("images/{}/json{query}", encoded(name));
         Ok(self.get(&path, name).await?.0)
+    }
+
+    /// Lists the images, the newest first.
+    ///
+    /// # Errors
+    /// Returns an error if the daemon is unreachable or refuses.
+    pub(super) async fn list_images(&self) -> Result<Vec<ImageSummary>, Error> {
+        Ok(self.get("images/json", "").await?.0)
     }
 
     /// Describes the daemon, and returns the version of its API if it reports one.

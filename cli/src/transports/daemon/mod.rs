@@ -19,6 +19,7 @@ pub(crate) mod export_listing;
 mod find;
 mod loopback;
 mod platform_image;
+mod related;
 mod responses;
 mod state;
 mod target;
@@ -35,6 +36,7 @@ use crate::spool::{Spool, SpoolKind, SpooledLayer};
 pub use address::DaemonAddress;
 use client::{ApiVersion, DaemonClient};
 pub use find::find_at;
+pub use related::RelatedImage;
 pub use target::DaemonTarget;
 
 /// An image in a daemon, as described before any export.
@@ -108,6 +110,16 @@ pub enum ReadMethod {
         /// Why they cannot be read one by one, if known.
         reason: Option<String>,
     },
+}
+
+impl ImageStore {
+    /// Returns the image ID.
+    pub fn id(&self) -> &Digest {
+        match self {
+            Self::Classic { config } => config,
+            Self::Containerd { root, .. } => root,
+        }
+    }
 }
 
 impl DaemonImage {

@@ -32,6 +32,14 @@ impl ImageInspect {
     }
 }
 
+/// One image in the list of all images.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ImageSummary {
+    pub(super) id: Digest,
+    pub(super) repo_digests: Option<Vec<String>>,
+}
+
 /// One manifest of an image's index.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]

@@ -30,6 +30,8 @@ struct ResolveQuery<'a> {
     repository: &'a Repository,
     may_pull: &'a dyn Fn(&Repository) -> bool,
     is_mounting: bool,
+    /// The blobs that the client would rather use than others with the same diffIDs.
+    preferred: HashSet<&'a Digest>,
     remaining_lookups: Cell<usize>,
 }
 
@@ -63,6 +65,7 @@ impl Registry {
             repository,
             may_pull,
             is_mounting,
+            preferred: request.preferred.iter().collect(),
             remaining_lookups: Cell::new(MAX_EXTRA_LOOKUPS),
         };
         let unknown = if is_busy {
@@ -163,7 +166,7 @@ impl ResolveQuery<'_> {
         Ok(is_mounted.then_some(ResolvedLayer::Held { blob }))
     }
 
-    /// Returns the blobs that are recorded for a diffID.
+    /// Returns the blobs that are recorded for a diffID, preferred ones first.
     fn find_candidates(&self, diff_id: &Digest) -> Result<Vec<LayerCandidate>> {
         let blobs = self.registry.store.diff_id_blobs(diff_id);
         let mut candidates = Vec::new();
@@ -183,6 +186,7 @@ impl ResolveQuery<'_> {
                 repositories: record.repositories,
             });
         }
+        candidates.sort_by_key(|candidate| !self.preferred.contains(&candidate.blob.digest));
         Ok(candidates)
     }
 

@@ -97,6 +97,35 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
+fn of_several_blobs_with_a_diff_id_the_preferred_one_is_reported() {
+    let root = tempfile::tempdir().unwrap();
+    let registry = Registry::open(root.path()).unwrap();
+    let tar = tar("layer");
+    let blobs = [
+        gzip(&tar),
+        tar.clone(),
+        [gzip(&tar[..512]), gzip(&tar[512..])].concat(),
+    ];
+    for blob in &blobs {
+        put(&registry, "a", blob);
+    }
+    put(&registry, "a", &gzip(b"another blob"));
+    examine(&registry);
+    for blob in &blobs {
+        let request = ResolveRequest {
+            diff_ids: vec![Digest::of(&tar)],
+            preferred: vec![Digest::of(b"unknown"), Digest::of(blob)],
+            ..ResolveRequest::default()
+        };
+        let answer = registry.resolve_layers(&repository("a"), &request, &|_| true, false);
+        match &answer.unwrap().layers[..] {
+            [ResolvedLayer::Held { blob: held }] => assert_eq!(held.digest, Digest::of(blob)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
 fn a_layer_is_held_where_it_is_linked_and_elsewhere_for_callers_who_may_pull_there() {
     let root = tempfile::tempdir().unwrap();
     let registry = Registry::open(root.path()).unwrap();

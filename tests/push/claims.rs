@@ -1,0 +1,351 @@
+//! Tests that a push never adopts a blob as its layer because somebody says so: an image in the
+//! registry, a copied cache, or a file in a folder that others can write to.
+
+use std::os::unix::fs::PermissionsExt;
+
+use crate::support::fake::{FakeServer, status};
+use crate::support::prelude::*;
+use crate::support::request_parser::ObservedRequest;
+use crate::support::seed::RemoteRepository;
+
+/// Returns an image of three layers.
+fn honest_image(seed: u64) -> Image {
+    let layers = (0..3).map(|i| layer("bin/sh", bytes::mixed(seed + i, 30_000)));
+    Image::new(layers.collect())
+}
+
+/// Returns an image whose first layer has other bytes than the config of `image` says. With
+/// `is_same`, it has the same config, and so the same image ID.
+fn lying_image(image: &Image, is_same: bool) -> Image {
+    let mut lie = image.clone();
+    lie.layers[0] = layer("bin/sh", bytes::mixed(666, 30_000));
+    if !is_same {
+        let diff_ids: Vec<_> = image.layers.iter().map(|layer| digest(layer)).collect();
+        lie.config = image::config(&diff_ids, "made by a stranger");
+    }
+    lie
+}
+
+fn write_archive(scratch: &Scratch, image: &Image) -> PathBuf {
+    let path = scratch.path("image.tar");
+    archive::write_tar(&image.docker_archive("app:v1"), &path);
+    path
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("a path in UTF-8")
+}
+
+/// Pushes an honest image where a stranger has published lying ones, without a cache. Panics unless
+/// the layers at the registry are those of the image.
+fn assert_lies_are_found_out(address: SocketAddr) {
+    let scratch = Scratch::new();
+    for (number, (is_same, is_stdin)) in
+        [(false, false), (true, false), (false, true), (true, true)]
+            .into_iter()
+            .enumerate()
+    {
+        let image = honest_image(10 * number as u64);
+        let repository = format!("team/app{number}");
+        let stranger = RemoteRepository {
+            address,
+            repository: &repository,
+        };
+        // Standard input is compared only with the image under the tag itself.
+        let tag = if is_same || is_stdin { "v1" } else { "latest" };
+        stranger.push_image(Some(tag), &lying_image(&image, is_same));
+        let archive = write_archive(&scratch, &image);
+        let imgsync = Imgsync::new(&scratch.folder(&format!("home{number}")));
+        let name = format!("{repository}:v1");
+        let remote = format!("{address}/{name}");
+        let outcome = if is_stdin {
+            imgsync.push_file_on_stdin(&archive, &remote)
+        } else {
+            imgsync.push(text(&archive), &remote)
+        };
+        outcome.succeeded();
+        assert_eq!(check::at_registry(address, &name).config, image.id());
+    }
+}
+
+#[test]
+fn a_push_does_not_adopt_the_layers_of_a_stranger() {
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.folder("root"));
+    assert_lies_are_found_out(server.address());
+    if programs_available(&["docker-registry"]) {
+        let mut stock = StockRegistry::start(&scratch.folder("stock"));
+        assert_lies_are_found_out(stock.address());
+        stock.stop();
+    }
+}
+
+/// Returns the digests of the blobs that requests read.
+fn blobs_read(requests: &[ObservedRequest]) -> usize {
+    requests
+        .iter()
+        .filter(|request| request.reads_blob())
+        .count()
+}
+
+#[test]
+fn a_claim_is_verified_once_by_a_download_and_never_in_a_dry_run() {
+    if !programs_available(&["docker-registry"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut stock = StockRegistry::start(&scratch.folder("root"));
+    let image = honest_image(1);
+    let repository = RemoteRepository {
+        address: stock.address(),
+        repository: "app",
+    };
+    repository.push_image(Some("v1"), &image);
+    // A push that reads a layer fails.
+    let mut unreadable = image.clone();
+    for layer in &mut unreadable.layers {
+        layer.fill(0);
+    }
+    let archive = write_archive(&scratch, &unreadable);
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let push = |options: &[&str], tag: &str| {
+        let relay = Relay::start(stock.address(), RelayFault::None);
+        let remote = format!("{}/app:{tag}", relay.address());
+        let outcome = imgsync.push_with(options, text(&archive), &remote);
+        (outcome.succeeded(), blobs_read(&relay.requests()))
+    };
+    let (plan, read) = push(&["--dry-run"], "v1");
+    assert_eq!(plan.stdout.matches("would verify").count(), 3, "{plan}");
+    assert_eq!(read, 0, "{plan}");
+    let (plan, _) = push(&["--dry-run", "--json"], "v1");
+    assert_eq!(
+        plan.stdout.matches(r#""step":"verify""#).count(),
+        3,
+        "{plan}"
+    );
+
+    let (outcome, read) = push(&[], "v1");
+    assert!(outcome.stdout.contains(": sent 0 B"), "{outcome}");
+    assert_eq!(read, 3, "{outcome}");
+    let (outcome, read) = push(&[], "v1");
+    assert!(outcome.stdout.contains(": sent 0 B"), "{outcome}");
+    assert_eq!(read, 0, "verified again: {outcome}");
+    stock.stop();
+}
+
+/// The cache of another user is copied here, for example by a CI that shares it between jobs.
+#[test]
+fn a_poisoned_cache_is_not_believed() {
+    if !programs_available(&["docker-registry"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut stock = StockRegistry::start(&scratch.folder("stock"));
+    let server = Server::start(&scratch.folder("root"));
+    let image = honest_image(2);
+    let stranger = lying_image(&image, false).compressed().swap_remove(0);
+    let archive = write_archive(&scratch, &image);
+    for address in [stock.address(), server.address()] {
+        let home = scratch.path(&format!("home{}", address.port()));
+        let imgsync = Imgsync::new(&home);
+        let repository = RemoteRepository {
+            address,
+            repository: "app",
+        };
+        repository.push_blob(&stranger);
+        let hex = |bytes: &[u8]| digest(bytes).replace("sha256:", "");
+        let (layer, cache) = (&image.layers[0], home.join("cache/imgsync"));
+        for (path, entry) in [
+            (
+                format!("layers/imgsync-gzip-1/sha256/{}", hex(layer)),
+                format!("{} {}\n", digest(&stranger), stranger.len()),
+            ),
+            (
+                format!("verified/sha256/{}", hex(&stranger)),
+                format!("{} gzip {}\n", digest(layer), "0".repeat(64)),
+            ),
+        ] {
+            let path = cache.join(path);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+            std::fs::write(path, entry).expect("an entry");
+        }
+        let remote = format!("{address}/app:v1");
+        imgsync.push(text(&archive), &remote).succeeded();
+        assert_eq!(check::at_registry(address, "app:v1").config, image.id());
+    }
+    stock.stop();
+}
+
+/// An image whose blobs are known, so that their journal entries can be planted.
+struct PlantedJournal {
+    scratch: Scratch,
+    server: Server,
+    layout: PathBuf,
+    image: Image,
+}
+
+impl PlantedJournal {
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        let image = honest_image(3);
+        let layout = scratch.path("layout");
+        archive::write_folder(&image.oci_layout("v1"), &layout);
+        Self {
+            server: Server::start(&scratch.folder("root")),
+            scratch,
+            layout,
+            image,
+        }
+    }
+
+    fn uploads(&self) -> PathBuf {
+        self.scratch.path("home/cache/imgsync/uploads")
+    }
+
+    /// Writes a journal entry for each blob, with the same URL of a session.
+    fn plant(&self, location: &str) {
+        std::fs::create_dir_all(self.uploads()).expect("a folder");
+        let entry = serde_json::json!({
+            "location": location, "offset": 0, "chunk_min": null, "chunk_max": null, "scopes": [],
+        });
+        for blob in self.image.compressed().iter().chain([&self.image.config]) {
+            let name = format!("http {} app {}", self.server.address(), digest(blob));
+            let file = digest(name.as_bytes()).replace("sha256:", "");
+            std::fs::write(self.uploads().join(file), entry.to_string()).expect("an entry");
+        }
+    }
+
+    fn push(&self) -> Outcome {
+        let imgsync = Imgsync::new(&self.scratch.path("home"));
+        let remote = format!("{}/app:v1", self.server.address());
+        let mut command = imgsync.command();
+        command.args(["push", text(&self.layout), &remote]);
+        let outcome = run(&mut command).succeeded();
+        assert_eq!(
+            check::at_registry(self.server.address(), "app:v1").config,
+            self.image.id()
+        );
+        outcome
+    }
+}
+
+/// Starts a server that accepts the bytes of every upload session.
+fn start_thief() -> FakeServer {
+    FakeServer::start(|request| match &*request.method {
+        "PUT" => status(201),
+        _ => status(202)
+            .header("Location", request.target.clone())
+            .header("Range", "0-0"),
+    })
+}
+
+#[test]
+fn a_journal_entry_does_not_send_layers_to_another_address_or_repository() {
+    let planted = PlantedJournal::new();
+    let thief = start_thief();
+    planted.plant(&format!(
+        "http://{}/v2/app/blobs/uploads/1",
+        thief.address()
+    ));
+    planted.push();
+    assert_eq!(thief.lines(), Vec::<String>::new());
+
+    let planted = PlantedJournal::new();
+    let address = planted.server.address();
+    let opened = http::send(address, "POST", "/v2/stranger/blobs/uploads/", &[], b"");
+    let location = opened.header("location").expect("a Location");
+    let path = &location[location.find("/v2/").expect("a path of the API")..];
+    planted.plant(&format!("http://{address}{path}"));
+    planted.push();
+    let session = http::get(address, path);
+    assert_eq!(session.header("imgsync-upload-offset"), Some("0"));
+}
+
+#[test]
+fn a_cache_that_others_can_write_to_is_not_used() {
+    let planted = PlantedJournal::new();
+    let thief = start_thief();
+    // Bound to the right address, so that only the permissions tell.
+    let address = planted.server.address();
+    planted.plant(&format!("http://{address}/v2/app/blobs/uploads/unknown"));
+    let folder = planted.uploads();
+    let cache = folder.parent().expect("a folder");
+    for (folder, mode) in [(cache, 0o777), (&*folder, 0o777), (cache, 0o755)] {
+        std::fs::set_permissions(folder, PermissionsExt::from_mode(mode)).expect("a new mode");
+        let outcome = planted.push();
+        assert!(outcome.stderr.contains("is not used"), "{outcome}");
+        let entries = std::fs::read_dir(planted.uploads()).expect("a folder");
+        assert_eq!(entries.count(), 4, "{outcome}");
+    }
+    assert_eq!(thief.lines(), Vec::<String>::new());
+    std::fs::set_permissions(&folder, PermissionsExt::from_mode(0o755)).expect("a new mode");
+    let outcome = planted.push();
+    assert!(!outcome.stderr.contains("is not used"), "{outcome}");
+}
+
+#[test]
+fn manifests_that_docker_recorded_are_found_in_other_repositories() {
+    if !programs_available(&["docker", "busybox", "docker-registry"]) {
+        return;
+    }
+    let _docker = serial::docker();
+    let scratch = Scratch::new();
+    let mut stock = StockRegistry::start(&scratch.folder("root"));
+    let name = unique("recorded");
+    let first = DockerImage::build(&name, "v1");
+    let tagged = first.tag(format!("{}/team/app:v1", stock.address()));
+    docker(&["push", tagged.reference()]);
+    let second = DockerImage::build(&name, "v2");
+    let push = |options: &[&str], image: &DockerImage, name: &str| {
+        let home = format!("{}{}", name.replace(['/', ':'], "-"), options.len());
+        let imgsync = Imgsync::new(&scratch.folder(&home));
+        let remote = format!("{}/{name}", stock.address());
+        let outcome = imgsync.push_with(options, image.reference(), &remote);
+        let outcome = outcome.succeeded();
+        check::at_registry(stock.address(), name);
+        let is_verified = outcome.stderr.contains("to verify");
+        assert_eq!(is_verified, options.is_empty(), "{outcome}");
+        outcome
+    };
+    let trust = ["--trust-registry"];
+    let same = push(&trust, &first, "team/app:v1");
+    assert!(same.stdout.contains(": sent 0 B"), "{same}");
+    let found = "already exists";
+    let layers = same.stderr.matches(found).count();
+    // The second image shares all layers but the last.
+    for (options, name) in [(&trust[..], "team/other:v2"), (&[], "team/more:v2")] {
+        let other = push(options, &second, name);
+        assert!(other.stderr.matches(found).count() >= layers - 1, "{other}");
+    }
+    stock.stop();
+}
+
+/// Docker pulls nothing if it has an image of the same ID, and still records the manifest.
+#[test]
+fn a_manifest_that_docker_did_not_look_into_is_not_believed() {
+    if !programs_available(&["docker", "docker-registry"]) {
+        return;
+    }
+    let _docker = serial::docker();
+    let scratch = Scratch::new();
+    let mut stock = StockRegistry::start(&scratch.folder("root"));
+    let image = honest_image(4);
+    let repository = RemoteRepository {
+        address: stock.address(),
+        repository: "app",
+    };
+    let reference = format!("{}/app:v1", stock.address());
+    let archive = scratch.path("image.tar");
+    archive::write_tar(&image.docker_archive(&reference), &archive);
+    docker(&["load", "--input", text(&archive)]);
+    let local = DockerImage::existing(&reference);
+    repository.push_image(Some("v1"), &lying_image(&image, true));
+    docker(&["pull", &reference]);
+    let recorded = docker(&["inspect", "--format", "{{.RepoDigests}}", &reference]);
+    assert!(recorded.contains("/app@sha256:"), "{recorded}");
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    imgsync.push(local.reference(), &reference).succeeded();
+    let pushed = check::at_registry(stock.address(), "app:v1");
+    assert_eq!(pushed.config, image.id());
+    stock.stop();
+}
