@@ -165,7 +165,7 @@ impl CollectedEvidence {
                     if candidate.evidence == EvidenceSource::Registry {
                         self.confirmed.insert(diff_id.clone());
                     }
-                    self.candidates.insert(diff_id, candidate);
+                    self.candidates.insert(diff_id, *candidate);
                 }
                 LayerAnswer::Absent => {
                     self.candidates.remove(&diff_id);

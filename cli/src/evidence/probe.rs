@@ -38,7 +38,7 @@ pub struct ParsedManifest {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LayerAnswer {
     /// The registry holds the layer as this blob.
-    Found(BlobCandidate),
+    Found(Box<BlobCandidate>),
     /// No repository that this user may pull from has a blob of the layer.
     Absent,
     /// The registry is still computing the diffIDs of some blobs.
@@ -226,5 +226,5 @@ fn layer_answer(layer: ResolvedLayer) -> LayerAnswer {
         ResolvedLayer::Absent => return LayerAnswer::Absent,
         ResolvedLayer::Pending => return LayerAnswer::Pending,
     };
-    LayerAnswer::Found(BlobCandidate { blob, evidence })
+    LayerAnswer::Found(Box::new(BlobCandidate { blob, evidence }))
 }

@@ -128,7 +128,7 @@ impl LayerLookup {
             return Ok(Some(unchanged));
         }
         match self.resolve(&probe, digest).await? {
-            Some(LayerAnswer::Found(blob)) => return Ok(Some(blob)),
+            Some(LayerAnswer::Found(blob)) => return Ok(Some(*blob)),
             // The whole image is looked up later, and that waits for the registry.
             Some(LayerAnswer::Absent | LayerAnswer::Pending) => return Ok(None),
             None => {}
