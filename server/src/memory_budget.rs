@@ -11,8 +11,8 @@ use std::time::Duration;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 
-/// The unit of account.
-const UNIT_BYTES: usize = 1024;
+/// The unit of account: a page.
+const UNIT_BYTES: usize = 4096;
 /// The most tasks that wait for a lease. A waiting task can hold memory of its own, such as what
 /// the network has already delivered.
 const MAX_WAITING: usize = 64;

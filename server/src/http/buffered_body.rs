@@ -12,6 +12,7 @@ use imgsync_oci::ErrorCode;
 use tokio::time::timeout;
 
 use super::error_response::ErrorResponse;
+use super::mapped_bytes::MappedBytes;
 use super::receive::{BodyEnd, ReadTimeouts, next};
 use super::request_body::RequestBody;
 use crate::memory_budget::{LeaseProgress, MemoryBudget, MemoryExhausted, MemoryLease};
@@ -89,15 +90,12 @@ impl BodyBuffers {
         }
         // A body without a length can have any size up to the limit.
         let announced = size.exact().and_then(|size| usize::try_from(size).ok());
-        let lease = self.lease(body, announced.unwrap_or(limit)).await?;
+        let capacity = announced.unwrap_or(limit);
+        let lease = self.lease(body, capacity).await?;
+        let bytes = MappedBytes::with_capacity(capacity);
+        let bytes = bytes.map_err(|error| ErrorResponse::internal(&error))?;
         let progress = lease.progress();
-        let reading = collect(
-            body,
-            announced.unwrap_or(0),
-            limit,
-            &progress,
-            self.read_timeouts,
-        );
+        let reading = collect(body, bytes, &progress, self.read_timeouts);
         let read = tokio::select! {
             read = timeout(self.total_timeout, reading) => {
                 read.unwrap_or(Err(ReadFailure::TimedOut))
@@ -109,7 +107,7 @@ impl BodyBuffers {
             Ok(bytes) => {
                 lease.keep();
                 Ok(BufferedBody {
-                    bytes: bytes.into(),
+                    bytes: Bytes::from_owner(bytes),
                     _lease: lease,
                 })
             }
@@ -145,19 +143,17 @@ impl BodyBuffers {
 
 async fn collect(
     body: &mut RequestBody,
-    capacity: usize,
-    limit: usize,
+    mut bytes: MappedBytes,
     progress: &LeaseProgress,
     timeouts: ReadTimeouts,
-) -> Result<Vec<u8>, ReadFailure> {
-    // The exact capacity: a vector that grows takes twice the memory.
-    let mut bytes = Vec::with_capacity(capacity);
+) -> Result<MappedBytes, ReadFailure> {
     let never_contended = AtomicBool::new(false);
     loop {
         match next(body, &never_contended, timeouts).await {
-            Ok(part) if part.len() > limit - bytes.len() => return Err(ReadFailure::TooLong),
             Ok(part) => {
-                bytes.extend_from_slice(&part);
+                if !bytes.append(&part) {
+                    return Err(ReadFailure::TooLong);
+                }
                 progress.record();
             }
             Err(BodyEnd::Complete) => return Ok(bytes),

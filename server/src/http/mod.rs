@@ -23,6 +23,7 @@ mod index_updater;
 mod leased_body;
 mod lists;
 mod manifests;
+mod mapped_bytes;
 mod options;
 mod receive;
 mod referrers;
