@@ -66,6 +66,7 @@ missing_packages() {
     have htpasswd || echo apache2-utils
     have curl || echo curl
     have openssl || echo openssl
+    have sshd || echo openssh-server
     have faketime || echo faketime
     static_busybox || echo busybox-static
     policy_path >/dev/null || echo golang-github-containers-common
@@ -94,7 +95,7 @@ install_missing() {
         say 'peers: this is not a Debian system (no apt-get), so nothing is installed.'
         say 'peers: install docker and dockerd, skopeo, podman with a policy.json (package'
         say 'peers: containers-common), docker-registry (the distribution project, 2.8 or later,'
-        say 'peers: under that name in PATH), nginx, htpasswd (of Apache), curl, openssl,'
+        say 'peers: under that name in PATH), nginx, htpasswd (of Apache), curl, openssl, sshd,'
         say 'peers: faketime and a statically linked busybox.'
         return
     fi
@@ -108,6 +109,7 @@ install_missing() {
         return
     fi
     for service in docker-registry nginx; do have "$service" || new_services+=("$service"); done
+    have sshd || new_services+=(ssh)
     say "peers: installing $packages"
     apt update
     # Which packages exist is known only after the update.
@@ -235,6 +237,7 @@ report() {
 
 busybox_version() { static_busybox && busybox; }
 nginx_version() { nginx -v 2>&1; }
+sshd_version() { have sshd && ssh -V 2>&1; }
 faketime_version() { faketime --version | grep -m 1 .; }
 htpasswd_works() { htpasswd -nbB user password >/dev/null && echo 'writes bcrypt'; }
 podman_works() { podman info --format '{{.Version.Version}}, storage {{.Store.GraphDriverName}}'; }
@@ -267,6 +270,7 @@ main() {
     report htpasswd htpasswd_works || ok=no
     report curl curl --version || ok=no
     report openssl openssl version || ok=no
+    report sshd sshd_version || ok=no
     report faketime faketime_version || ok=no
     report busybox busybox_version || ok=no
     [ "$ok" = yes ] || fail 'a program is missing (see above)'

@@ -2,15 +2,20 @@
 //! containerd's content service as BuildKit does inside Docker.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
-use tokio::net::{UnixListener, UnixStream};
+use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio_rustls::TlsAcceptor;
 
 use super::archive::{Entry, tar_of};
+use super::authority::CertificateAndKey;
 use super::bytes::digest;
 use super::content_service::{ContentService, serve};
 use super::image::Image;
@@ -92,6 +97,43 @@ impl FakeEngine {
         let mut command = imgsync.command();
         command.env("DOCKER_HOST", format!("unix://{}", self.socket.display()));
         command
+    }
+
+    /// Also listens on a TCP port, with TLS and without a check of the client's certificate.
+    pub fn listen_with_tls(&self, files: &CertificateAndKey) -> SocketAddr {
+        let chain = CertificateDer::pem_file_iter(&files.certificate).expect("a certificate");
+        let chain = chain.map(|part| part.expect("a certificate")).collect();
+        let key = PrivateKeyDer::from_pem_file(&files.key).expect("a key");
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("a protocol version")
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .expect("a certificate and its key");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let runtime = self.runtime.as_ref().expect("a running daemon");
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"));
+        let listener = listener.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let socket = self.socket.clone();
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (acceptor, socket) = (acceptor.clone(), socket.clone());
+                tokio::spawn(async move {
+                    // A client may refuse the certificate, or close the connection at any time.
+                    let mut client = acceptor.accept(stream).await?;
+                    let mut daemon = UnixStream::connect(socket).await?;
+                    copy_bidirectional(&mut client, &mut daemon).await
+                });
+            }
+        });
+        address
+    }
+
+    /// Returns the socket.
+    pub fn socket(&self) -> &Path {
+        &self.socket
     }
 
     /// Returns the number of requests whose first line contains `text`.

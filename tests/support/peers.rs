@@ -16,6 +16,7 @@ pub fn programs_available(names: &[&str]) -> bool {
             "openssl" => runs("openssl", &["version"]),
             "htpasswd" => runs("htpasswd", &["-nbB", "user", "password"]),
             "nginx" => runs("nginx", &["-v"]),
+            "sshd" => program("sshd").is_file() && runs("ssh", &["-V"]),
             name => runs(name, &["--version"]),
         };
         works || report_missing(&format!("{name} is missing"))

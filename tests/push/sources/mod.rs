@@ -1,5 +1,6 @@
 //! Tests the sources of a push: archives and layouts of every program, compressed archives,
-//! multi-platform images, the content store of Docker, and podman's socket.
+//! multi-platform images, the content store of Docker, podman's socket, and daemons behind TLS and
+//! SSH.
 
 mod compressed;
 mod content_store;
@@ -7,6 +8,7 @@ mod forms;
 mod loopback;
 mod platforms;
 mod podman;
+mod remote_daemons;
 
 use crate::support::check::StoredImage;
 use crate::support::prelude::*;

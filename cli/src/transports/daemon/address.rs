@@ -4,7 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-use super::context;
+use super::{SshDestination, TlsFolder, context};
 use crate::image::Error;
 
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
@@ -17,6 +17,15 @@ pub enum DaemonAddress {
     Socket(PathBuf),
     /// `host:port`, without TLS.
     Tcp(String),
+    /// A daemon behind TLS.
+    Tls {
+        /// `host:port`.
+        authority: String,
+        /// The certificates.
+        certificates: TlsFolder,
+    },
+    /// A daemon behind SSH.
+    Ssh(SshDestination),
 }
 
 impl DaemonAddress {
@@ -30,7 +39,8 @@ impl fmt::Display for DaemonAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Socket(path) => write!(f, "unix://{}", path.display()),
-            Self::Tcp(authority) => write!(f, "tcp://{authority}"),
+            Self::Tcp(authority) | Self::Tls { authority, .. } => write!(f, "tcp://{authority}"),
+            Self::Ssh(destination) => destination.fmt(f),
         }
     }
 }
@@ -52,14 +62,17 @@ impl DaemonAddress {
             docker_host: text("DOCKER_HOST"),
             container_host: text("CONTAINER_HOST"),
             context: text("DOCKER_CONTEXT"),
-            is_tls: variable("DOCKER_TLS_VERIFY").is_some(),
+            is_tls: variable("DOCKER_TLS").is_some(),
+            is_verified: variable("DOCKER_TLS_VERIFY").is_some(),
+            certificates: folder("DOCKER_CERT_PATH"),
             runtime: folder("XDG_RUNTIME_DIR"),
             docker_config: folder("DOCKER_CONFIG").or_else(default_config),
         };
         environment.choose(|path| UnixStream::connect(path).map(drop))
     }
 
-    fn parse(origin: &str, host: &str, is_tls: bool) -> Result<Self, Error> {
+    /// Parses an address. `certificates` are used for TLS over TCP.
+    fn parse(origin: &str, host: &str, certificates: Option<TlsFolder>) -> Result<Self, Error> {
         let unsupported = |what: &str| {
             let instead = "run imgsync where the daemon is, or pipe: docker save IMAGE | \
                            imgsync push - REMOTE";
@@ -69,12 +82,11 @@ impl DaemonAddress {
             Some(parts) => parts,
             // Docker's client treats an address without a scheme as a host, too.
             None if !host.contains('/') => ("tcp", host),
-            None => return Err(unsupported("an address without unix:// or tcp://")),
+            None => return Err(unsupported("an address without unix://, tcp:// or ssh://")),
         };
         match scheme {
             "unix" if rest.starts_with('/') => Ok(Self::Socket(rest.into())),
             "unix" => Err(unsupported("a socket whose path is not absolute")),
-            "tcp" if is_tls => Err(unsupported("a daemon behind TLS")),
             "tcp" => {
                 let authority = rest.trim_end_matches('/');
                 let has_port = authority.rsplit_once(':').is_some_and(|(_, port)| {
@@ -84,10 +96,24 @@ impl DaemonAddress {
                 if authority.is_empty() || !authority.chars().all(is_plain) {
                     return Err(unsupported("a malformed address"));
                 }
-                let port = if has_port { "" } else { ":2375" };
-                Ok(Self::Tcp(format!("{authority}{port}")))
+                let port = match &certificates {
+                    _ if has_port => "",
+                    Some(_) => ":2376",
+                    None => ":2375",
+                };
+                let authority = format!("{authority}{port}");
+                Ok(match certificates {
+                    Some(certificates) => Self::Tls {
+                        authority,
+                        certificates,
+                    },
+                    None => Self::Tcp(authority),
+                })
             }
-            "ssh" => Err(unsupported("a daemon behind SSH")),
+            "ssh" => match SshDestination::parse(rest) {
+                Some(destination) => Ok(Self::Ssh(destination)),
+                None => Err(unsupported("a malformed address")),
+            },
             _ => Err(unsupported("an address of this kind")),
         }
     }
@@ -99,7 +125,12 @@ struct DaemonEnvironment {
     docker_host: Option<String>,
     container_host: Option<String>,
     context: Option<String>,
+    /// Whether TLS is used, without verification if `is_verified` is not set, too.
     is_tls: bool,
+    /// Whether TLS is used with verification.
+    is_verified: bool,
+    /// The folder with the certificates for TLS; `None` for the one of the Docker configuration.
+    certificates: Option<PathBuf>,
     runtime: Option<PathBuf>,
     docker_config: Option<PathBuf>,
 }
@@ -107,16 +138,26 @@ struct DaemonEnvironment {
 impl DaemonEnvironment {
     fn choose(&self, connect: impl Fn(&Path) -> io::Result<()>) -> Result<DaemonAddress, Error> {
         if let Some(host) = &self.docker_host {
-            return DaemonAddress::parse("DOCKER_HOST", host, self.is_tls);
+            return DaemonAddress::parse("DOCKER_HOST", host, self.certificates());
         }
         if let Some(host) = &self.container_host {
-            return DaemonAddress::parse("CONTAINER_HOST", host, false);
+            return DaemonAddress::parse("CONTAINER_HOST", host, None);
         }
         if let Some((name, endpoint)) = self.endpoint()? {
             let origin = format!("the Docker context {name}");
-            return DaemonAddress::parse(&origin, &endpoint.host, endpoint.is_tls);
+            return DaemonAddress::parse(&origin, &endpoint.host, endpoint.certificates);
         }
         Ok(DaemonAddress::Socket(self.socket(connect)))
+    }
+
+    /// Returns the certificates that the environment names for `DOCKER_HOST`.
+    fn certificates(&self) -> Option<TlsFolder> {
+        let path = self.certificates.as_ref().or(self.docker_config.as_ref())?;
+        (self.is_tls || self.is_verified).then(|| TlsFolder {
+            path: path.clone(),
+            is_verified: self.is_verified,
+            requires_ca: true,
+        })
     }
 
     fn endpoint(&self) -> Result<Option<(String, context::ContextEndpoint)>, Error> {
@@ -237,7 +278,7 @@ mod tests {
         environment.context = Some("default".to_owned());
         assert_eq!(chosen(&environment), format!("unix://{DOCKER_SOCKET}"));
         environment.context = Some("far".to_owned());
-        assert!(chosen(&environment).contains("the Docker context far=ssh://me@far"));
+        assert_eq!(chosen(&environment), "ssh://me@far");
         environment.context = Some("nowhere".to_owned());
         assert!(chosen(&environment).contains("\"nowhere\""));
         environment.container_host = Some("unix:///podman.sock".to_owned());
@@ -249,7 +290,8 @@ mod tests {
     #[test]
     fn unsupported_addresses_are_named_in_the_error() {
         for host in [
-            "ssh://me@host",
+            "ssh://me:secret@host",
+            "ssh://-oProxyCommand=x",
             "npipe://x",
             "tcp://",
             "tcp://a/b",
@@ -257,10 +299,49 @@ mod tests {
             "/var/run/docker.sock",
             "host 1",
         ] {
-            let error = DaemonAddress::parse("DOCKER_HOST", host, false).unwrap_err();
+            let error = DaemonAddress::parse("DOCKER_HOST", host, None).unwrap_err();
             assert!(matches!(error, Error::Unsupported { .. }), "{host}");
             assert!(error.to_string().contains(host));
         }
-        assert!(DaemonAddress::parse("DOCKER_HOST", "tcp://host:2376", true).is_err());
+    }
+
+    #[test]
+    fn the_environment_chooses_tls_as_dockers_client_does() {
+        let environment = |is_tls, is_verified, folder: Option<&str>| DaemonEnvironment {
+            docker_host: Some("tcp://docker".to_owned()),
+            is_tls,
+            is_verified,
+            certificates: folder.map(PathBuf::from),
+            docker_config: Some("/home/me/.docker".into()),
+            ..DaemonEnvironment::default()
+        };
+        let tls = |path: &str, is_verified| DaemonAddress::Tls {
+            authority: "docker:2376".to_owned(),
+            certificates: TlsFolder {
+                path: path.into(),
+                is_verified,
+                requires_ca: true,
+            },
+        };
+        let plain = DaemonAddress::Tcp("docker:2375".to_owned());
+        for (environment, expected) in [
+            (environment(false, false, Some("/certs")), plain),
+            (
+                environment(false, true, Some("/certs")),
+                tls("/certs", true),
+            ),
+            (environment(true, true, None), tls("/home/me/.docker", true)),
+            (
+                environment(true, false, None),
+                tls("/home/me/.docker", false),
+            ),
+        ] {
+            assert_eq!(environment.choose(|_| Ok(())).unwrap(), expected);
+        }
+        // A socket needs no TLS.
+        let mut socket = environment(true, true, None);
+        socket.docker_host = Some("unix:///x.sock".to_owned());
+        let chosen = socket.choose(|_| Ok(())).unwrap();
+        assert_eq!(chosen, DaemonAddress::Socket("/x.sock".into()));
     }
 }

@@ -5,11 +5,11 @@ use std::collections::HashSet;
 use std::io;
 
 use bytes::Bytes;
-use futures::stream;
 use imgsync_oci::Tag;
 use tokio::sync::mpsc;
 
 use super::platform_image::PlatformImage;
+use super::request::{RequestBody, channel_body};
 use super::responses::DaemonKind;
 use crate::exit::Failure;
 use crate::report::Report;
@@ -41,13 +41,9 @@ pub(super) enum StreamError {
 }
 
 /// Returns a sender, and the request body that it fills.
-pub(super) fn archive_channel() -> (ArchiveSender, reqwest::Body) {
+pub(super) fn archive_channel() -> (ArchiveSender, RequestBody) {
     let (chunks, receiver) = mpsc::channel(MAX_QUEUED_CHUNKS);
-    let body = stream::unfold(receiver, |mut receiver| async move {
-        let chunk: io::Result<Bytes> = receiver.recv().await?;
-        Some((chunk, receiver))
-    });
-    (ArchiveSender { chunks }, reqwest::Body::wrap_stream(body))
+    (ArchiveSender { chunks }, channel_body(receiver))
 }
 
 impl ArchiveSender {

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use imgsync_oci::Digest;
 use imgsync_oci::endpoint::UploadId;
 
-use super::DaemonAddress;
+use super::connect::Connector;
 use super::content::{ContentError, FieldReader, FieldValue, call, open, write_bytes};
 use crate::image::limits::MAX_METADATA_BYTES;
 
@@ -35,11 +35,11 @@ const CONFIG: u64 = 2;
 /// # Errors
 /// Returns the reason why the engine does not return it.
 pub(super) async fn read_config(
-    address: &DaemonAddress,
+    connector: &Connector,
     reference: &str,
     expected: &Digest,
 ) -> Result<Bytes, String> {
-    let read = read_any_config(address, reference).await;
+    let read = read_any_config(connector, reference).await;
     let config = read.map_err(|error| format!("BuildKit does not return its config: {error}"))?;
     if config.len() as u64 > MAX_METADATA_BYTES || Digest::of(&config) != *expected {
         return Err("BuildKit returned another config".to_owned());
@@ -47,8 +47,8 @@ pub(super) async fn read_config(
     Ok(config)
 }
 
-async fn read_any_config(address: &DaemonAddress, reference: &str) -> Result<Bytes, ContentError> {
-    let mut connection = open(address).await?;
+async fn read_any_config(connector: &Connector, reference: &str) -> Result<Bytes, ContentError> {
+    let mut connection = open(connector).await?;
     let build = UploadId::random().to_string();
     let mut request = Vec::new();
     write_bytes(&mut request, SOLVE_REF, build.as_bytes());

@@ -6,14 +6,20 @@ mod push;
 use std::io;
 use std::time::Duration;
 
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, header};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use imgsync_oci::Digest;
 use imgsync_oci::manifest::Platform;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, PercentEncode, utf8_percent_encode};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
+use tokio::time::timeout;
 
 use super::address::DaemonAddress;
 use super::chunk_reader::{ChunkReader, chunk_channel};
+use super::connect::Connector;
+use super::request::{RequestBody, RequestError, empty_body, innermost, send};
 use super::responses::{
     DaemonErrorResponse, DaemonInfo, DaemonKind, ImageInspect, ImageSummary, LoadOutcome,
     SystemInfo, VersionResponse, excerpt, parse_load_response,
@@ -29,8 +35,6 @@ const PATH_ENCODE_SET: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b':');
 /// The largest response in bytes, except for an export.
 const MAX_RESPONSE_BYTES: usize = 8 * 1024 * 1024;
-/// The timeout of connecting.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// The timeout of a request other than an export. An export has none: the classic store writes
 /// every layer to a temporary folder before it sends the first byte.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -57,37 +61,27 @@ impl ApiVersion {
 /// A client of one daemon.
 #[derive(Debug, Clone)]
 pub(crate) struct DaemonClient {
-    client: Client,
-    base: String,
-    address: DaemonAddress,
+    connector: Connector,
 }
 
 impl DaemonClient {
     /// Returns a client of the daemon at `address`, without connecting yet.
     ///
     /// # Errors
-    /// Returns an error if the HTTP client cannot be built.
+    /// Returns an error if the certificates for TLS cannot be used.
     pub(crate) fn new(address: DaemonAddress) -> Result<Self, Error> {
-        let builder = Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(CONNECT_TIMEOUT);
-        let (builder, authority) = match &address {
-            DaemonAddress::Socket(path) => (builder.unix_socket(path.as_path()), "localhost"),
-            DaemonAddress::Tcp(authority) => (builder, &**authority),
-        };
-        let base = format!("http://{authority}");
-        let client = builder.build();
-        Ok(Self {
-            client: client.map_err(|error| unreachable(&address, &error))?,
-            base,
-            address,
-        })
+        let connector = Connector::new(address)?;
+        Ok(Self { connector })
     }
 
     /// Returns the address.
     pub(crate) fn address(&self) -> &DaemonAddress {
-        &self.address
+        self.connector.address()
+    }
+
+    /// Returns what opens connections to the daemon.
+    pub(super) fn connector(&self) -> &Connector {
+        &self.connector
     }
 
     /// Describes an image; with `manifests`, each of its platforms, too (since API 1.48).
@@ -132,10 +126,11 @@ impl DaemonClient {
             let platform = serde_json::json!(platform).to_string();
             path.push_str(&format!("{separator}platform={}", encoded(&platform)));
         }
-        let mut response = self.send(self.request(Method::GET, &path), name).await?;
+        let request = Request::get(format!("/{path}"));
+        let mut response = self.send(request, empty_body(), name).await?;
         let (sender, reader) = chunk_channel(MAX_QUEUED_CHUNKS);
         tokio::spawn(async move {
-            while let Some(chunk) = response.chunk().await.transpose() {
+            while let Some(chunk) = next_chunk(&mut response).await.transpose() {
                 let chunk = chunk.map_err(|error| io::Error::other(innermost(&error)));
                 let is_last = chunk.is_err();
                 // A reader that has enough drops the stream; the connection is closed then.
@@ -184,8 +179,8 @@ impl DaemonClient {
         let id = id.to_string();
         let (repository, tag) = (encoded(repository), encoded(tag));
         let path = format!("images/{}/tag?repo={repository}&tag={tag}", encoded(&id));
-        let request = self.request(Method::POST, &path);
-        self.send(request.timeout(RESPONSE_TIMEOUT), &id).await?;
+        let request = Request::post(format!("/{path}"));
+        self.in_time(self.send(request, empty_body(), &id)).await?;
         Ok(())
     }
 
@@ -194,19 +189,15 @@ impl DaemonClient {
     /// # Errors
     /// Returns an error if the daemon is unreachable, or if the stream of the archive ended with an
     /// error.
-    pub(super) async fn load(&self, archive: reqwest::Body) -> Result<LoadOutcome, Error> {
-        let request = self.request(Method::POST, "images/load?quiet=1");
-        let request = request.header(http::header::CONTENT_TYPE, "application/x-tar");
-        match self.send(request.body(archive), "").await {
+    pub(super) async fn load(&self, archive: RequestBody) -> Result<LoadOutcome, Error> {
+        let request = Request::post("/images/load?quiet=1");
+        let request = request.header(header::CONTENT_TYPE, "application/x-tar");
+        match self.send(request, archive, "").await {
             Ok(response) => Ok(parse_load_response(&self.body(response).await?)),
             // The daemon works; it rejects the archive.
             Err(Error::DaemonError { message, .. }) => Ok(LoadOutcome::Rejected(message)),
             Err(error) => Err(error),
         }
-    }
-
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("{}/{path}", self.base))
     }
 
     /// Returns the JSON at a path, and the version of the API if the daemon reports one.
@@ -215,25 +206,63 @@ impl DaemonClient {
         path: &str,
         name: &str,
     ) -> Result<(T, Option<ApiVersion>), Error> {
-        let request = self.request(Method::GET, path).timeout(RESPONSE_TIMEOUT);
-        let response = self.send(request, name).await?;
-        let api = response.headers().get("api-version");
-        let api = api.and_then(|api| ApiVersion::parse(api.to_str().ok()?));
-        let body = self.body(response).await?;
+        let (body, api) = self.in_time(self.get_bytes(path, name)).await?;
         let parsed = serde_json::from_slice(&body).map_err(|error| {
-            let from = format!("the response of the Docker daemon at {}", self.address);
+            let from = format!("the response of the Docker daemon at {}", self.address());
             Error::malformed(&from, error.to_string())
         });
         Ok((parsed?, api))
+    }
+
+    async fn get_bytes(
+        &self,
+        path: &str,
+        name: &str,
+    ) -> Result<(Vec<u8>, Option<ApiVersion>), Error> {
+        let request = Request::get(format!("/{path}"));
+        let response = self.send(request, empty_body(), name).await?;
+        let api = response.headers().get("api-version");
+        let api = api.and_then(|api| ApiVersion::parse(api.to_str().ok()?));
+        Ok((self.body(response).await?, api))
+    }
+
+    /// Waits for a response, but not for ever.
+    async fn in_time<T>(
+        &self,
+        response: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let response = timeout(RESPONSE_TIMEOUT, response).await;
+        response.unwrap_or_else(|_| {
+            let seconds = RESPONSE_TIMEOUT.as_secs();
+            Err(self.unreachable(format!("no response within {seconds} s")))
+        })
     }
 
     /// Sends a request about the image `name`; the name is empty for other requests.
     ///
     /// # Errors
     /// Returns an error if the daemon is unreachable, or if the response is no success.
-    async fn send(&self, request: RequestBuilder, name: &str) -> Result<Response, Error> {
-        let response = request.send().await;
-        let response = response.map_err(|error| unreachable(&self.address, &error))?;
+    async fn send(
+        &self,
+        request: http::request::Builder,
+        body: RequestBody,
+        name: &str,
+    ) -> Result<Response<Incoming>, Error> {
+        let request = request.body(body);
+        let request = request.map_err(|error| self.unreachable(error.to_string()))?;
+        let response = send(&self.connector, request).await;
+        let response = response.map_err(|error| {
+            let RequestError {
+                reason,
+                is_forbidden,
+            } = error;
+            let address = self.address().to_string();
+            Error::DaemonUnreachable {
+                address,
+                reason,
+                is_forbidden,
+            }
+        })?;
         let status = response.status();
         if status.is_success() {
             return Ok(response);
@@ -248,54 +277,49 @@ impl DaemonClient {
             Err(_) => excerpt(&body),
         };
         Err(Error::DaemonError {
-            address: self.address.to_string(),
+            address: self.address().to_string(),
             status: status.as_u16(),
             message,
         })
     }
 
-    async fn body(&self, mut response: Response) -> Result<Vec<u8>, Error> {
+    async fn body(&self, mut response: Response<Incoming>) -> Result<Vec<u8>, Error> {
         let mut body = Vec::new();
         loop {
-            let chunk = response.chunk().await;
-            let Some(chunk) = chunk.map_err(|error| unreachable(&self.address, &error))? else {
+            let chunk = next_chunk(&mut response).await;
+            let Some(chunk) = chunk.map_err(|error| self.unreachable(innermost(&error)))? else {
                 return Ok(body);
             };
             if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
-                let from = format!("the Docker daemon at {}", self.address);
+                let from = format!("the Docker daemon at {}", self.address());
                 let limit = format!("{MAX_RESPONSE_BYTES} bytes");
                 return Err(Error::too_large(&from, "a response", limit));
             }
             body.extend_from_slice(&chunk);
         }
     }
+
+    fn unreachable(&self, reason: String) -> Error {
+        Error::DaemonUnreachable {
+            address: self.address().to_string(),
+            reason,
+            is_forbidden: false,
+        }
+    }
 }
 
-/// Returns the error of a request that got no response, with the innermost error of the chain.
-fn unreachable(address: &DaemonAddress, error: &reqwest::Error) -> Error {
-    let first: &(dyn std::error::Error + 'static) = error;
-    let mut causes = std::iter::successors(Some(first), |error| error.source());
-    let is_forbidden = causes.any(|error| {
-        let error = error.downcast_ref::<io::Error>();
-        error.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied)
-    });
-    Error::DaemonUnreachable {
-        address: address.to_string(),
-        reason: innermost(error),
-        is_forbidden,
+/// Returns the next bytes of a response; `None` at its end.
+async fn next_chunk(response: &mut Response<Incoming>) -> hyper::Result<Option<Bytes>> {
+    while let Some(frame) = response.frame().await {
+        // Trailers are ignored.
+        if let Ok(data) = frame?.into_data() {
+            return Ok(Some(data));
+        }
     }
+    Ok(None)
 }
 
 /// Returns the text with its special characters escaped for a path or query.
 fn encoded(text: &str) -> PercentEncode<'_> {
     utf8_percent_encode(text, PATH_ENCODE_SET)
-}
-
-/// Returns the last error of a chain, which names the cause.
-pub(super) fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::TlsFolder;
 use crate::image::Error;
 
 /// The most bytes of a configuration file that are read.
@@ -21,8 +22,8 @@ const DEFAULT_CONTEXT: &str = "default";
 pub(super) struct ContextEndpoint {
     /// The address, as in `DOCKER_HOST`.
     pub(super) host: String,
-    /// Whether the context has TLS certificates.
-    pub(super) is_tls: bool,
+    /// The TLS certificates of the context; `None` if it uses no TLS.
+    pub(super) certificates: Option<TlsFolder>,
 }
 
 #[derive(Deserialize)]
@@ -65,16 +66,21 @@ pub(super) fn endpoint(folder: &Path, name: &str) -> Result<Option<ContextEndpoi
     let path = contexts.join("meta").join(digest.hex()).join("meta.json");
     let meta = json::<Value>(&path).map_err(failed)?;
     let meta = meta.ok_or_else(|| failed(format!("there is no {}", path.display())))?;
-    let host = meta["Endpoints"]["docker"]["Host"]
-        .as_str()
-        .unwrap_or_default();
+    let endpoint = &meta["Endpoints"]["docker"];
+    let host = endpoint["Host"].as_str().unwrap_or_default();
     if host.is_empty() {
         return Err(failed("it names no Docker daemon".to_owned()));
     }
-    let certificates = contexts.join("tls").join(digest.hex()).join("docker");
+    let path = contexts.join("tls").join(digest.hex()).join("docker");
+    let is_verified = endpoint["SkipTLSVerify"] != true;
+    let certificates = (path.exists() || !is_verified).then_some(TlsFolder {
+        path,
+        is_verified,
+        requires_ca: false,
+    });
     Ok(Some(ContextEndpoint {
         host: host.to_owned(),
-        is_tls: certificates.exists(),
+        certificates,
     }))
 }
 
@@ -127,9 +133,14 @@ mod tests {
         let tls = write(folder, "lab", "unix:///lab.sock");
         let endpoint_of = |name| endpoint(folder, name).unwrap();
         let found = endpoint_of("lab").unwrap();
-        assert_eq!((&*found.host, found.is_tls), ("unix:///lab.sock", false));
+        assert_eq!(
+            (&*found.host, found.certificates),
+            ("unix:///lab.sock", None)
+        );
         std::fs::create_dir_all(tls.join("docker")).unwrap();
-        assert!(endpoint_of("lab").unwrap().is_tls);
+        let certificates = endpoint_of("lab").unwrap().certificates.unwrap();
+        assert_eq!(certificates.path, tls.join("docker"));
+        assert!(certificates.is_verified && !certificates.requires_ca);
         assert_eq!(endpoint_of("default"), None);
     }
 

@@ -20,11 +20,14 @@ mod find;
 mod loopback;
 mod platform_image;
 mod related;
+mod request;
 mod responses;
+mod ssh;
 mod state;
 mod target;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::collections::HashMap;
 
@@ -37,7 +40,9 @@ pub use address::DaemonAddress;
 use client::{ApiVersion, DaemonClient};
 pub use find::find_at;
 pub use related::RelatedImage;
+pub use ssh::SshDestination;
 pub use target::DaemonTarget;
+pub use tls::TlsFolder;
 
 /// An image in a daemon, as described before any export.
 #[derive(Debug, Clone)]

@@ -1,14 +1,16 @@
 //! The requests for a push from the daemon to a registry of this process.
 
 use bytes::Bytes;
+use http::{Request, Response, header};
+use hyper::body::Incoming;
 use imgsync_oci::Digest;
-use reqwest::{Method, Response};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use super::{DaemonClient, RESPONSE_TIMEOUT, encoded, unreachable};
+use super::{DaemonClient, encoded, next_chunk};
 use crate::image::Error;
+use crate::transports::daemon::request::{bytes_body, empty_body, innermost};
 use crate::transports::daemon::responses::VersionResponse;
 
 /// The header with the login at a registry.
@@ -66,12 +68,12 @@ impl DaemonClient {
         image: &Digest,
     ) -> Result<(), Error> {
         let id = image.to_string();
-        let path = format!("containers/create?name={}", encoded(name));
+        let path = format!("/containers/create?name={}", encoded(name));
         // An image need not have a command, but a container must.
         let config = json!({"Image": id, "Cmd": ["imgsync"], "Entrypoint": []});
-        let request = self.request(Method::POST, &path).timeout(RESPONSE_TIMEOUT);
-        let request = request.header(http::header::CONTENT_TYPE, "application/json");
-        self.send(request.body(config.to_string()), &id).await?;
+        let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
+        let body = bytes_body(config.to_string());
+        self.in_time(self.send(request, body, &id)).await?;
         Ok(())
     }
 
@@ -83,7 +85,7 @@ impl DaemonClient {
         &self,
         name: &str,
     ) -> Result<(), Error> {
-        let path = format!("containers/{}?force=true&v=true", encoded(name));
+        let path = format!("/containers/{}?force=true&v=true", encoded(name));
         self.delete(&path, name).await
     }
 
@@ -93,16 +95,16 @@ impl DaemonClient {
     /// # Errors
     /// Returns an error if the daemon is unreachable or refuses.
     pub(in crate::transports::daemon) async fn untag(&self, reference: &str) -> Result<(), Error> {
-        let path = format!("images/{}?noprune=true", encoded(reference));
+        let path = format!("/images/{}?noprune=true", encoded(reference));
         self.delete(&path, reference).await
     }
 
     /// Makes the daemon ask a registry for an image. The answer is not needed.
     pub(in crate::transports::daemon) async fn probe_registry(&self, reference: &str) {
-        let path = format!("distribution/{}/json", encoded(reference));
-        let request = self.request(Method::GET, &path).timeout(RESPONSE_TIMEOUT);
+        let path = format!("/distribution/{}/json", encoded(reference));
+        let request = Request::get(path).header(REGISTRY_AUTH, NO_AUTH);
         let _ = self
-            .send(request.header(REGISTRY_AUTH, NO_AUTH), reference)
+            .in_time(self.send(request, empty_body(), reference))
             .await;
     }
 
@@ -116,11 +118,9 @@ impl DaemonClient {
         tag: &str,
         auth: &str,
     ) -> Result<ProgressStream, Error> {
-        let path = format!("images/{}/push?tag={}", encoded(repository), encoded(tag));
-        let request = self
-            .request(Method::POST, &path)
-            .header(REGISTRY_AUTH, auth);
-        let response = self.send(request, repository).await?;
+        let path = format!("/images/{}/push?tag={}", encoded(repository), encoded(tag));
+        let request = Request::post(path).header(REGISTRY_AUTH, auth);
+        let response = self.send(request, empty_body(), repository).await?;
         Ok(ProgressStream::new(self, response))
     }
 
@@ -137,11 +137,9 @@ impl DaemonClient {
     ) -> Result<String, Error> {
         let (id, destination) = (image.hex(), encoded(destination));
         let path =
-            format!("v4.0.0/libpod/images/{id}/push?destination={destination}&tlsVerify=false");
-        let request = self
-            .request(Method::POST, &path)
-            .header(REGISTRY_AUTH, auth);
-        let response = self.send(request, id).await?;
+            format!("/v4.0.0/libpod/images/{id}/push?destination={destination}&tlsVerify=false");
+        let request = Request::post(path).header(REGISTRY_AUTH, auth);
+        let response = self.send(request, empty_body(), id).await?;
         let mut progress = ProgressStream::new(self, response);
         while let Some(message) = progress.next::<PodmanMessage>().await? {
             if let Some(error) = message.error.filter(|error| !error.is_empty()) {
@@ -152,8 +150,8 @@ impl DaemonClient {
     }
 
     async fn delete(&self, path: &str, name: &str) -> Result<(), Error> {
-        let request = self.request(Method::DELETE, path).timeout(RESPONSE_TIMEOUT);
-        match self.send(request, name).await {
+        let request = Request::delete(path);
+        match self.in_time(self.send(request, empty_body(), name)).await {
             Ok(_) | Err(Error::NoSuchImage { .. }) => Ok(()),
             Err(error) => Err(error),
         }
@@ -164,13 +162,13 @@ impl DaemonClient {
 #[derive(Debug)]
 pub(in crate::transports::daemon) struct ProgressStream {
     client: DaemonClient,
-    response: Response,
+    response: Response<Incoming>,
     received: Vec<u8>,
     has_ended: bool,
 }
 
 impl ProgressStream {
-    fn new(client: &DaemonClient, response: Response) -> Self {
+    fn new(client: &DaemonClient, response: Response<Incoming>) -> Self {
         Self {
             client: client.clone(),
             response,
@@ -199,13 +197,13 @@ impl ProgressStream {
                 return Ok(serde_json::from_slice(&rest).ok());
             }
             if self.received.len() > MAX_MESSAGE_BYTES {
-                let from = format!("the Docker daemon at {}", self.client.address);
+                let from = format!("the Docker daemon at {}", self.client.address());
                 let limit = format!("{MAX_MESSAGE_BYTES} bytes");
                 return Err(Error::too_large(&from, "a message", limit));
             }
-            let chunk = self.response.chunk().await;
+            let chunk = next_chunk(&mut self.response).await;
             let chunk: Option<Bytes> =
-                chunk.map_err(|error| unreachable(&self.client.address, &error))?;
+                chunk.map_err(|error| self.client.unreachable(innermost(&error)))?;
             match chunk {
                 Some(chunk) => self.received.extend_from_slice(&chunk),
                 None => self.has_ended = true,

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::error::ContentError;
 use super::grpc::GrpcConnection;
 use crate::transports::daemon::DaemonAddress;
-use crate::transports::daemon::connect::{DaemonStream, connect};
+use crate::transports::daemon::connect::{Connector, DaemonStream};
 
 /// The request for the upgrade. Later requests name no other host either, since the daemon ignores
 /// it.
@@ -31,17 +31,17 @@ const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 /// The largest headers or trailers of a response, in bytes.
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
-/// The timeout of opening a connection.
-const OPEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// The timeout of opening a connection, which may need a login over SSH.
+const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Opens a connection by an upgrade, otherwise without one.
 ///
 /// # Errors
 /// Returns an error if the daemon is unreachable or refuses.
 pub(in crate::transports::daemon) async fn open(
-    address: &DaemonAddress,
+    connector: &Connector,
 ) -> Result<GrpcConnection, ContentError> {
-    let opened = timeout(OPEN_TIMEOUT, open_in_any_time(address)).await;
+    let opened = timeout(OPEN_TIMEOUT, open_in_any_time(connector)).await;
     opened.unwrap_or_else(|_| {
         let seconds = OPEN_TIMEOUT.as_secs();
         let what = format!("the daemon did not answer within {seconds} s");
@@ -49,17 +49,23 @@ pub(in crate::transports::daemon) async fn open(
     })
 }
 
-async fn open_in_any_time(address: &DaemonAddress) -> Result<GrpcConnection, ContentError> {
+async fn open_in_any_time(connector: &Connector) -> Result<GrpcConnection, ContentError> {
     let dial = || async {
-        let stream = connect(address).await;
+        let stream = connector.connect().await;
         stream.map_err(|error| ContentError::Connection(error.to_string()))
     };
     let mut stream = dial().await?;
+    // Over TLS, Docker does not accept HTTP/2 without an upgrade.
+    let is_tls = matches!(connector.address(), DaemonAddress::Tls { .. });
     match upgrade(&mut stream).await? {
         Some(StatusCode::SWITCHING_PROTOCOLS) => {}
         // The daemon has no such path, or does not speak HTTP/1.1.
-        Some(StatusCode::NOT_FOUND) | None => stream = dial().await?,
+        Some(StatusCode::NOT_FOUND) | None if !is_tls => stream = dial().await?,
         Some(status) => return Err(ContentError::Refused(status)),
+        None => {
+            let what = "the daemon closed the connection without an answer to POST /grpc";
+            return Err(ContentError::Connection(what.to_owned()));
+        }
     }
     let handshake = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
@@ -84,7 +90,8 @@ async fn upgrade(stream: &mut dyn DaemonStream) -> Result<Option<StatusCode>, Co
     while !head.ends_with(b"\r\n\r\n") {
         match stream.read_u8().await {
             Ok(byte) => head.push(byte),
-            Err(_) => return Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => return Ok(None),
+            Err(error) => return Err(broken(error)),
         }
         if !b"HTTP/1.".starts_with(&head[..head.len().min(7)]) {
             return Ok(None);

@@ -3,7 +3,7 @@
 use http::StatusCode;
 use imgsync_oci::Digest;
 
-use crate::transports::daemon::client::innermost;
+use crate::transports::daemon::request::innermost;
 
 /// The status `UNAVAILABLE` of gRPC, which a server sends when it shuts down.
 const GRPC_UNAVAILABLE: u32 = 14;

@@ -45,7 +45,7 @@ impl DaemonImage {
         let ImageStore::Containerd { root, media_type } = &self.store else {
             return Err(failed(&"it has another kind of image store"));
         };
-        let store = ContentStore::new(address.clone());
+        let store = ContentStore::new(self.engine.connector().clone());
         let source_name = format!("the content store of the Docker daemon at {address}");
         let descriptor =
             Descriptor::new(media_type.as_deref().unwrap_or_default(), root.clone(), 0);

@@ -14,7 +14,7 @@ use super::messages::{
     ContentInfo, list_request, parse_list_response, parse_read_response, read_request,
 };
 use super::protobuf::MalformedMessage;
-use crate::transports::daemon::DaemonAddress;
+use crate::transports::daemon::connect::Connector;
 
 /// The header with the namespace, which only containerd itself needs.
 const NAMESPACE_HEADER: &str = "containerd-namespace";
@@ -26,7 +26,7 @@ const MAX_LIST_DIGESTS: usize = 200;
 /// The content store of a daemon, over one connection that is opened when it is needed.
 #[derive(Debug)]
 pub(super) struct ContentStore {
-    address: DaemonAddress,
+    connector: Connector,
     connection: Mutex<Option<GrpcConnection>>,
 }
 
@@ -39,10 +39,10 @@ pub(super) struct BlobStream {
 
 impl ContentStore {
     /// Returns a client that has not connected yet.
-    pub(super) fn new(address: DaemonAddress) -> Arc<Self> {
+    pub(super) fn new(connector: Connector) -> Arc<Self> {
         let connection = Mutex::new(None);
         Arc::new(Self {
-            address,
+            connector,
             connection,
         })
     }
@@ -115,7 +115,7 @@ impl ContentStore {
         if let Some(open) = connection.as_ref().filter(|open| !open.is_closed()) {
             return Ok(open.clone());
         }
-        let opened = connection::open(&self.address).await?;
+        let opened = connection::open(&self.connector).await?;
         Ok(connection.insert(opened).clone())
     }
 }

@@ -45,7 +45,7 @@ pub(super) async fn read(
     let name = name.ok_or_else(|| LoopbackError::new("it has no name"))?;
     let mut read = HashMap::new();
     if wanted.contains(config) {
-        let bytes = buildkit::read_config(image.engine.address(), &name, config).await;
+        let bytes = buildkit::read_config(image.engine.connector(), &name, config).await;
         let bytes = bytes.map_err(LoopbackError::new)?;
         read.insert(config.clone(), Slice::memory(bytes));
     }

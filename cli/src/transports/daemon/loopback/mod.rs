@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use imgsync_oci::Digest;
 
-use super::{DaemonImage, ReadMethod};
+use super::{DaemonAddress, DaemonImage, ReadMethod};
 use crate::image::Slice;
 use crate::spool::Spool;
 use registry::{LoopbackRegistry, Refusal};
@@ -51,6 +51,9 @@ pub(super) async fn read_layers(
     spool: &Spool,
     begin: &mut impl FnMut(ReadMethod),
 ) -> Result<HashMap<Digest, Slice>, LoopbackError> {
+    if let DaemonAddress::Ssh(_) = image.engine.address() {
+        return Err(LoopbackError::new("the daemon runs on another machine"));
+    }
     traces::remove_leftovers(&image.engine, spool).await;
     let is_podman = image.engine.is_podman().await;
     let is_podman = is_podman.map_err(|error| LoopbackError::new(error.to_string()))?;
