@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio_util::task::TaskTracker;
 
+use super::buffer_pool::BufferPool;
 use super::buffered_body::BodyBuffers;
 use super::connection_activity::ConnectionTimeouts;
 use super::index_updater::IndexUpdater;
@@ -20,6 +21,13 @@ use crate::upstream::Upstreams;
 /// How long a connection may be without a request.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
+/// The buffers of all uploads at a time: 32 MiB. Each upload uses up to two. Without a free buffer,
+/// an upload waits.
+const MAX_UPLOAD_BUFFERS: usize = 128;
+/// The buffers of all downloads at a time: 32 MiB. Each download uses up to three. Without a free
+/// buffer, a download reads smaller pieces.
+const MAX_DOWNLOAD_BUFFERS: usize = 128;
+
 /// The HTTP application: the registry with everything that its requests need.
 pub(crate) struct App {
     pub(super) registry: Registry,
@@ -31,6 +39,10 @@ pub(crate) struct App {
     pub(super) tasks: TaskTracker,
     pub(super) read_timeouts: ReadTimeouts,
     pub(super) body_buffers: BodyBuffers,
+    /// The buffers of request bodies that are written to upload sessions.
+    pub(super) upload_buffers: Arc<BufferPool>,
+    /// The buffers of blobs that are sent.
+    pub(super) download_buffers: Arc<BufferPool>,
     pub(super) index_updater: IndexUpdater,
     pub(super) walks: WalkPool,
     /// Set when the server shuts down: request bodies end as if they were interrupted.
@@ -66,6 +78,8 @@ impl App {
             tasks: TaskTracker::new(),
             read_timeouts,
             body_buffers,
+            upload_buffers: BufferPool::new(MAX_UPLOAD_BUFFERS),
+            download_buffers: BufferPool::new(MAX_DOWNLOAD_BUFFERS),
             index_updater: IndexUpdater::default(),
             walks: WalkPool::default(),
             is_shutting_down: Arc::default(),

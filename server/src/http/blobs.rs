@@ -4,32 +4,31 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::TryStreamExt as _;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use hyper::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap,
     HeaderValue, IF_RANGE, RANGE,
 };
-use hyper::{Response, StatusCode, Version};
+use hyper::{Response, StatusCode};
 use imgsync_oci::endpoint::Action;
 use imgsync_oci::range::{RequestedRange, parse_requested_range};
 use imgsync_oci::{Digest, ErrorCode, Repository};
+use tokio::task::JoinHandle;
 
 use super::app::App;
 use super::blocking::{run_blocking, try_blocking};
 use super::body::{ResponseBody, full};
-use super::buffer_pool::BufferPool;
+use super::buffer_pool::{BUFFER_BYTES, Buffer, BufferPool};
 use super::caller::Caller;
 use super::error_response::ErrorResponse;
 use super::responses::{self, header_value};
 use crate::registry::{Error, OpenBlob, PartialBlob};
 use crate::upstream::{self, BlobAvailability, DownloadReader, UncachedBlob};
 
-/// The bytes that are read at a time for HTTP/1. Reads of 4 KiB would take ten times the CPU time.
-const HTTP1_READ_BYTES: u64 = 256 * 1024;
-/// The bytes that are read at a time for HTTP/2, where one client can have many open responses.
-const HTTP2_READ_BYTES: u64 = 64 * 1024;
+/// The bytes that are read at a time while no buffer is free.
+const UNBUFFERED_READ_BYTES: u64 = 64 * 1024;
 
 /// Serves `HEAD`: the size of a blob.
 pub(super) async fn head(
@@ -76,13 +75,11 @@ pub(super) async fn get(
     caller: &Caller,
     repository: Repository,
     digest: Digest,
-    version: Version,
     headers: &HeaderMap,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     let range = requested_range(headers, &digest);
-    let read_ahead = ReadAhead::of(version);
     let Some(upstream) = app.upstreams.upstream_for(&repository) else {
-        return Ok(serve_local(app, &repository, &digest, range, read_ahead).await?);
+        return Ok(serve_local(app, &repository, &digest, range).await?);
     };
     let rights = caller.pull_rights();
     let mut is_refetch = false;
@@ -92,7 +89,7 @@ pub(super) async fn get(
             .find_or_fetch_blob(&upstream, &digest, &rights);
         let holder = match found.await? {
             BlobAvailability::Downloading(reader) => {
-                return serve_download(app, reader, &digest, range.as_deref(), read_ahead);
+                return serve_download(app, reader, &digest, range.as_deref());
             }
             BlobAvailability::Uncached(blob) => {
                 return serve_uncached(app, *blob, &digest, range.as_deref());
@@ -100,7 +97,7 @@ pub(super) async fn get(
             BlobAvailability::Local => repository.clone(),
             BlobAvailability::LocalIn(holder) => holder,
         };
-        match serve_local(app, &holder, &digest, range.clone(), read_ahead).await {
+        match serve_local(app, &holder, &digest, range.clone()).await {
             // The blob was evicted before the read: fetch it again.
             Err(OpenBlobError::Registry(Error::BlobUnknown(_))) if !is_refetch => {
                 is_refetch = true;
@@ -116,16 +113,22 @@ async fn serve_local(
     repository: &Repository,
     digest: &Digest,
     range: Option<String>,
-    read_ahead: ReadAhead,
 ) -> Result<Response<ResponseBody>, OpenBlobError> {
     let (registry, repository, blob_digest) =
         (app.registry.clone(), repository.clone(), digest.clone());
-    // A response that fits into one read is read in the same blocking call.
+    let buffers = Arc::clone(&app.download_buffers);
+    // A response that fits into one piece is read in the same blocking call.
     let open = move || {
         let blob = registry.open_blob(&repository, &blob_digest)?;
         let range = parse_requested_range(range.as_deref(), blob.size());
         let bytes = match byte_range(range, blob.size()) {
-            Some((first, len)) if len <= read_ahead.piece_bytes => Some(read(&blob, first, len)?),
+            Some((first, len)) if len <= UNBUFFERED_READ_BYTES => {
+                Some(read(&blob, first, len, None)?)
+            }
+            Some((first, len)) if len <= BUFFER_BYTES as u64 => match buffers.lend() {
+                Some(buffer) => Some(read(&blob, first, len, Some(buffer))?),
+                None => None,
+            },
             _ => None,
         };
         Ok::<_, OpenBlobError>((blob, range, bytes))
@@ -137,7 +140,7 @@ async fn serve_local(
         .ok_or_else(|| OpenBlobError::Response(range_not_satisfiable(size)))?;
     let body = match bytes {
         Some(bytes) => full(bytes),
-        None => stream(blob, first, len, read_ahead),
+        None => stream(blob, first, len, &app.download_buffers),
     };
     Ok(blob_response(digest, range, (first, len), size, body))
 }
@@ -148,21 +151,22 @@ fn serve_download(
     reader: DownloadReader,
     digest: &Digest,
     range: Option<&str>,
-    read_ahead: ReadAhead,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     let size = reader.size();
     let range = parse_requested_range(range, size);
     let (first, len) = byte_range(range, size).ok_or_else(|| range_not_satisfiable(size))?;
-    let buffers = Arc::new(BufferPool::default());
+    let buffers = Arc::clone(&app.download_buffers);
     let read = move |partial: &PartialBlob, offset: u64, len: usize| {
-        let mut count = 0;
-        let bytes = Arc::clone(&buffers).fill_buffer(len, |bytes| {
-            count = partial.read_into(offset, bytes)?;
-            Ok(())
-        })?;
-        Ok(bytes.slice(..count))
+        let Some(mut buffer) = buffers.lend() else {
+            let mut bytes = vec![0; len.min(piece_len(false) as usize)];
+            let count = partial.read_into(offset, &mut bytes)?;
+            bytes.truncate(count);
+            return Ok(Bytes::from(bytes));
+        };
+        buffer.fill(len, |bytes| partial.read_into(offset, bytes))?;
+        Ok(Bytes::from_owner(buffer))
     };
-    let pieces = reader.stream(first, len, read_ahead.piece_bytes, Arc::new(read));
+    let pieces = reader.stream(first, len, piece_len(true), Arc::new(read));
     let pieces = pieces.map_ok(Frame::data);
     let body = count_served(app, StreamBody::new(pieces).boxed_unsync());
     Ok(blob_response(digest, range, (first, len), size, body))
@@ -260,54 +264,81 @@ pub(super) fn etag(digest: &Digest) -> HeaderValue {
     header_value(format_args!("\"{digest}\""))
 }
 
-/// How far a blob is read ahead of its client.
-#[derive(Debug, Clone, Copy)]
-struct ReadAhead {
-    /// The bytes that are read at a time.
-    piece_bytes: u64,
-    /// The most pieces in memory, including the one that is being sent.
-    max_pieces: usize,
+/// Streams a part of a blob, reading one piece ahead of the client.
+fn stream(blob: OpenBlob, first: u64, len: u64, buffers: &Arc<BufferPool>) -> ResponseBody {
+    let pieces = BlobPieces {
+        blob: Arc::new(blob),
+        offset: first,
+        end: first + len,
+        buffers: Arc::clone(buffers),
+        ahead: None,
+    };
+    let next = |mut pieces: BlobPieces| async move {
+        let bytes = pieces.next().await.transpose()?;
+        Some((bytes.map(Frame::data), pieces))
+    };
+    StreamBody::new(futures::stream::unfold(pieces, next)).boxed_unsync()
 }
 
-impl ReadAhead {
-    fn of(version: Version) -> Self {
-        if version >= Version::HTTP_2 {
-            Self {
-                piece_bytes: HTTP2_READ_BYTES,
-                max_pieces: 1,
+/// The pieces of a blob that are still to be sent.
+struct BlobPieces {
+    blob: Arc<OpenBlob>,
+    /// The start of the first piece that is not being read.
+    offset: u64,
+    end: u64,
+    buffers: Arc<BufferPool>,
+    /// The next piece, which is read while the client receives the piece before.
+    ahead: Option<JoinHandle<io::Result<Bytes>>>,
+}
+
+impl BlobPieces {
+    /// Returns the next piece; `None` at the end.
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        let reading = match self.ahead.take() {
+            Some(reading) => reading,
+            None if self.offset == self.end => return Ok(None),
+            None => {
+                let buffer = self.buffers.lend();
+                self.start_read(buffer)
             }
-        } else {
-            Self {
-                piece_bytes: HTTP1_READ_BYTES,
-                max_pieces: 2,
-            }
+        };
+        let bytes = reading.await.map_err(io::Error::other)??;
+        // Without a free buffer, nothing is read ahead.
+        if self.offset < self.end
+            && let Some(buffer) = self.buffers.lend()
+        {
+            self.ahead = Some(self.start_read(Some(buffer)));
         }
+        Ok(Some(bytes))
+    }
+
+    /// Starts to read the next piece, into a buffer if there is one.
+    fn start_read(&mut self, buffer: Option<Buffer>) -> JoinHandle<io::Result<Bytes>> {
+        let start = self.offset;
+        let len = piece_len(buffer.is_some()).min(self.end - start);
+        self.offset += len;
+        let blob = Arc::clone(&self.blob);
+        tokio::task::spawn_blocking(move || read(&blob, start, len, buffer))
     }
 }
 
-/// Streams a part of a blob, reading a bounded amount ahead of the client.
-fn stream(blob: OpenBlob, first: u64, len: u64, read_ahead: ReadAhead) -> ResponseBody {
-    let (blob, end) = (Arc::new(blob), first + len);
-    let buffers = Arc::new(BufferPool::default());
-    let starts = (0..len.div_ceil(read_ahead.piece_bytes))
-        .map(move |piece| first + piece * read_ahead.piece_bytes);
-    let pieces = futures::stream::iter(starts).map(move |start| {
-        let (blob, buffers) = (Arc::clone(&blob), Arc::clone(&buffers));
-        let len = read_ahead.piece_bytes.min(end - start);
-        async move {
-            let len = usize::try_from(len).map_err(io::Error::other)?;
-            let read = move || buffers.fill_buffer(len, |bytes| blob.read_into(start, bytes));
-            let read = tokio::task::spawn_blocking(read);
-            read.await.map_err(io::Error::other)?.map(Frame::data)
-        }
-    });
-    StreamBody::new(pieces.buffered(read_ahead.max_pieces)).boxed_unsync()
+/// Returns the length of a piece that is read into a buffer, or without one.
+fn piece_len(has_buffer: bool) -> u64 {
+    if has_buffer {
+        BUFFER_BYTES as u64
+    } else {
+        UNBUFFERED_READ_BYTES
+    }
 }
 
-/// Reads one piece: at most [`ReadAhead::piece_bytes`].
-fn read(blob: &OpenBlob, first: u64, len: u64) -> io::Result<Bytes> {
-    blob.read(first, usize::try_from(len).map_err(io::Error::other)?)
-        .map(Bytes::from)
+/// Reads one piece, into a buffer if there is one.
+fn read(blob: &OpenBlob, first: u64, len: u64, buffer: Option<Buffer>) -> io::Result<Bytes> {
+    let len = usize::try_from(len).map_err(io::Error::other)?;
+    let Some(mut buffer) = buffer else {
+        return blob.read(first, len).map(Bytes::from);
+    };
+    buffer.fill(len, |bytes| blob.read_into(first, bytes).map(|()| len))?;
+    Ok(Bytes::from_owner(buffer))
 }
 
 /// Why a blob cannot be served.

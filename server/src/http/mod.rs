@@ -155,7 +155,7 @@ async fn handle(
     parts: &Parts,
     body: &mut RequestBody,
 ) -> Response<ResponseBody> {
-    let (method, headers, version) = (&parts.method, &parts.headers, parts.version);
+    let (method, headers) = (&parts.method, &parts.headers);
     // RFC 9112, section 3.2: a proxy may have routed the request by the other one.
     if headers.get_all(HOST).iter().nth(1).is_some() {
         let detail = "more than one Host header";
@@ -173,14 +173,14 @@ async fn handle(
         Err(response) => return response.into_response(),
     };
     let ResolvedOperation { endpoint, fallback } = resolved;
-    let mut result = dispatch(app, config, &caller, endpoint, version, headers, body).await;
+    let mut result = dispatch(app, config, &caller, endpoint, headers, body).await;
     // A client that is about to push must not depend on the upstream of a mirror.
     if let Some(fallback) = fallback
         && result
             .as_ref()
             .is_err_and(|response| response.is_from_upstream)
     {
-        result = dispatch(app, config, &caller, fallback, version, headers, body).await;
+        result = dispatch(app, config, &caller, fallback, headers, body).await;
     }
     let mut response = result.unwrap_or_else(ErrorResponse::into_response);
     if let Some(user) = caller.user() {
@@ -226,7 +226,6 @@ async fn dispatch(
     config: &Config,
     caller: &Caller,
     endpoint: Endpoint,
-    version: Version,
     headers: &HeaderMap,
     body: &mut RequestBody,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
@@ -269,7 +268,7 @@ async fn dispatch(
             referrers::list(app, &body.client(), repository, digest, filter).await
         }
         RepositoryOperation::GetBlob { digest } => {
-            blobs::get(app, caller, repository, digest, version, headers).await
+            blobs::get(app, caller, repository, digest, headers).await
         }
         RepositoryOperation::HeadBlob { digest } => {
             blobs::head(app, caller, repository, digest).await

@@ -297,7 +297,8 @@ async fn append_request_body(
     body: &mut RequestBody,
 ) -> Result<UploadWriter, ErrorResponse> {
     let (writer, chunk) = open_writer(app, session, headers).await?;
-    let (mut writer, end) = append_body(body, chunk.len, writer, app.read_timeouts).await?;
+    let (timeouts, buffers) = (app.read_timeouts, &app.upload_buffers);
+    let (mut writer, end) = append_body(body, chunk.len, writer, timeouts, buffers).await?;
     let (detail, is_kept) = match end {
         BodyEnd::Complete => return Ok(writer),
         BodyEnd::Interrupted => ("the request body is incomplete", true),

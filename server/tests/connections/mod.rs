@@ -2,6 +2,7 @@
 
 mod body_memory;
 mod crowds;
+mod memory;
 mod raw;
 mod slow;
 mod tls;
