@@ -2,6 +2,7 @@
 
 use crate::support::prelude::*;
 use crate::support::request_parser::ObservedRequest;
+use crate::support::store;
 
 struct RepeatFixture {
     server: Server,
@@ -209,4 +210,41 @@ fn an_unchanged_image_opens_no_layer() {
     }
     archive::write_tar(&entries, &path);
     assert_no_blob(&fixture.push(text(&path), "archive:v1").0);
+}
+
+/// An unchanged layout of many layers needs a request or two, not one for each layer.
+#[test]
+fn an_unchanged_layout_needs_few_requests() {
+    let scratch = Scratch::new();
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let image = Image::new(
+        (0..30)
+            .map(|seed| layer("data", noise(seed, 2000)))
+            .collect(),
+    );
+    let folder = as_layout(&image, scratch.path("layout"));
+    let stock = StockRegistry::start(&scratch.folder("stock"));
+    let own = Server::start(&scratch.folder("root"));
+    let push = |address| {
+        let relay = Relay::start(address, RelayFault::None);
+        let remote = format!("{}/app:v1", relay.address());
+        imgsync.push(text(&folder), &remote).succeeded();
+        relay.requests()
+    };
+    for (address, most) in [(stock.address(), 2), (own.address(), 3)] {
+        let requests = push(address);
+        // Each blob is asked for once, and sent.
+        let asked = requests.iter().filter(|request| request.method == "HEAD");
+        assert_eq!(asked.count(), 31, "{}", describe(&requests));
+        let requests = push(address);
+        assert!(requests.len() <= most, "{}", describe(&requests));
+    }
+    // Our own server notices that a blob is gone.
+    let lost = digest(&image.compressed()[7]);
+    std::fs::remove_file(store::blob_path(own.root(), &lost)).expect("the blob");
+    let requests = push(own.address());
+    let patches = requests.iter().filter(|request| request.method == "PATCH");
+    assert_eq!(patches.count(), 1, "{}", describe(&requests));
+    let found = check::at_registry(own.address(), "app:v1");
+    assert_eq!(found.config, image.id());
 }

@@ -78,6 +78,15 @@ impl VerificationFixture {
     }
 }
 
+/// Panics if the server has a blob.
+fn assert_no_blobs(server: &Server) {
+    let files = store::list_files(server.root());
+    assert!(
+        !files.iter().any(|file| file.contains("/blobs/")),
+        "{files:#?}"
+    );
+}
+
 #[test]
 fn the_digest_of_a_verified_layer_is_still_checked() {
     let fixture = VerificationFixture::new();
@@ -86,26 +95,24 @@ fn the_digest_of_a_verified_layer_is_still_checked() {
     for (blob, layer) in blobs.iter().zip(&fixture.image.layers) {
         assert_eq!(fixture.verified_diff_id(blob), Some(digest(layer)));
     }
-    let before = store::list_files(fixture.second.root());
     fixture.damage_last_layer();
     let words = ["error: source", &digest(&blobs[1])];
     fixture
         .push(&fixture.second, &[])
         .failed(EXIT_SOURCE, &words);
-    store::assert_unchanged(&before, fixture.second.root());
+    assert_no_blobs(&fixture.second);
 }
 
 #[test]
 fn a_verified_layer_does_not_excuse_a_wrong_config() {
     let fixture = VerificationFixture::new();
     fixture.push(&fixture.first, &[]).succeeded();
-    let before = store::list_files(fixture.second.root());
     fixture.write_layout_with_wrong_diff_id();
     let words = ["error: source", "diffid", &digest(&fixture.image.layers[1])];
     fixture
         .push(&fixture.second, &[])
         .failed(EXIT_SOURCE, &words);
-    store::assert_unchanged(&before, fixture.second.root());
+    assert_no_blobs(&fixture.second);
 }
 
 /// The cache is believed: a layer is decompressed only at its first push.

@@ -154,6 +154,7 @@ impl ImageCopy<'_> {
                 None
             }
         };
+        let is_known_missing = !matches!(step, BlobStep::SentByAnother { .. });
         let transfer = self.cache.blob_transfer(self.target.name(), &blob.digest);
         let mut uploaded = UploadOutcome::AlreadyPresent;
         let upload = transfer.transferred.get_or_try_init(|| async {
@@ -163,6 +164,7 @@ impl ImageCopy<'_> {
                 label: format!("blob {}", blob.digest.short()),
                 source: self.source.locate_blob(blob).await?,
                 mount,
+                is_known_missing,
             };
             uploaded = self.target.put_blob(&pending, self.report).await?;
             Ok::<(), Failure>(())

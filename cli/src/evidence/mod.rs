@@ -11,6 +11,7 @@ mod copies;
 mod mounts;
 mod pending;
 pub mod probe;
+mod unchanged;
 mod verify;
 
 use std::collections::{HashMap, HashSet};
@@ -28,6 +29,7 @@ use crate::upload::RepositoryWriter;
 pub use claims::claimed_layers;
 pub use copies::RecordedImage;
 use probe::{ParsedManifest, TargetProbe};
+pub use unchanged::is_index_held;
 pub use verify::verify_claim;
 
 /// Asks the local engine for its other images that have layers of the image, and for their
@@ -84,11 +86,15 @@ impl TargetState {
 pub async fn gather(request: &LookupRequest, single: &SingleImage) -> Result<TargetState, Failure> {
     let probe = &request.probe;
     let tagged = probe.manifest(&Reference::Tag(request.tag.clone())).await?;
+    let held = unchanged::held_blobs(request, single, tagged.as_ref()).await?;
     let mut evidence = collected::collect(request, single, tagged.as_ref()).await?;
+    let unconfirmed = evidence.unconfirmed_blobs();
+    let unconfirmed = unconfirmed.filter(|blob| !held.contains(&blob.digest));
     let (mut present, config_size) = tokio::try_join!(
-        probe.holds_all(evidence.unconfirmed_blobs()),
-        config_size(probe, &single.config)
+        probe.holds_all(unconfirmed),
+        config_size(probe, &single.config, &held)
     )?;
+    present.extend(held);
     present.extend(evidence.confirmed_blobs().cloned());
     let copied_config = evidence.copied_config.take();
     let copied_config = copied_config.filter(|_| config_size.is_none());
@@ -141,7 +147,16 @@ pub async fn plan_blobs(
 }
 
 /// Returns the size of the config at the target, if it is there and not of another size.
-async fn config_size(probe: &TargetProbe, config: &ImageConfig) -> Result<Option<u64>, Failure> {
+async fn config_size(
+    probe: &TargetProbe,
+    config: &ImageConfig,
+    held: &HashSet<Digest>,
+) -> Result<Option<u64>, Failure> {
+    if let Some(bytes) = &config.bytes
+        && held.contains(&config.digest)
+    {
+        return Ok(Some(bytes.len() as u64));
+    }
     let size = probe.client.head_blob(&probe.repository, &config.digest);
     Ok(size.await?.filter(|size| match &config.bytes {
         Some(bytes) => bytes.len() as u64 == *size,

@@ -7,7 +7,7 @@ use super::packed_layers::PackedLayers;
 use super::queue::queue_layers;
 use crate::evidence;
 use crate::exit::Failure;
-use crate::image::{ImageBlobs, ImageGraph, Layer};
+use crate::image::{ImageBlobs, ImageGraph, Layer, VerifiedManifest};
 use crate::upload::upload_all;
 
 /// Uploads the missing blobs, then puts the manifests, children first.
@@ -16,6 +16,16 @@ pub(super) async fn push_graph(
     graph: &ImageGraph,
     mut blobs: ImageBlobs,
 ) -> Result<PushedManifest, Failure> {
+    let root_and_blobs = |root: &VerifiedManifest| PushedManifest {
+        manifest: root.clone(),
+        blob_bytes: total_size(&graph.blobs),
+    };
+    if let Some(root) = graph.manifests.last()
+        && evidence::is_index_held(&context.lookup, &root.digest).await?
+    {
+        context.note("the tag already points at this index");
+        return Ok(root_and_blobs(root));
+    }
     let plan = evidence::plan_blobs(&context.lookup, &graph.blobs).await?;
     context.upload.report.show_plan(&plan);
     let as_layer = |blob: &Descriptor| Layer::Blob {
@@ -37,8 +47,5 @@ pub(super) async fn push_graph(
     }
     let tag = Reference::Tag(context.lookup.tag.clone());
     writer.put_manifest(root, &tag).await?;
-    Ok(PushedManifest {
-        manifest: root.clone(),
-        blob_bytes: total_size(&graph.blobs),
-    })
+    Ok(root_and_blobs(root))
 }

@@ -168,6 +168,7 @@ pub(super) fn pending_blob(
         label,
         source,
         mount: None,
+        is_known_missing: false,
     }
 }
 
@@ -179,5 +180,6 @@ pub(super) fn local_blob(digest: Digest, bytes: Slice) -> PendingBlob {
         source: BlobSource::Local(bytes),
         digest,
         mount: None,
+        is_known_missing: false,
     }
 }

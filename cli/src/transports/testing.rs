@@ -92,6 +92,7 @@ pub(super) fn pending_blob(claimed: &[u8], bytes: &[u8]) -> PendingBlob {
         label: "a blob".to_owned(),
         source: BlobSource::Local(Slice::memory(bytes.to_vec().into())),
         mount: None,
+        is_known_missing: false,
     }
 }
 

@@ -167,14 +167,16 @@ async fn upload_locked(
         entry,
         pass,
     };
-    // Another push may have finished the blob just before this one got the lock.
-    let outcome = if upload.is_present().await? {
+    // Another push may have finished the blob just before this one got the lock; it has recorded
+    // that then.
+    let is_missing = blob.is_known_missing && !writer.is_recorded(&blob.digest);
+    let outcome = if !is_missing && upload.is_present().await? {
         UploadOutcome::AlreadyPresent
     } else {
         upload.run_sessions().await?
     };
-    upload.entry.remove();
     writer.remember(&blob.digest);
+    upload.entry.remove();
     let label = &blob.label;
     match (outcome, &blob.mount) {
         (UploadOutcome::AlreadyPresent, _) => report.note(&format!("{label}: already exists")),

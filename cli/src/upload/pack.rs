@@ -71,6 +71,8 @@ pub(super) fn pack(
         label: label.clone(),
         source: BlobSource::Local(bytes),
         mount: None,
+        // The plan asked for the blobs that it knew.
+        is_known_missing: matches!(queued.content, QueuedContent::Ready { .. }),
     })
 }
 

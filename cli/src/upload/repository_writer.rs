@@ -65,6 +65,8 @@ pub struct PendingBlob {
     pub source: BlobSource,
     /// A repository of the same registry that has the blob, to mount the blob from.
     pub mount: Option<Repository>,
+    /// Whether the target was asked for this blob, and did not have it.
+    pub is_known_missing: bool,
 }
 
 impl PendingBlob {
@@ -143,6 +145,13 @@ impl RepositoryWriter {
     pub(super) fn remember(&self, blob: &Digest) {
         let registry = self.client.registry();
         blob_locations::remember(&self.journal.cache, registry, blob, &self.repository);
+    }
+
+    /// Returns whether a push of this user has recorded that the repository has a blob.
+    pub(super) fn is_recorded(&self, blob: &Digest) -> bool {
+        let registry = self.client.registry();
+        let repositories = blob_locations::lookup(&self.journal.cache, registry, blob);
+        repositories.contains(&self.repository)
     }
 
     /// Returns the path of a blob's journal entry.
