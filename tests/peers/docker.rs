@@ -105,7 +105,7 @@ fn an_image_that_the_daemon_lacks_is_the_sources_fault() {
 
 /// Pushes an image that the registry has, without a cache. The daemon must not be asked for an
 /// export.
-fn assert_not_exported(address: SocketAddr) {
+fn assert_not_exported(address: SocketAddr, options: &[&str]) {
     let scratch = Scratch::new();
     let image = DockerImage::build(&unique("there"), "v1");
     let remote = format!("{address}/app:v1");
@@ -118,7 +118,7 @@ fn assert_not_exported(address: SocketAddr) {
     let imgsync = Imgsync::new(&scratch.folder("empty-home"));
     let mut command = imgsync.command();
     command.env("DOCKER_HOST", engine.host());
-    command.args(["push", image.reference()]);
+    command.arg("push").args(options).arg(image.reference());
     let outcome = run(command.arg(format!("{}/app:v1", relay.address()))).succeeded();
     assert!(outcome.stdout.contains(": sent 0 B"), "{outcome}");
     let engine_requests = engine.requests();
@@ -144,7 +144,7 @@ fn an_image_that_the_server_has_is_not_exported() {
     let _docker = serial::docker();
     let scratch = Scratch::new();
     let server = Server::start(&scratch.folder("root"));
-    assert_not_exported(server.address());
+    assert_not_exported(server.address(), &[]);
 }
 
 #[test]
@@ -155,5 +155,5 @@ fn an_image_that_a_stock_registry_has_is_not_exported() {
     let _docker = serial::docker();
     let scratch = Scratch::new();
     let stock = StockRegistry::start(&scratch.folder("root"));
-    assert_not_exported(stock.address());
+    assert_not_exported(stock.address(), &["--trust-registry"]);
 }
