@@ -606,10 +606,12 @@ mod tests {
         let blob = layer.candidate.clone().unwrap().blob;
         let step = |confirmed: &[&Digest]| {
             let confirmed = confirmed.iter().copied().cloned().collect();
-            PushPlan::new(vec![layer.clone()], &confirmed)
-                .steps
-                .remove(0)
-                .1
+            let trusting = ClaimPolicy {
+                trust_registry: true,
+                ..ClaimPolicy::default()
+            };
+            let plan = PushPlan::with_claims(vec![layer.clone()], &confirmed, trusting);
+            plan.steps[0].1.clone()
         };
         let would = BlobStep::Send {
             read: Some(100),

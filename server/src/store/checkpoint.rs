@@ -46,7 +46,8 @@ struct StoredCacheFillState {
     format: String,
     offset: u64,
     hash: String,
-    /// The address of the upstream; empty in files of versions that did not store it.
+    /// The address of the upstream; empty in files of versions that did not store it, which are
+    /// resumed from any upstream.
     #[serde(default)]
     upstream: String,
 }
@@ -98,7 +99,8 @@ impl Checkpoint {
         upstream: &str,
     ) -> Option<Self> {
         let record: StoredCacheFillState = serde_json::from_slice(json).ok()?;
-        if record.format != CACHE_FILL_FORMAT || record.upstream != upstream {
+        let is_other = !record.upstream.is_empty() && record.upstream != upstream;
+        if record.format != CACHE_FILL_FORMAT || is_other {
             return None;
         }
         Self::from_stored(record.offset, digest.algorithm(), &record.hash)
