@@ -17,7 +17,7 @@ use crate::http::{self, App, CloseReason, ConnectionActivity, ConnectionInfo};
 
 /// The read buffer of an HTTP/1.1 connection, and so the longest head of a request. Each upload has
 /// one in memory.
-const MAX_READ_BUFFER_BYTES: usize = 32 * 1024;
+const MAX_READ_BUFFER_BYTES: usize = 64 * 1024;
 /// HTTP/2 flow control: how much a client may send before it is read, per stream and per
 /// connection. The windows are fixed because each connection may buffer all of it in memory; the
 /// stock registry also has 1 MiB.

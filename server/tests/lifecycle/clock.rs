@@ -186,6 +186,7 @@ async fn pull(server: &FakeTimeServer, path: &str) -> Response {
 }
 
 /// The cache may hold one byte, so it evicts every image except the recently used ones.
+/// The first image fits into the cache, and the manifests that follow do not.
 const CACHING: &str = "\
 version: 0.1
 storage: {filesystem: {rootdirectory: '{folder}/registry'}}
@@ -195,7 +196,7 @@ imgsync:
     upstreams: [{prefix: up.example, remoteurl: '{upstream}'}]
     freshness: 2s
     maxage: 24h
-    maxbytes: 1
+    maxbytes: 1000
 ";
 
 #[tokio::test]
@@ -212,7 +213,8 @@ async fn a_cache_keeps_used_content_and_revalidates_tags() {
         first
     );
     let layer = Digest::of(b"the layer of first");
-    assert_eq!(pull(&server, &format!("blobs/{layer}")).await.status(), 200);
+    let pulled = pull(&server, &format!("blobs/{layer}")).await;
+    assert_eq!(pulled.bytes().await.unwrap(), "the layer of first");
     let hex = layer.hex();
     let data = format!("docker/registry/v2/blobs/sha256/{}/{hex}/data", &hex[..2]);
     let data = server.root().join(data);

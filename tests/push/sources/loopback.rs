@@ -40,12 +40,13 @@ fn files(contents: &[(u64, usize)]) -> Vec<Entry> {
     contents.map(file).collect()
 }
 
-/// Panics if a tag or a container of a push is left in the daemon.
-fn assert_no_traces() {
-    let images = docker(&["images", "--all", "--format", "{{.Repository}}"]);
-    assert!(!images.contains("imgsync/push"), "{images}");
-    let containers = docker(&["ps", "--all", "--format", "{{.Names}}"]);
-    assert!(!containers.contains("imgsync-push-"), "{containers}");
+/// Panics if a tag or a container of a push of this image is left in the daemon.
+fn assert_no_traces(image: &DockerImage) {
+    let tags = docker(&["inspect", "--format", "{{.RepoTags}}", image.reference()]);
+    assert!(!tags.contains("imgsync/push"), "{tags}");
+    let ancestor = format!("ancestor={}", image.id());
+    let containers = docker(&["ps", "--all", "--quiet", "--filter", &ancestor]);
+    assert_eq!(containers, "");
 }
 
 #[test]
@@ -84,7 +85,7 @@ fn only_changed_layers_are_read_from_docker() {
         let expected = format!("reading {} of 5 layers", changed.len());
         assert!(outcome.stderr.contains(&expected), "{outcome}");
         assert!(!outcome.stderr.contains("exporting"), "{outcome}");
-        assert_no_traces();
+        assert_no_traces(&image);
     }
 }
 
@@ -121,7 +122,7 @@ fn any_layers_can_be_missing() {
         let expected = format!("reading {} of 13 layers", changed.len());
         assert!(outcome.stderr.contains(&expected), "{outcome}");
         assert!(!outcome.stderr.contains("exporting"), "{outcome}");
-        assert_no_traces();
+        assert_no_traces(&image);
     }
 }
 
@@ -184,7 +185,7 @@ fn a_killed_push_leaves_nothing_after_the_next_one() {
         let id = image.id();
         fixture.push("app", &[], &name);
         assert_eq!(fixture.check_image("app").config, id);
-        assert_no_traces();
+        assert_no_traces(&image);
     }
 }
 
@@ -220,5 +221,5 @@ fn several_pushes_at_once() {
         assert_eq!(stored.config, image.id());
     }
     assert_eq!(fixture.check_image("real").config, images[0].id());
-    assert_no_traces();
+    images.iter().for_each(assert_no_traces);
 }

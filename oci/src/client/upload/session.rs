@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::super::{Client, Error, response_headers};
-use crate::{Digest, Repository};
+use crate::{Digest, Endpoint, Repository};
 
 /// An open upload session: its URL and its offset. A later process can continue a session that was
 /// saved to disk; the names of the fields are part of the format.
@@ -86,7 +86,8 @@ impl Client {
 fn is_path_of(path: &str, repository: &Repository) -> bool {
     // Registries decode and normalize paths in different ways.
     let is_plain = !path.contains('%') && !path.contains("//");
-    let is_other = path.starts_with("/v2/") && !path.starts_with(&format!("/v2/{repository}/"));
+    let root = Endpoint::CHECK.path();
+    let is_other = path.starts_with(&root) && !path.starts_with(&format!("{root}{repository}/"));
     is_plain && !is_other
 }
 
