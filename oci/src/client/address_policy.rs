@@ -217,9 +217,10 @@ mod tests {
         }
 
         fn check(&self, address: IpAddr, is_registry_internal: bool) -> Result<(), String> {
-            match self.is_internal(address) && !is_registry_internal {
-                true => Err(format!("{address} is internal")),
-                false => Ok(()),
+            if self.is_internal(address) && !is_registry_internal {
+                Err(format!("{address} is internal"))
+            } else {
+                Ok(())
             }
         }
     }

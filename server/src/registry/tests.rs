@@ -440,9 +440,12 @@ fn referrers_are_listed_on_a_full_disk() {
     std::fs::remove_dir_all(root.path().join("imgsync")).unwrap();
     let is_full = Arc::new(AtomicBool::new(false));
     let disk = Arc::clone(&is_full);
-    let permit = move || match disk.load(Ordering::Relaxed) {
-        true => Err(io::ErrorKind::StorageFull.into()),
-        false => Ok(()),
+    let permit = move || {
+        if disk.load(Ordering::Relaxed) {
+            Err(io::ErrorKind::StorageFull.into())
+        } else {
+            Ok(())
+        }
     };
     let store = Store::open_with_hook(root.path(), permit).unwrap();
     let registry = Registry::with_store(store);

@@ -34,9 +34,10 @@ impl PullRights {
             return None;
         }
         let is_published = (self.may_anyone_pull)(requested) && !(self.may_anyone_pull)(holder);
-        Some(match is_published {
-            true => BlobUse::Serve,
-            false => BlobUse::Link,
+        Some(if is_published {
+            BlobUse::Serve
+        } else {
+            BlobUse::Link
         })
     }
 }

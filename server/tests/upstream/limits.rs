@@ -70,9 +70,10 @@ fn stored_bytes(running: &Running) -> u64 {
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(folder).unwrap() {
             let entry = entry.unwrap();
-            match entry.file_type().unwrap().is_dir() {
-                true => folders.push(entry.path()),
-                false => sum += entry.metadata().unwrap().len(),
+            if entry.file_type().unwrap().is_dir() {
+                folders.push(entry.path())
+            } else {
+                sum += entry.metadata().unwrap().len()
             }
         }
     }

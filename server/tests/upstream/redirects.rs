@@ -13,9 +13,12 @@ const SECRET: &[u8] = b"{\"SecretAccessKey\":\"wJalrXUtnFEMI\"}";
 
 /// A server that only this machine should be able to reach.
 fn internal_server() -> FakeServer {
-    FakeServer::start(|request| match request.target.starts_with("/token") {
-        true => fake::status(200).body(r#"{"token":"t"}"#),
-        false => fake::status(200).body(SECRET),
+    FakeServer::start(|request| {
+        if request.target.starts_with("/token") {
+            fake::status(200).body(r#"{"token":"t"}"#)
+        } else {
+            fake::status(200).body(SECRET)
+        }
     })
 }
 
@@ -83,13 +86,13 @@ async fn redirects_to_internal_addresses_are_refused() {
 
 #[tokio::test]
 async fn a_proxy_resolves_the_names_behind_it() {
-    let proxy =
-        FakeServer::start(
-            |request| match request.target.starts_with("http://store.internal/") {
-                true => fake::status(200).body(SECRET),
-                false => fake::status(307).header("Location", "http://store.internal/role"),
-            },
-        );
+    let proxy = FakeServer::start(|request| {
+        if request.target.starts_with("http://store.internal/") {
+            fake::status(200).body(SECRET)
+        } else {
+            fake::status(307).header("Location", "http://store.internal/role")
+        }
+    });
     let running = cache_behind(&proxy, "", "");
     let (status, body) = get(&running, &secret_path()).await;
     assert_eq!(

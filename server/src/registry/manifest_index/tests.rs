@@ -208,9 +208,12 @@ fn lists_are_complete_on_a_full_disk() {
     drop(registry);
     let is_full = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let full = std::sync::Arc::clone(&is_full);
-    let permit = move || match full.load(Ordering::Relaxed) {
-        true => Err(std::io::ErrorKind::StorageFull.into()),
-        false => Ok(()),
+    let permit = move || {
+        if full.load(Ordering::Relaxed) {
+            Err(std::io::ErrorKind::StorageFull.into())
+        } else {
+            Ok(())
+        }
     };
     let store = Store::open_with_hook(root.path(), permit).unwrap();
     is_full.store(true, Ordering::Relaxed);

@@ -26,6 +26,12 @@ const CONTAINER_PREFIX: &str = "imgsync-push-";
 const MAX_RECORD_BYTES: u64 = 1024;
 /// The most leftovers that one run removes.
 const MAX_LEFTOVERS: usize = 16;
+/// The age of a record below which the engine may still be creating what it names, although the
+/// push that asked for it was killed.
+const MAX_PENDING_AGE: Duration = Duration::from_secs(10);
+/// How often the names of such a record are removed.
+const PENDING_REMOVALS: u32 = 5;
+const PENDING_INTERVAL: Duration = Duration::from_millis(100);
 /// The timeout of the removal when a push is cancelled.
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -193,7 +199,7 @@ pub(super) async fn remove_leftovers(engine: &DaemonClient, spool: &Spool) {
             .take(MAX_RECORD_BYTES)
             .read_to_string(&mut text);
         let is_removed = match TraceNames::parse(&text).filter(|_| read.is_ok()) {
-            Some(names) => names.remove(engine).await,
+            Some(names) => remove_leftover(engine, &names, &record).await,
             // The push was killed before it left anything.
             None => true,
         };
@@ -201,6 +207,22 @@ pub(super) async fn remove_leftovers(engine: &DaemonClient, spool: &Spool) {
             let _ = record.remove();
         }
     }
+}
+
+/// Removes the tag and the container that a killed push left, or that the engine is still creating
+/// for it. Returns whether neither is left, nor can still appear.
+async fn remove_leftover(engine: &DaemonClient, names: &TraceNames, record: &LockedFile) -> bool {
+    let written = record.file.metadata().and_then(|data| data.modified());
+    let age = written.map(|time| time.elapsed().unwrap_or_default());
+    if age.is_ok_and(|age| age < MAX_PENDING_AGE) {
+        for _ in 0..PENDING_REMOVALS {
+            names.remove(engine).await;
+            tokio::time::sleep(PENDING_INTERVAL).await;
+        }
+        // A later run looks once more.
+        return false;
+    }
+    names.remove(engine).await
 }
 
 #[cfg(test)]
