@@ -102,6 +102,7 @@ pub fn unique(name: &str) -> String {
 pub struct DockerDaemon {
     process: Process,
     folder: PathBuf,
+    flags: Vec<String>,
 }
 
 impl DockerDaemon {
@@ -110,41 +111,70 @@ impl DockerDaemon {
     pub fn start(folder: &Path, flags: &[&str]) -> Option<Self> {
         // The configuration can be empty: registries on loopback are insecure by default.
         std::fs::write(folder.join("daemon.json"), "{}").expect("a file");
-        let flag = |name: &str, file: &str| format!("--{name}={}", folder.join(file).display());
-        let mut command = Command::new(program("dockerd"));
-        command
-            .arg(format!("--host=unix://{}", folder.join("sock").display()))
-            .args([flag("data-root", "data"), flag("exec-root", "exec")])
-            .args([flag("pidfile", "pid"), flag("config-file", "daemon.json")])
-            .args(["--bridge=none", "--iptables=false", "--ip-masq=false"])
-            .args(["--ip-forward=false", "--storage-driver=vfs"])
-            .args(flags);
-        let process = Process::start("dockerd", &mut command, folder);
-        let folder = folder.to_owned();
-        let mut daemon = Self { process, folder };
+        let flags: Vec<_> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        let mut daemon = Self {
+            process: spawn_daemon(folder, &flags),
+            folder: folder.to_owned(),
+            flags,
+        };
+        if !daemon.wait_until_ready() {
+            report_missing(&format!("no second dockerd: {}", daemon.process.stderr()));
+            return None;
+        }
+        Some(daemon)
+    }
+
+    /// Kills the daemon and its containerd with SIGKILL.
+    pub fn kill(&mut self) {
+        self.process.kill();
+        // Another process may get their IDs, and the next daemon would take it for them.
+        for file in ["pid", "exec/containerd/containerd.pid"] {
+            let path = self.folder.join(file);
+            let Ok(process) = std::fs::read_to_string(&path) else {
+                continue;
+            };
+            // The daemon takes its containerd with it, and has ended itself.
+            let script = format!("kill -KILL {}", process.trim());
+            let _ = Command::new("sh").args(["-c", &script]).output();
+            std::fs::remove_file(path).expect("the file");
+        }
+    }
+
+    /// Starts the daemon again, with the same data.
+    pub fn restart(&mut self) {
+        self.process = spawn_daemon(&self.folder, &self.flags);
+        let is_ready = self.wait_until_ready();
+        assert!(is_ready, "no second dockerd: {}", self.process.stderr());
+    }
+
+    fn wait_until_ready(&mut self) -> bool {
         for _ in 0..300 {
-            if daemon
-                .command()
-                .arg("version")
-                .output()
-                .is_ok_and(|output| output.status.success())
-            {
-                return Some(daemon);
+            let version = self.command().arg("version").output();
+            if version.is_ok_and(|output| output.status.success()) {
+                return true;
             }
-            if daemon.process.has_ended() {
-                break;
+            if self.process.has_ended() {
+                return false;
             }
             std::thread::sleep(std::time::Duration::from_millis(100));
         }
-        report_missing(&format!("no second dockerd: {}", daemon.process.stderr()));
-        None
+        false
+    }
+
+    /// Returns the address of the socket.
+    pub fn address(&self) -> String {
+        format!("unix://{}", self.folder.join("sock").display())
+    }
+
+    /// Returns the folder with the digests that the daemon has stored of layers.
+    pub fn digests(&self) -> PathBuf {
+        self.folder.join("data/image/vfs/distribution")
     }
 
     /// Returns the `docker` command for this daemon, with an empty client configuration.
     pub fn command(&self) -> Command {
         let mut command = Command::new("docker");
-        let host = format!("unix://{}", self.folder.join("sock").display());
-        command.env("DOCKER_HOST", host);
+        command.env("DOCKER_HOST", self.address());
         command.env("DOCKER_CONFIG", self.folder.join("config"));
         command
     }
@@ -157,9 +187,24 @@ impl DockerDaemon {
 
 impl Drop for DockerDaemon {
     fn drop(&mut self) {
-        self.process.terminate();
+        if !self.process.has_ended() {
+            self.process.terminate();
+        }
         // dockerd leaves a bind mount of its data folder.
         let mut command = Command::new("umount");
         let _ = command.arg(self.folder.join("data")).output();
     }
+}
+
+fn spawn_daemon(folder: &Path, flags: &[String]) -> Process {
+    let flag = |name: &str, file: &str| format!("--{name}={}", folder.join(file).display());
+    let mut command = Command::new(program("dockerd"));
+    command
+        .arg(format!("--host=unix://{}", folder.join("sock").display()))
+        .args([flag("data-root", "data"), flag("exec-root", "exec")])
+        .args([flag("pidfile", "pid"), flag("config-file", "daemon.json")])
+        .args(["--bridge=none", "--iptables=false", "--ip-masq=false"])
+        .args(["--ip-forward=false", "--storage-driver=vfs"])
+        .args(flags);
+    Process::start("dockerd", &mut command, folder)
 }

@@ -80,17 +80,10 @@ pub(super) async fn export(
     let on_read = |method: ReadMethod| {
         is_reading = true;
         match method {
-            ReadMethod::SingleLayers { read, all } => {
-                let text = format!("reading {read} of {all} layers through a push of the daemon");
-                context.upload.report.detail(&text);
-            }
+            ReadMethod::SingleLayers { .. } => context.upload.report.detail(&method.to_string()),
             ReadMethod::Export { reason: own } => {
-                let reason = own
-                    .as_deref()
-                    .or(reason)
-                    .map(|reason| format!(": {reason}"));
-                let reason = reason.unwrap_or_default();
-                context.note(&format!("exporting the image from the daemon{reason}"));
+                let reason = own.or_else(|| reason.map(str::to_owned));
+                context.note(&ReadMethod::Export { reason }.to_string());
             }
         }
     };

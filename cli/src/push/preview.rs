@@ -13,7 +13,7 @@ use crate::exit::Failure;
 use crate::image::{ImageContent, Layer, SingleImage};
 use crate::plan::{BlobCandidate, BlobStep, EvidenceSource, LayerEvidence, PushPlan};
 use crate::report::Report;
-use crate::spool::Spool;
+use crate::spool::{Spool, SpoolKind};
 use crate::transports::LocatedImage;
 use crate::transports::daemon::DaemonImage;
 
@@ -36,15 +36,16 @@ pub(crate) async fn preview(
     report: &Arc<dyn Report>,
 ) -> Result<PushPreview, Failure> {
     let (context, found) = prepare::prepare(settings, report).await?;
-    let image = match &found {
-        LocatedImage::Local { image, .. } => Some(image.clone()),
-        LocatedImage::Daemon(found) => found.image(),
-    };
     let mut notes = Vec::new();
-    let (noun, plan) = match (image, &found) {
-        (Some(image), _) => plan_image(&context, &image.content).await?,
-        (None, LocatedImage::Daemon(found)) => plan_in_store(&context, found, &mut notes).await?,
-        (None, LocatedImage::Local { .. }) => ("layer", PushPlan { steps: Vec::new() }),
+    let (noun, plan) = match &found {
+        LocatedImage::Local { image, .. } => plan_image(&context, &image.content).await?,
+        LocatedImage::Daemon(found) => match found.image().map(|image| image.content) {
+            Some(ImageContent::Single(single)) => {
+                let plan = plan_in_classic_store(&context, found, &single, &mut notes);
+                ("layer", plan.await?)
+            }
+            _ => plan_in_store(&context, found, &mut notes).await?,
+        },
     };
     if plan.steps.is_empty() {
         notes.push("the image has no layers".to_owned());
@@ -56,16 +57,58 @@ pub(crate) async fn preview(
     Ok(PushPreview { plan, noun, notes })
 }
 
+/// Returns the spool, without clean-up and locks.
+fn spool(context: &PushContext) -> Spool {
+    Spool::temporary(&context.lookup.probe.cache.join("spool"))
+}
+
 /// Marks the layers that an earlier run left compressed in the spool.
 fn mark_packed_layers(context: &PushContext, plan: &mut PushPlan, single: &SingleImage) {
-    let spool = Spool::temporary(&context.lookup.probe.cache.join("spool"));
+    let spool = spool(context);
     for layer in &single.layers {
         if let Layer::Raw { diff_id, .. } = layer
-            && let Some(size) = spool.compressed_size(diff_id)
+            && let Some(size) = spool.entry_size(SpoolKind::Compressed, diff_id)
         {
             plan.mark_packed(diff_id, size);
         }
     }
+}
+
+/// Returns the layers that would be read.
+fn read_layers(plan: &PushPlan) -> impl Iterator<Item = &Digest> {
+    let is_read = |step: &BlobStep| {
+        matches!(
+            step,
+            BlobStep::Send {
+                is_packed: false,
+                ..
+            }
+        )
+    };
+    let steps = plan.steps.iter();
+    steps.filter_map(move |(layer, step)| is_read(step).then_some(layer))
+}
+
+/// Plans the push of an image in a classic store, and notes how its layers would be read.
+async fn plan_in_classic_store(
+    context: &PushContext,
+    found: &DaemonImage,
+    single: &SingleImage,
+    notes: &mut Vec<String>,
+) -> Result<PushPlan, Failure> {
+    let state = evidence::gather(&context.lookup, single).await?;
+    let mut plan = state.plan;
+    mark_packed_layers(context, &mut plan, single);
+    let mut read: HashSet<Digest> = read_layers(&plan).cloned().collect();
+    if !read.is_empty() || state.config_size.is_none() {
+        read.insert(single.config.digest.clone());
+        let spool = spool(context);
+        read.retain(|digest| spool.entry_size(SpoolKind::Bytes, digest).is_none());
+    }
+    if !read.is_empty() {
+        notes.push(found.read_method(&read).await.to_string());
+    }
+    Ok(plan)
 }
 
 /// Plans the push of an image whose manifests are known. Also returns what the plan lists.
@@ -110,10 +153,7 @@ async fn plan_in_store(
         Ok((image, blobs)) => {
             let (noun, plan) = plan_image(context, &image.content).await?;
             notes.extend(image.notes);
-            let steps = plan.steps.iter().map(|(_, step)| step);
-            let is_read =
-                |step: &&BlobStep| matches!(step, BlobStep::Send { is_packed, .. } if !is_packed);
-            let read = steps.filter(is_read).count();
+            let read = read_layers(&plan).count();
             notes.extend(describe_reading(&blobs, read, plan.steps.len(), noun));
             Ok((noun, plan))
         }

@@ -96,10 +96,10 @@ impl Spool {
         &self.folder
     }
 
-    /// Returns the size in bytes of a compressed layer that an earlier run has kept. The entry is
-    /// neither read nor marked as used, so it may be damaged.
-    pub fn compressed_size(&self, diff_id: &Digest) -> Option<u64> {
-        let data = std::fs::metadata(self.path(SpoolKind::Compressed, diff_id)).ok()?;
+    /// Returns the size in bytes of an entry that an earlier run has kept. The entry is neither read
+    /// nor marked as used, so it may be damaged.
+    pub fn entry_size(&self, kind: SpoolKind, digest: &Digest) -> Option<u64> {
+        let data = std::fs::metadata(self.path(kind, digest)).ok()?;
         let age = data.modified().ok()?.elapsed().unwrap_or_default();
         (data.is_file() && age <= MAX_SPOOL_AGE).then_some(data.len())
     }

@@ -12,7 +12,9 @@ use imgsync_oci::Digest;
 use imgsync_oci::endpoint::UploadId;
 
 use super::connect::Connector;
-use super::content::{ContentError, FieldReader, FieldValue, call, open, write_bytes};
+use super::content::{
+    ContentError, FieldReader, FieldValue, call, open, write_bytes, write_number,
+};
 use crate::image::limits::MAX_METADATA_BYTES;
 
 const SOLVE: &str = "/moby.buildkit.v1.Control/Solve";
@@ -21,6 +23,9 @@ const RESOLVE_IMAGE_CONFIG: &str = "/moby.buildkit.v1.frontend.LLBBridge/Resolve
 const BUILD_ID: &str = "buildkit-controlapi-buildid";
 /// `SolveRequest.Ref`: the name of the build.
 const SOLVE_REF: u64 = 1;
+/// `SolveRequest.Internal`: keeps the build out of the list of builds. Versions without a list ignore
+/// the field.
+const SOLVE_INTERNAL: u64 = 11;
 /// `ResolveImageConfigRequest.Ref`: the name of the image.
 const IMAGE_REF: u64 = 1;
 /// `ResolveImageConfigRequest.ResolveMode`.
@@ -52,6 +57,7 @@ async fn read_any_config(connector: &Connector, reference: &str) -> Result<Bytes
     let build = UploadId::random().to_string();
     let mut request = Vec::new();
     write_bytes(&mut request, SOLVE_REF, build.as_bytes());
+    write_number(&mut request, SOLVE_INTERNAL, 1);
     let mut solving = connection.clone();
     let solve = async {
         // Returns only if the build fails or is ended.

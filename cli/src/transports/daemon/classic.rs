@@ -79,6 +79,16 @@ impl DaemonImage {
         Ok((single, blobs, packed))
     }
 
+    /// Returns how the blobs with these digests would be read. Changes nothing in the daemon.
+    pub async fn read_method(&self, wanted: &HashSet<Digest>) -> ReadMethod {
+        match loopback::check(self, wanted).await {
+            Ok(method) => method,
+            Err(error) => ReadMethod::Export {
+                reason: Some(error.to_string()),
+            },
+        }
+    }
+
     /// Reads the blobs with these digests: one by one, otherwise from an export.
     async fn read_needed(
         &self,

@@ -30,6 +30,7 @@ mod tests;
 mod tls;
 
 use std::collections::HashMap;
+use std::fmt;
 
 use imgsync_oci::{Digest, LocalName};
 
@@ -115,6 +116,24 @@ pub enum ReadMethod {
         /// Why they cannot be read one by one, if known.
         reason: Option<String>,
     },
+}
+
+impl fmt::Display for ReadMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::SingleLayers { read, all } => {
+                let plural = if *all == 1 { "" } else { "s" };
+                write!(
+                    f,
+                    "reading {read} of {all} layer{plural} through a push of the daemon"
+                )
+            }
+            Self::Export { reason } => {
+                write!(f, "exporting the image from the daemon")?;
+                reason.iter().try_for_each(|reason| write!(f, ": {reason}"))
+            }
+        }
+    }
 }
 
 impl ImageStore {

@@ -26,7 +26,7 @@ pub(super) use connection::open;
 pub(super) use error::ContentError;
 pub(super) use grpc::{GrpcConnection, call};
 use image_files::{StoredFiles, find_files};
-pub(super) use protobuf::{FieldReader, FieldValue, write_bytes};
+pub(super) use protobuf::{FieldReader, FieldValue, write_bytes, write_number};
 use store::ContentStore;
 
 impl DaemonImage {

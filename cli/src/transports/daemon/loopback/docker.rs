@@ -3,6 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use bytes::Bytes;
 use imgsync_oci::{Digest, LocalName, Tag};
 use serde::Deserialize;
 
@@ -15,7 +16,7 @@ use crate::image::{Slice, config};
 use crate::spool::Spool;
 use crate::transports::daemon::DaemonImage;
 use crate::transports::daemon::buildkit;
-use crate::transports::daemon::client::ProgressStream;
+use crate::transports::daemon::client::{DaemonClient, ProgressStream};
 
 /// The share of an image, in percent, up to which a push is quicker than an export: Docker
 /// compresses some 30 MB a second, and exports some 220 MB a second of the whole image.
@@ -29,37 +30,81 @@ struct PushMessage {
     error: Option<String>,
 }
 
-/// Reads the config, if it is wanted, and the wanted layers.
-///
-/// # Errors
-/// Returns the reason why an export is needed.
-pub(super) async fn read(
-    image: &DaemonImage,
-    config: &Digest,
-    wanted: &HashSet<Digest>,
-    spool: &Spool,
-    begin: impl FnOnce(),
-) -> Result<HashMap<Digest, Slice>, LoopbackError> {
-    // Without a name, the tag of the push would be the only one of the image.
-    let name = image.name.as_ref().map(full_name);
-    let name = name.ok_or_else(|| LoopbackError::new("it has no name"))?;
-    let mut read = HashMap::new();
-    if wanted.contains(config) {
-        let bytes = buildkit::read_config(image.engine.connector(), &name, config).await;
-        let bytes = bytes.map_err(LoopbackError::new)?;
-        read.insert(config.clone(), Slice::memory(bytes));
+/// What is read from Docker.
+#[derive(Debug)]
+pub(super) struct DockerPlan {
+    /// The config, which is read already, if it is wanted.
+    config: Option<Bytes>,
+    /// The diffIDs of the wanted layers.
+    layers: HashSet<Digest>,
+}
+
+impl DockerPlan {
+    /// Reads the config, if it is wanted, and checks that an export is not quicker.
+    ///
+    /// # Errors
+    /// Returns the reason why an export is needed.
+    pub(super) async fn new(
+        image: &DaemonImage,
+        wanted: &HashSet<Digest>,
+    ) -> Result<Self, LoopbackError> {
+        // BuildKit finds images only by their names.
+        let name = image.name.as_ref().map(full_name);
+        let name = name.ok_or_else(|| LoopbackError::new("it has no name"))?;
+        let id = image.store.id();
+        let mut config = None;
+        if wanted.contains(id) {
+            let bytes = buildkit::read_config(image.engine.connector(), &name, id).await;
+            config = Some(bytes.map_err(LoopbackError::new)?);
+        }
+        let layers: HashSet<Digest> = wanted
+            .iter()
+            .filter(|wanted| *wanted != id)
+            .cloned()
+            .collect();
+        if !layers.is_empty() {
+            let steps = config.as_deref().map(config::steps_with_layer);
+            check_share(image, id, &layers, &steps.unwrap_or_default()).await?;
+        }
+        Ok(Self { config, layers })
     }
-    let layers: HashSet<Digest> = wanted.iter().filter(|id| *id != config).cloned().collect();
-    if !layers.is_empty() {
-        let steps = read.get(config).and_then(Slice::memory_bytes);
-        let steps = steps.map(|bytes| config::steps_with_layer(bytes));
-        check_share(image, config, &layers, &steps.unwrap_or_default()).await?;
+
+    /// Checks that the daemon reaches a registry of this process, if one is needed.
+    ///
+    /// # Errors
+    /// Returns the reason why an export is needed.
+    pub(super) async fn check_registry(&self, engine: &DaemonClient) -> Result<(), LoopbackError> {
+        if self.layers.is_empty() {
+            return Ok(());
+        }
+        let refusal = Refusal::DuringUpload { held: None };
+        let registry = LoopbackRegistry::new(HashSet::new(), &Spool::default(), refusal);
+        let server = LoopbackServer::start(&registry).await?;
+        let reached = check_reached(engine, &registry, &server).await;
+        registry.end();
+        reached
     }
-    begin();
-    if !layers.is_empty() {
-        read.extend(read_layers(image, config, layers, spool).await?);
+
+    /// Reads the layers.
+    ///
+    /// # Errors
+    /// Returns the reason why an export is needed.
+    pub(super) async fn read(
+        self,
+        image: &DaemonImage,
+        config: &Digest,
+        spool: &Spool,
+    ) -> Result<HashMap<Digest, Slice>, LoopbackError> {
+        let mut read = HashMap::new();
+        if !self.layers.is_empty() {
+            read = read_layers(image, config, self.layers, spool).await?;
+        }
+        read.extend(
+            self.config
+                .map(|bytes| (config.clone(), Slice::memory(bytes))),
+        );
+        Ok(read)
     }
-    Ok(read)
 }
 
 /// Returns the name of an image with its tag.
@@ -68,6 +113,22 @@ fn full_name(name: &LocalName) -> String {
     let registry: String = registry.collect();
     let tag = name.tag.clone().unwrap_or_else(Tag::latest);
     format!("{registry}{}:{tag}", name.repository)
+}
+
+/// Checks that the daemon's loopback interface is the one of this process.
+async fn check_reached(
+    engine: &DaemonClient,
+    registry: &LoopbackRegistry,
+    server: &LoopbackServer,
+) -> Result<(), LoopbackError> {
+    let image = format!("127.0.0.1:{}/imgsync/probe", server.port);
+    engine.probe_registry(&image).await;
+    if !registry.was_reached() {
+        return Err(LoopbackError::new(
+            "the daemon has another loopback interface than this program",
+        ));
+    }
+    Ok(())
 }
 
 /// Lets the daemon push the wanted layers to this process.
@@ -83,6 +144,7 @@ async fn read_layers(
         .map(ShortId::of);
     let registry = LoopbackRegistry::new(wanted, spool, Refusal::DuringUpload { held });
     let server = LoopbackServer::start(&registry).await?;
+    check_reached(&image.engine, &registry, &server).await?;
     let traces = EngineTraces::leave(&image.engine, config, server.port, spool).await?;
     let pushed = push(image, &registry, &traces).await;
     registry.end();
@@ -98,12 +160,6 @@ async fn push(
     traces: &EngineTraces,
 ) -> Result<(), LoopbackError> {
     let failed = |error: crate::image::Error| LoopbackError::new(error.to_string());
-    image.engine.probe_registry(&traces.probe_name()).await;
-    if !registry.was_reached() {
-        return Err(LoopbackError::new(
-            "the daemon has another loopback interface than this program",
-        ));
-    }
     let auth = registry.registry_auth();
     let (repository, tag) = traces.repository_and_tag();
     let progress = image.engine.push(repository, tag, &auth);

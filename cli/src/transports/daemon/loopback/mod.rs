@@ -22,6 +22,7 @@ use imgsync_oci::Digest;
 use super::{DaemonAddress, DaemonImage, ReadMethod};
 use crate::image::Slice;
 use crate::spool::Spool;
+use docker::DockerPlan;
 use registry::{LoopbackRegistry, Refusal};
 
 /// The time without any request or byte from the engine after which it is given up.
@@ -38,6 +39,30 @@ impl LoopbackError {
     }
 }
 
+/// How an engine is made to send single layers.
+#[derive(Debug)]
+enum LoopbackPlan {
+    /// podman asks which layers it must send.
+    Podman,
+    /// Docker is stopped once it has sent them.
+    Docker(DockerPlan),
+}
+
+/// Returns how the layers with the wanted diffIDs, and the config, would be read. Changes nothing in
+/// the engine.
+///
+/// # Errors
+/// Returns the reason why an export is needed.
+pub(super) async fn check(
+    image: &DaemonImage,
+    wanted: &HashSet<Digest>,
+) -> Result<ReadMethod, LoopbackError> {
+    if let LoopbackPlan::Docker(plan) = plan(image, wanted).await? {
+        plan.check_registry(&image.engine).await?;
+    }
+    Ok(read_method(image, wanted))
+}
+
 /// Reads the wanted layers, by diffID, and the config if it is wanted. The layers are verified, and
 /// put into the spool uncompressed. Calls `begin` before the first request that costs something.
 ///
@@ -51,22 +76,48 @@ pub(super) async fn read_layers(
     spool: &Spool,
     begin: &mut impl FnMut(ReadMethod),
 ) -> Result<HashMap<Digest, Slice>, LoopbackError> {
-    if let DaemonAddress::Ssh(_) = image.engine.address() {
-        return Err(LoopbackError::new("the daemon runs on another machine"));
-    }
+    check_address(image)?;
     traces::remove_leftovers(&image.engine, spool).await;
-    let is_podman = image.engine.is_podman().await;
-    let is_podman = is_podman.map_err(|error| LoopbackError::new(error.to_string()))?;
-    let method = ReadMethod::SingleLayers {
-        read: wanted.iter().filter(|digest| *digest != config).count(),
-        all: image.diff_ids.len(),
-    };
-    if is_podman {
-        begin(method);
-        let registry = LoopbackRegistry::new(wanted.clone(), spool, Refusal::BeforeUpload);
-        return podman::push(image, config, registry).await;
+    let plan = plan(image, wanted).await?;
+    begin(read_method(image, wanted));
+    match plan {
+        LoopbackPlan::Podman => {
+            let registry = LoopbackRegistry::new(wanted.clone(), spool, Refusal::BeforeUpload);
+            podman::push(image, config, registry).await
+        }
+        LoopbackPlan::Docker(plan) => plan.read(image, config, spool).await,
     }
-    docker::read(image, config, wanted, spool, || begin(method)).await
+}
+
+async fn plan(
+    image: &DaemonImage,
+    wanted: &HashSet<Digest>,
+) -> Result<LoopbackPlan, LoopbackError> {
+    check_address(image)?;
+    let is_podman = image.engine.is_podman().await;
+    if is_podman.map_err(|error| LoopbackError::new(error.to_string()))? {
+        return Ok(LoopbackPlan::Podman);
+    }
+    let plan = DockerPlan::new(image, wanted).await?;
+    Ok(LoopbackPlan::Docker(plan))
+}
+
+fn check_address(image: &DaemonImage) -> Result<(), LoopbackError> {
+    match image.engine.address() {
+        DaemonAddress::Ssh(_) => Err(LoopbackError::new("the daemon runs on another machine")),
+        _ => Ok(()),
+    }
+}
+
+/// Describes the plan.
+fn read_method(image: &DaemonImage, wanted: &HashSet<Digest>) -> ReadMethod {
+    ReadMethod::SingleLayers {
+        read: wanted
+            .iter()
+            .filter(|id| image.diff_ids.contains(id))
+            .count(),
+        all: image.diff_ids.len(),
+    }
 }
 
 /// Waits until the registry has everything that is wanted.

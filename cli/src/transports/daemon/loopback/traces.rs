@@ -127,11 +127,6 @@ impl EngineTraces {
         (&self.names.repository, &self.names.tag)
     }
 
-    /// Returns a name at the registry that does not exist.
-    pub(super) fn probe_name(&self) -> String {
-        format!("{}-probe:{}", self.names.repository, self.names.tag)
-    }
-
     /// Removes the tag and the container. What cannot be removed now, the next run removes.
     pub(super) async fn remove(mut self) {
         let is_removed = self.names.remove(&self.engine).await;
