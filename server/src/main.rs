@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser as _;
-use imgsync_server::auth::{UserChange, ask_password, edit_user};
+use imgsync_server::auth::{PromptGuard, UserChange, ask_password, edit_user};
 use imgsync_server::config::LoadedConfig;
 use imgsync_server::{Error, log};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -32,6 +32,8 @@ const BLOCKING_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 const EXIT_FAILURE: u8 = 1;
 /// The exit code when the arguments or the configuration are invalid.
 const EXIT_USAGE: u8 = 2;
+/// The exit code when a signal interrupts a prompt.
+const EXIT_INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
     let arguments = args::with_default_command(std::env::args_os());
@@ -205,8 +207,9 @@ fn htpasswd(args: HtpasswdArgs) -> ExitCode {
     let change = if delete {
         UserChange::Delete
     } else {
-        match ask_password(&user) {
-            Ok(password) => UserChange::Set { password, cost },
+        match ask_until_signal(&user) {
+            Ok(Some(password)) => UserChange::Set { password, cost },
+            Ok(None) => return fail("interrupted", None, EXIT_INTERRUPTED),
             Err(error) => {
                 let text = format!("cannot read the password: {error}");
                 return fail(&text, None, EXIT_FAILURE);
@@ -217,6 +220,28 @@ fn htpasswd(args: HtpasswdArgs) -> ExitCode {
         Ok(outcome) => print_result(&format!("{outcome} user {user}\n")),
         Err(error) => fail(&error.to_string(), None, EXIT_FAILURE),
     }
+}
+
+/// Asks for a password; `None` if a signal interrupts the prompt. The terminal then shows again what
+/// is typed.
+fn ask_until_signal(user: &str) -> io::Result<Option<String>> {
+    let _guard = PromptGuard::new();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let asked = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let user = user.to_owned();
+        let asking = tokio::task::spawn_blocking(move || ask_password(&user));
+        tokio::select! {
+            asked = asking => asked.map_err(io::Error::other)?.map(Some),
+            () = next_signal(&mut terminate, &mut interrupt) => Ok(None),
+        }
+    });
+    // The thread that still reads the password is not waited for.
+    runtime.shutdown_background();
+    asked
 }
 
 fn print_result(text: &str) -> ExitCode {

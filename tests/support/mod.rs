@@ -43,6 +43,7 @@ pub mod skopeo;
 pub mod ssh;
 pub mod stock;
 pub mod store;
+pub mod terminal;
 pub mod transcript;
 pub mod upstream;
 
@@ -62,4 +63,5 @@ pub use scratch::Scratch;
 pub use server::Server;
 pub use ssh::SshServer;
 pub use stock::StockRegistry;
+pub use terminal::Terminal;
 pub use upstream::Upstream;

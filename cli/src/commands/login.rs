@@ -7,6 +7,7 @@ use console::Term;
 use imgsync_oci::Registry;
 use imgsync_oci::client::Credentials;
 
+use super::echo_guard::EchoGuard;
 use crate::args::LoginArgs;
 use crate::exit::Failure;
 use crate::login::credentials::CredentialVariables;
@@ -24,9 +25,12 @@ pub(super) async fn login(args: LoginArgs, report: &Arc<dyn Report>) -> Result<(
         password_stdin,
         connect,
     } = args;
+    // Dropped with this future if the user interrupts the prompt.
+    let echo_guard = EchoGuard::new();
     let read = move || read_credentials(username, password_stdin);
     let read = tokio::task::spawn_blocking(read).await;
     let (username, password) = read.map_err(Failure::usage)??;
+    drop(echo_guard);
     let credentials = Credentials::Password {
         username: username.clone(),
         password: password.clone(),
@@ -36,7 +40,7 @@ pub(super) async fn login(args: LoginArgs, report: &Arc<dyn Report>) -> Result<(
     client.check().await?;
     if !client.has_logged_in() {
         report.note(&format!(
-            "note: {registry} does not require a login, so the password was not checked"
+            "{registry} does not require a login, so the password was not checked"
         ));
     }
     let store = credentials::store(&registry, &username, &password).await?;

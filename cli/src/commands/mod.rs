@@ -1,6 +1,7 @@
 //! Runs the commands, with one file for each. Start reading at [`run`].
 
 mod contents;
+mod echo_guard;
 mod inspect;
 mod login;
 mod ls;

@@ -17,6 +17,7 @@ mod login_cache;
 mod password_check;
 mod pattern;
 mod prompt;
+mod prompt_guard;
 mod scope;
 mod token;
 
@@ -29,6 +30,7 @@ pub use self::edit::{DEFAULT_BCRYPT_COST, EditError, EditOutcome, UserChange, ed
 pub use self::error::Error;
 pub use self::pattern::RepositoryPattern;
 pub use self::prompt::password as ask_password;
+pub use self::prompt_guard::PromptGuard;
 pub(crate) use self::scope::{AccessScope, required_scopes};
 
 /// How long a token is valid. Clients request the next one by themselves.

@@ -6,6 +6,7 @@ mod commands;
 mod connections;
 mod helpers;
 mod passwords;
+mod prompts;
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;

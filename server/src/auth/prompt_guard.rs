@@ -1,0 +1,40 @@
+//! Restores the terminal when a password prompt is interrupted, because the prompt has turned the
+//! echo off by then.
+
+use std::io::{Stdin, Write as _, stderr, stdin};
+
+use rustix::termios::{self, OptionalActions, Termios};
+
+/// Restores the modes of a terminal when it is dropped.
+#[derive(Debug)]
+pub struct PromptGuard {
+    terminal: Stdin,
+    /// The modes before the prompt; `None` if standard input is no terminal.
+    saved: Option<Termios>,
+}
+
+impl PromptGuard {
+    /// Saves the modes of the terminal at standard input.
+    #[expect(
+        clippy::new_without_default,
+        reason = "it reads the state of the terminal"
+    )]
+    pub fn new() -> Self {
+        let terminal = stdin();
+        let saved = termios::tcgetattr(&terminal).ok();
+        Self { terminal, saved }
+    }
+}
+
+impl Drop for PromptGuard {
+    fn drop(&mut self) {
+        let Some(saved) = &self.saved else { return };
+        let current = termios::tcgetattr(&self.terminal);
+        if current.is_ok_and(|current| current.local_modes != saved.local_modes) {
+            // A terminal that was closed needs no modes.
+            let _ = termios::tcsetattr(&self.terminal, OptionalActions::Flush, saved);
+            // The line of the prompt is not complete.
+            let _ = stderr().write_all(b"\n");
+        }
+    }
+}
