@@ -25,7 +25,7 @@ error: target: TOKENS answered a login for HOST with 400 Bad Request: UNAUTHORIZ
  hint: the password or token is wrong or has expired: log in again with imgsync login HOST";
 
 const HELPER_HANGS: &str = "\
-error: the credential helper docker-credential-sleepy did not answer within 1 seconds and was stopped
+error: the credential helper docker-credential-sleepy did not answer within 1 s and was stopped
  hint: run `echo HOST | docker-credential-sleepy get` to see what it waits for, or set \
 IMGSYNC_USERNAME and IMGSYNC_PASSWORD to run without it";
 
@@ -50,7 +50,7 @@ error: target: cannot reach registry.example.com:5000: it does not speak TLS
 then sent unencrypted";
 
 const DISK_FULL: &str = "\
-error: source: layer 1/1: cannot write the compressed layer: the disk is full: N MB or more are \
+error: source: layer LAYER: cannot write the compressed layer: the disk is full: N MB or more are \
 needed in FOLDER/imgsync/spool, and N MB are free there
  hint: free some space in FOLDER/imgsync/spool, or set XDG_CACHE_HOME to a folder on a larger disk";
 
@@ -246,11 +246,13 @@ fn a_disk_that_is_too_small_for_the_spool() {
     let path = fixture.scratch.path("large.tar");
     let image = Image::new(vec![layer("noise", noise(1, 5_000_000))]);
     archive::write_tar(&image.docker_archive("app:v1"), &path);
+    let short = &digest(&image.layers[0])["sha256:".len()..][..12];
     let mut command = fixture.imgsync.command();
     command.env("XDG_CACHE_HOME", &cache).env("TMPDIR", &cache);
     command.args(["push", "--quiet"]).arg(path);
     let outcome = run(command.arg(format!("{}/app:v1", server.address())));
-    assert_message(&outcome, &[(folder, "FOLDER")], SOURCE, DISK_FULL);
+    let names = [(folder, "FOLDER"), (short, "LAYER")];
+    assert_message(&outcome, &names, SOURCE, DISK_FULL);
 }
 
 /// Makes a folder and its content readable for all users.

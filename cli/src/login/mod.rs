@@ -141,7 +141,7 @@ impl RegistryAccess {
                     return Err(failure);
                 }
                 report.note(&format!(
-                    "note: {registry} does not require a login, so this error is ignored: {}",
+                    "{registry} does not require a login, so this error is ignored: {}",
                     failure.what
                 ));
                 None

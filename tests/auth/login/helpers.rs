@@ -55,8 +55,8 @@ fn a_helper_that_hangs_fails_or_is_missing_is_an_error_where_a_login_is_needed()
     let outcome = fixture.push(&[], &remote).failed(5, &[]);
     assert_eq!(
         stderr_of(&outcome, &host),
-        "error: the credential helper docker-credential-sleepy did not answer within 1 seconds and \
-         was stopped\n \
+        "error: the credential helper docker-credential-sleepy did not answer within 1 s and was \
+         stopped\n \
          hint: run `echo HOST | docker-credential-sleepy get` to see what it waits for, or set \
          IMGSYNC_USERNAME and IMGSYNC_PASSWORD to run without it"
     );

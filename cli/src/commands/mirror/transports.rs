@@ -145,7 +145,7 @@ impl MirrorRunner<'_> {
         }
         if record.is_none() {
             self.report.note(
-                "note: copied tags are not recorded, so they cannot be pruned later; to record \
+                "copied tags are not recorded, so they cannot be pruned later; to record \
                  them, pass --state FILE",
             );
         }

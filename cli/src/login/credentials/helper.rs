@@ -110,8 +110,7 @@ impl CredentialHelper<'_> {
         let Ok(result) = run else {
             let seconds = timeout.as_secs();
             let what = format!(
-                "the credential helper {program} did not answer within {seconds} seconds and was \
-                 stopped"
+                "the credential helper {program} did not answer within {seconds} s and was stopped"
             );
             let hint = format!(
                 "run `echo HOST | {program} get` to see what it waits for, or set IMGSYNC_USERNAME \
