@@ -2,6 +2,7 @@
 //! twice, pushes a changed version, then pulls both versions and verifies every digest.
 #![allow(clippy::print_stdout, reason = "the example prints its steps")]
 
+mod programs;
 mod pull;
 mod sample;
 mod steps;

@@ -20,11 +20,18 @@ pub(crate) fn write(path: &Path, version: u64) -> Result<(), Error> {
         layer("app/program", &content(100 + version, MIB))?,
     ];
     let diff_ids: Vec<Digest> = layers.iter().map(|layer| Digest::of(layer)).collect();
+    let made_by = |instruction: &str| json!({ "created_by": instruction });
     let config = json!({
         "architecture": "amd64",
         "os": "linux",
         "config": { "Cmd": ["/app/program"] },
         "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        "history": [
+            made_by("ADD system /usr"),
+            made_by("RUN install-runtime"),
+            made_by("COPY dependencies /app"),
+            made_by("COPY program /app"),
+        ],
     })
     .to_string();
     let config_name = format!("{}.json", Digest::of(config.as_bytes()).hex());
