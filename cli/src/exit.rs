@@ -153,17 +153,39 @@ impl Failure {
 /// Returns the failure for a request of `size` bytes that was refused as too large and cannot be
 /// made smaller. `why` completes the message with the reason.
 pub fn request_too_large(error: &client::Error, size: u64, why: &str) -> Failure {
+    match refuser(error) {
+        Some((proxy, hint)) => {
+            let size = format_bytes(size);
+            let what = format!("{proxy} refused a request of {size} as too large, and {why}");
+            Failure::target(what).with_hint(hint)
+        }
+        None => error.clone().into(),
+    }
+}
+
+/// Returns the note for a request of `refused` bytes that was refused as too large, after one of
+/// `accepted` bytes was accepted.
+pub fn describe_body_limit(error: &client::Error, refused: u64, accepted: u64) -> String {
+    let Some((proxy, hint)) = refuser(error) else {
+        return error.to_string();
+    };
+    let (refused, accepted) = (format_bytes(refused), format_bytes(accepted));
+    format!(
+        "{proxy} refuses requests of {refused} as too large, so chunks of {accepted} are sent; for \
+         faster pushes, {hint}"
+    )
+}
+
+/// Returns who refused a request as too large, and what to do about it.
+fn refuser(error: &client::Error) -> Option<(String, String)> {
     let client::Error::Status {
         registry, server, ..
     } = error
     else {
-        return error.clone().into();
+        return None;
     };
     let server = server.as_deref();
     let proxy = server.unwrap_or("a proxy");
-    let size = format_bytes(size);
-    Failure::target(format!(
-        "{proxy} in front of {registry} refused a request of {size} as too large, and {why}"
-    ))
-    .with_hint(body_limit::hint_for_body_limit(server, registry))
+    let hint = body_limit::hint_for_body_limit(server, registry);
+    Some((format!("{proxy} in front of {registry}"), hint))
 }

@@ -14,4 +14,5 @@ mod repeated;
 mod resolve;
 mod sources;
 mod spool;
+mod terminal;
 mod verification;

@@ -57,15 +57,31 @@ impl NginxFixture {
     }
 }
 
-/// Returns the bytes of blobs that the push reports as sent, including those that were sent again.
-fn sent_bytes(outcome: &Outcome) -> u64 {
+/// What a push reports at its end.
+struct Reported {
+    /// The bytes of blobs that were sent, each counted once.
+    sent: u64,
+    /// The bytes that were sent again.
+    resent: u64,
+    /// The notes about the limit of the proxy.
+    limits: usize,
+}
+
+fn reported(outcome: &Outcome) -> Reported {
     let events = outcome.stdout.lines().map(|line| {
         let event: serde_json::Value = serde_json::from_str(line).expect("JSON");
         event
     });
-    let mut outcomes = events.filter(|event| event["event"] == "outcome");
-    let outcome = outcomes.next().expect("an outcome");
-    outcome["sent"].as_u64().expect("a number")
+    let events: Vec<_> = events.collect();
+    let outcome = events.iter().find(|event| event["event"] == "outcome");
+    let outcome = outcome.expect("an outcome");
+    let text = |event: &serde_json::Value| event["text"].as_str().unwrap_or_default().to_owned();
+    let is_limit = |text: &String| text.contains("too large") && text.contains("client_max_body");
+    Reported {
+        sent: outcome["sent"].as_u64().expect("a number"),
+        resent: outcome["resent"].as_u64().expect("a number"),
+        limits: events.iter().map(text).filter(is_limit).count(),
+    }
 }
 
 /// Pushes two images through nginx with these limits. The first push must be refused at least
@@ -88,10 +104,19 @@ fn assert_chunk_size_is_found(
     let found = check::at_registry(fixture.server.address(), "app:v1");
     assert_eq!(found.config, image.id());
     let refused = nginx.too_large_count();
-    let (sent_first, size) = (sent_bytes(&outcome), found.size());
+    let Reported {
+        sent,
+        resent,
+        limits,
+    } = reported(&outcome);
     eprintln!(
-        "{max_body_size:?}, buffers: {buffers_requests}: {refused} requests too large, {sent_first} bytes sent of {size}"
+        "{max_body_size:?}, buffers: {buffers_requests}: {refused} requests too large, {sent} bytes \
+         sent, and {resent} again"
     );
+    assert_eq!(sent, found.size());
+    // However many requests were refused, there is one note.
+    assert_eq!(limits, refused.min(1), "{outcome}");
+    assert_eq!(resent > 0, refused > 0, "{outcome}");
     // The push finds the limit after few refused requests.
     assert!((min_refused..=10).contains(&refused), "{}", nginx.log());
 
@@ -101,7 +126,9 @@ fn assert_chunk_size_is_found(
     let found = check::at_registry(fixture.server.address(), "app:v2");
     assert_eq!(found.config, image.id());
     assert_eq!(nginx.too_large_count(), refused, "{}", nginx.log());
-    assert_eq!(sent_bytes(&outcome), found.size());
+    let second = reported(&outcome);
+    let counted = (second.sent, second.resent, second.limits);
+    assert_eq!(counted, (found.size(), 0, 0), "{outcome}");
 }
 
 #[test]

@@ -128,9 +128,9 @@ fn a_dry_run_changes_nothing_anywhere() {
     let relay_remote = format!("{}/app:v2", relay.address());
     let plan = imgsync.push_with(&["--dry-run"], text(&second), &relay_remote);
     let plan = plan.succeeded().stdout;
-    assert_eq!(plan.matches("/4 ").count(), 4, "{plan}");
+    let layers = plan.lines().filter(|line| line.starts_with("layer "));
+    assert_eq!(layers.count(), 4, "{plan}");
     assert_eq!(plan.matches("already exists").count(), 3, "{plan}");
-    assert!(plan.contains("layer 4/4"), "{plan}");
     let is_read = |method: &str| matches!(method, "GET" | "HEAD");
     for request in relay.requests() {
         let request = request.to_string();

@@ -21,7 +21,8 @@ pub(super) fn push(args: PushArgs, report: &Arc<dyn Report>) -> Result<(), Failu
         report.show_plan(&preview.plan);
         preview.notes.iter().for_each(|note| report.note(note));
     } else {
-        let lines = report::plan_lines(&preview.plan, preview.noun).into_iter();
+        let lines = report::plan_lines(&preview.plan, |digest| preview.names.name(digest));
+        let lines = lines.into_iter();
         let lines = lines.chain(preview.notes);
         lines.for_each(|line| report.output().print(&line));
     }

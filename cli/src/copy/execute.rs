@@ -86,7 +86,10 @@ impl ImageCopy<'_> {
                         outcome.saved += size;
                         outcome.mounted += size;
                     }
-                    UploadOutcome::Sent { bytes } => outcome.sent += bytes,
+                    UploadOutcome::Sent { bytes, resent } => {
+                        outcome.sent += bytes;
+                        outcome.resent += resent;
+                    }
                 }
             }
             for child in &plan.child_manifests {

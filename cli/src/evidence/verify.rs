@@ -19,7 +19,7 @@ use super::LookupRequest;
 use super::probe::TargetProbe;
 use crate::compress;
 use crate::plan::{BlobCandidate, PushPlan, TransferRates};
-use crate::report::Report;
+use crate::report::{ProgressTask, Report};
 use crate::text::format_bytes;
 
 /// Blobs that are verified at the same time. Each decoder may hold a zstd window of 64 MiB.
@@ -75,7 +75,9 @@ pub async fn verify_claim(
         None => blob.size / MIN_RATE,
     };
     let limit = BASE_TIME + Duration::from_secs(seconds);
-    let computed = compute_diff_id(probe, blob, layer_size);
+    let text = format!("verifying layer {name}");
+    let task = ProgressTask::start(report, &text, Some(blob.size));
+    let computed = compute_diff_id(probe, blob, layer_size, &task);
     let reason = match tokio::time::timeout(limit, computed).await {
         Ok(Ok(diff_id)) if diff_id == *layer => {
             probe.remember_verified(blob, &diff_id);
@@ -99,6 +101,7 @@ async fn compute_diff_id(
     probe: &TargetProbe,
     blob: &Descriptor,
     layer_size: Option<u64>,
+    task: &ProgressTask,
 ) -> Result<Digest, String> {
     let compression = Compression::of_media_type(&blob.media_type);
     let compression = compression.ok_or("its media type is not that of a layer")?;
@@ -115,7 +118,9 @@ async fn compute_diff_id(
         let (client, repository) = (probe.client.for_reading(), probe.repository.clone());
         let mut download = ResumingDownload::new(client, repository, blob.digest.clone(), 0);
         loop {
-            let next = match download.next().await {
+            let next = download.next().await;
+            task.set_position(download.offset());
+            let next = match next {
                 Ok(Some(piece)) if download.offset() <= blob.size => Ok(piece),
                 Ok(None) => return,
                 Ok(Some(_)) => Err(io::Error::other("it is larger than the manifest says")),

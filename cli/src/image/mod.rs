@@ -8,6 +8,7 @@ use imgsync_oci::{Descriptor, Digest, LocalName, Manifest, ParseError, media};
 
 pub(crate) mod config;
 mod error;
+pub(crate) mod instructions;
 pub(crate) mod limits;
 mod location;
 mod manifest;

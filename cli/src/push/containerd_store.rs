@@ -7,6 +7,7 @@ use super::context::{PushContext, PushedManifest};
 use super::{manifests, push_image};
 use crate::exit::{Failure, FailureKind};
 use crate::image::{Error, Image, ImageBlobs};
+use crate::report::ProgressTask;
 use crate::transports::SkipLayer;
 use crate::transports::daemon::{DaemonImage, ReadImage, ReadMethod};
 
@@ -79,11 +80,18 @@ pub(super) async fn export(
     let mut is_reading = false;
     let on_read = |method: ReadMethod| {
         is_reading = true;
+        let report = &context.upload.report;
         match method {
-            ReadMethod::SingleLayers { .. } => context.upload.report.detail(&method.to_string()),
+            ReadMethod::SingleLayers { .. } => {
+                let text = method.to_string();
+                report.detail(&text);
+                ProgressTask::start(report, &text, None)
+            }
             ReadMethod::Export { reason: own } => {
                 let reason = own.or_else(|| reason.map(str::to_owned));
                 context.note(&ReadMethod::Export { reason }.to_string());
+                let text = ReadMethod::Export { reason: None }.to_string();
+                ProgressTask::start(report, &text, found.export_size())
             }
         }
     };

@@ -2,6 +2,7 @@
 
 use imgsync_oci::{Descriptor, Reference};
 
+use super::blob_names::BlobNames;
 use super::context::{PushContext, PushedManifest, missing_content, total_size};
 use super::packed_layers::PackedLayers;
 use super::queue::queue_layers;
@@ -34,7 +35,8 @@ pub(super) async fn push_graph(
     };
     let layers: Vec<Layer> = graph.blobs.iter().map(as_layer).collect();
     let packed = PackedLayers::new();
-    let queue = queue_layers(context, "blob", &layers, &plan, &mut blobs, packed)?;
+    let names = BlobNames::of_index(graph, &blobs);
+    let queue = queue_layers(context, &names, &layers, &plan, &mut blobs, packed)?;
     upload_all(&context.upload, queue).await?;
     let (root, children) = graph
         .manifests

@@ -3,6 +3,7 @@
 //! Finds the image, looks up which blobs the target lacks, uploads them, and puts the manifest. The
 //! lookups are in `evidence`, the uploads in `upload`. Start reading at `push`.
 
+mod blob_names;
 mod containerd_store;
 mod context;
 mod graph;
@@ -56,11 +57,13 @@ pub(crate) async fn push(
     }
     context.upload.writer.cancel_spare_sessions().await;
     remove_spooled(&context, &found);
-    let sent = context.upload.writer.bytes_sent();
+    let resent = context.upload.writer.bytes_resent();
+    let sent = context.upload.writer.bytes_sent() - resent;
     Ok(PushSummary {
         image: context.name,
         digest: pushed.manifest.digest,
         sent,
+        resent,
         saved: pushed.blob_bytes.saturating_sub(sent),
         elapsed: began.elapsed(),
     })

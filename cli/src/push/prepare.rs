@@ -37,7 +37,8 @@ pub(super) async fn prepare(
         cache::sweep(&settings.folders.cache);
     }
     let filter = LayerFilter::new(settings, report, &spool);
-    let found = locate::locate_image(&settings.image, &spool, filter.skip_layer()).await?;
+    let skip_layer = filter.skip_layer();
+    let found = locate::locate_image(&settings.image, &spool, skip_layer, report).await?;
     let (name, insecure) = match &found {
         LocatedImage::Local { image, .. } => (&image.name, None),
         LocatedImage::Daemon(found) => (&found.name, found.insecure_registries.clone()),

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use imgsync_oci::{Digest, Tag};
 
+use super::blob_names::BlobNames;
 use super::context::PushContext;
 use super::queue::describe_reading;
 use super::{PushSettings, containerd_store, manifests, prepare};
 use crate::evidence;
 use crate::exit::Failure;
-use crate::image::{ImageContent, Layer, SingleImage};
+use crate::image::{ImageBlobs, ImageContent, Layer, SingleImage};
 use crate::plan::{BlobCandidate, BlobStep, EvidenceSource, LayerEvidence, PushPlan};
 use crate::report::Report;
 use crate::spool::{Spool, SpoolKind};
@@ -21,8 +22,8 @@ use crate::transports::daemon::DaemonImage;
 pub(crate) struct PushPreview {
     /// The steps for the layers, or for all blobs of an index.
     pub(crate) plan: PushPlan,
-    /// The noun for the items of the plan: `layer` or `blob`.
-    pub(crate) noun: &'static str,
+    /// The names of the layers, or of all blobs of an index.
+    pub(crate) names: BlobNames,
     /// Further notes, one line each.
     pub(crate) notes: Vec<String>,
 }
@@ -37,12 +38,12 @@ pub(crate) async fn preview(
 ) -> Result<PushPreview, Failure> {
     let (context, found) = prepare::prepare(settings, report).await?;
     let mut notes = Vec::new();
-    let (noun, plan) = match &found {
-        LocatedImage::Local { image, .. } => plan_image(&context, &image.content).await?,
+    let (names, plan) = match &found {
+        LocatedImage::Local { image, blobs } => plan_image(&context, &image.content, blobs).await?,
         LocatedImage::Daemon(found) => match found.image().map(|image| image.content) {
             Some(ImageContent::Single(single)) => {
                 let plan = plan_in_classic_store(&context, found, &single, &mut notes);
-                ("layer", plan.await?)
+                (BlobNames::of_image(&single), plan.await?)
             }
             _ => plan_in_store(&context, found, &mut notes).await?,
         },
@@ -54,7 +55,7 @@ pub(crate) async fn preview(
     if !tags.is_empty() {
         notes.push(format!("would also be tagged: {}", tags.join(", ")));
     }
-    Ok(PushPreview { plan, noun, notes })
+    Ok(PushPreview { plan, names, notes })
 }
 
 /// Returns the spool, without clean-up and locks.
@@ -115,16 +116,17 @@ async fn plan_in_classic_store(
 async fn plan_image(
     context: &PushContext,
     content: &ImageContent,
-) -> Result<(&'static str, PushPlan), Failure> {
+    blobs: &ImageBlobs,
+) -> Result<(BlobNames, PushPlan), Failure> {
     match content {
         ImageContent::Single(single) => {
             let mut plan = evidence::gather(&context.lookup, single).await?.plan;
             mark_packed_layers(context, &mut plan, single);
-            Ok(("layer", plan))
+            Ok((BlobNames::of_image(single), plan))
         }
         ImageContent::Graph(graph) => {
             let plan = evidence::plan_blobs(&context.lookup, &graph.blobs);
-            Ok(("blob", plan.await?))
+            Ok((BlobNames::of_index(graph, blobs), plan.await?))
         }
     }
 }
@@ -136,7 +138,7 @@ async fn plan_in_store(
     context: &PushContext,
     found: &DaemonImage,
     notes: &mut Vec<String>,
-) -> Result<(&'static str, PushPlan), Failure> {
+) -> Result<(BlobNames, PushPlan), Failure> {
     if let Some(root) = found.selected_root()
         && let Some((_, blobs)) = manifests::find_complete(context, root).await?
     {
@@ -147,15 +149,15 @@ async fn plan_in_store(
             (digest, BlobStep::AlreadyPresent(candidate))
         });
         let steps = steps.collect();
-        return Ok(("blob", PushPlan { steps }));
+        return Ok((BlobNames::new("blob"), PushPlan { steps }));
     }
     match containerd_store::read_content_store(found).await? {
         Ok((image, blobs)) => {
-            let (noun, plan) = plan_image(context, &image.content).await?;
+            let (names, plan) = plan_image(context, &image.content, &blobs).await?;
             notes.extend(image.notes);
             let read = read_layers(&plan).count();
-            notes.extend(describe_reading(&blobs, read, plan.steps.len(), noun));
-            Ok((noun, plan))
+            notes.extend(describe_reading(&blobs, read, plan.steps.len(), names.noun));
+            Ok((names, plan))
         }
         Err(reason) => {
             notes.extend(
@@ -167,7 +169,7 @@ async fn plan_in_store(
                 "{reason}; the blobs of the image are known only after an export, and the push \
                  then sends only those that the target does not have"
             ));
-            Ok(("layer", plan_unknown_blobs(found)))
+            Ok((BlobNames::new("layer"), plan_unknown_blobs(found)))
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use imgsync_oci::Descriptor;
 
+use super::blob_names::BlobNames;
 use super::context::{PushContext, missing_content};
 use super::packed_layers::PackedLayers;
 use crate::exit::Failure;
@@ -11,11 +12,10 @@ use crate::spool::SpooledLayer;
 use crate::text;
 use crate::upload::{QueuedBlob, QueuedContent};
 
-/// Returns the layers to upload, and notes those that the target or the spool has. `noun` is the
-/// word for a layer in messages.
+/// Returns the layers to upload, and notes those that the target or the spool has.
 pub(super) fn queue_layers(
     context: &PushContext,
-    noun: &str,
+    names: &BlobNames,
     layers: &[Layer],
     plan: &PushPlan,
     blobs: &mut ImageBlobs,
@@ -23,8 +23,8 @@ pub(super) fn queue_layers(
 ) -> Result<Vec<QueuedBlob>, Failure> {
     let mut queue = Vec::new();
     let count = layers.len();
-    for (position, (layer, (_, step))) in layers.iter().zip(&plan.steps).enumerate() {
-        let label = format!("{noun} {}/{count}", position + 1);
+    for (layer, (_, step)) in layers.iter().zip(&plan.steps) {
+        let label = names.name(layer.source_digest());
         match step {
             BlobStep::AlreadyPresent(candidate) => {
                 let size = text::format_bytes(candidate.blob.size);
@@ -44,7 +44,7 @@ pub(super) fn queue_layers(
     }
     let is_spooled = |queued: &&QueuedBlob| matches!(queued.content, QueuedContent::Packed { .. });
     let read = queue.len() - queue.iter().filter(is_spooled).count();
-    if let Some(text) = describe_reading(blobs, read, count, noun) {
+    if let Some(text) = describe_reading(blobs, read, count, names.noun) {
         context.upload.report.detail(&text);
     }
     Ok(queue)

@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use imgsync_oci::media::{self, Compression};
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference};
 
+use super::blob_names::BlobNames;
 use super::context::{PushContext, PushedManifest, missing_content, total_size};
 use super::packed_layers::{self, PackedLayers};
 use super::queue::{queue_config, queue_layers};
@@ -104,7 +105,8 @@ pub(super) async fn push_single(
         plan.mark_packed(layer, spooled.blob.size);
     }
     context.upload.report.show_plan(plan);
-    let mut queue = queue_layers(context, "layer", &single.layers, plan, &mut blobs, packed)?;
+    let names = BlobNames::of_image(single);
+    let mut queue = queue_layers(context, &names, &single.layers, plan, &mut blobs, packed)?;
     if state.config_size.is_none() {
         queue.push(queue_config(&single.config)?);
     }

@@ -26,8 +26,10 @@ pub struct CopyOutcome {
     pub previous_digest: Option<Digest>,
     /// How much was changed at the target.
     pub change: CopyChange,
-    /// The blob bytes that were sent, or would be sent in a dry run.
+    /// The blob bytes that were sent, each counted once, or would be sent in a dry run.
     pub sent: u64,
+    /// The blob bytes that were sent again, after an error.
+    pub resent: u64,
     /// The bytes of needed blobs that the target had or got with another image. Zero if the tag was
     /// up to date, because the image was not read then.
     pub saved: u64,
@@ -53,6 +55,7 @@ impl CopyOutcome {
             previous_digest: None,
             change: CopyChange::Nothing,
             sent: 0,
+            resent: 0,
             saved: 0,
             mounted: 0,
             referrer_tags: Vec::new(),

@@ -1,8 +1,10 @@
 //! Formats the plan and the result of a push as text.
 
+use imgsync_oci::Digest;
+
 use super::PushSummary;
 use crate::plan::{BlobCandidate, BlobStep, PlanTotals, PushPlan};
-use crate::text::{format_bytes, format_duration};
+use crate::text::{format_bytes, format_duration, sanitize};
 
 /// Returns the last line of a push.
 pub fn push_summary_line(summary: &PushSummary) -> String {
@@ -10,19 +12,27 @@ pub fn push_summary_line(summary: &PushSummary) -> String {
         "{}@{}: sent {}, saved {}, {}",
         summary.image,
         summary.digest,
-        format_bytes(summary.sent),
+        format_sent(summary.sent, summary.resent),
         format_bytes(summary.saved),
         format_duration(summary.elapsed)
     )
 }
 
-/// Returns the lines of a plan: one for each layer or blob, as `noun` says, and one for the totals.
-pub fn plan_lines(plan: &PushPlan, noun: &str) -> Vec<String> {
-    let count = plan.steps.len();
-    let layers = plan.steps.iter().enumerate();
-    let layers = layers.map(|(position, (digest, step))| {
-        let (number, digest) = (position + 1, digest.short());
-        format!("{noun} {number}/{count} {digest}: {}", step_text(step))
+/// Formats the bytes that were sent, each counted once, and those that were sent again.
+pub(super) fn format_sent(sent: u64, resent: u64) -> String {
+    let sent = format_bytes(sent);
+    match resent {
+        0 => sent,
+        resent => format!("{sent}, resent {}", format_bytes(resent)),
+    }
+}
+
+/// Returns the lines of a plan: one for each layer or blob, with its name, and one for the totals.
+pub fn plan_lines(plan: &PushPlan, name: impl Fn(&Digest) -> String) -> Vec<String> {
+    let layers = plan.steps.iter();
+    let layers = layers.map(|(digest, step)| {
+        let name = sanitize(&name(digest));
+        format!("{name}: {}", step_text(step))
     });
     layers.chain([totals_line(&plan.totals())]).collect()
 }
@@ -94,13 +104,15 @@ mod tests {
     fn sizes_and_times() {
         let line = push_summary_line(&PushSummary {
             image: "host/app:v1".to_owned(),
-            digest: imgsync_oci::Digest::of(b""),
+            digest: Digest::of(b""),
             sent: 2_000_000,
+            resent: 0,
             saved: 5,
             elapsed: Duration::from_secs(61),
         });
-        let digest = imgsync_oci::Digest::of(b"");
+        let digest = Digest::of(b"");
         let expected = format!("host/app:v1@{digest}: sent 2.0 MB, saved 5 B, 1 min 1 s");
         assert_eq!(line, expected);
+        assert_eq!(format_sent(2_000_000, 3000), "2.0 MB, resent 3.0 kB");
     }
 }

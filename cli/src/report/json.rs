@@ -63,8 +63,9 @@ impl Report for JsonReport {
         self.event("plan", plan_fields(plan));
     }
 
-    fn start_blob(&self, digest: &Digest, label: &str, size: u64) {
-        let blob = json!({ "blob": digest, "label": sanitize(label), "size": size });
+    fn start_blob(&self, digest: &Digest, label: &str, size: u64, offset: u64) {
+        let label = sanitize(label);
+        let blob = json!({ "blob": digest, "label": label, "size": size, "offset": offset });
         self.event("begin", blob);
     }
 
@@ -88,6 +89,7 @@ impl Report for JsonReport {
             "image": summary.image,
             "digest": summary.digest,
             "sent": summary.sent,
+            "resent": summary.resent,
             "saved": summary.saved,
             "seconds": summary.elapsed.as_secs_f64(),
         });
@@ -183,6 +185,7 @@ fn tag_fields(tag: &MirroredTag) -> Value {
             "sourceDigest": copied.source_digest,
             "before": copied.previous_digest,
             "sent": copied.sent,
+            "resent": copied.resent,
             "saved": copied.saved,
             "linked": copied.mounted,
             "referrers": copied.referrer_count,
@@ -219,6 +222,7 @@ fn summary_fields(summary: &MirrorSummary) -> Value {
     let counts = TagState::ALL.map(|state| (state.name().to_owned(), summary.count(state).into()));
     let totals = json!({
         "sent": summary.sent,
+        "resent": summary.resent,
         "saved": summary.saved,
         "seconds": summary.elapsed.as_secs_f64(),
         "dry": summary.is_dry_run,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use imgsync_oci::Digest;
 
+use super::formatting::format_sent;
 use super::{CopyChange, CopyOutcome, TransferVerb};
 use crate::exit::Failure;
 use crate::text::{format_bytes, format_duration};
@@ -130,8 +131,10 @@ impl TagOutcome {
 pub struct MirrorSummary {
     /// The number of tags in each state, in the order of the states.
     counts: [usize; TagState::ALL.len()],
-    /// The blob bytes that were sent, or would be sent in a dry run.
+    /// The blob bytes that were sent, each counted once, or would be sent in a dry run.
     pub sent: u64,
+    /// The blob bytes that were sent again, after an error.
+    pub resent: u64,
     /// The blob bytes that did not have to be sent.
     pub saved: u64,
     /// The duration of all mirrors.
@@ -145,6 +148,7 @@ impl MirrorSummary {
     pub fn add(&mut self, outcome: &TagOutcome) {
         if let TagOutcome::Present(copied) = outcome {
             self.sent += copied.sent;
+            self.resent += copied.resent;
             self.saved += copied.saved;
         }
         self.counts[outcome.state() as usize] += 1;
@@ -192,7 +196,7 @@ pub(super) fn tag_line(tag: &MirroredTag, verb: TransferVerb) -> String {
 }
 
 fn format_copy(copied: &CopyOutcome, state: TagState, would: &str, verb: &str) -> String {
-    let sent = format!("{verb} {}", format_bytes(copied.sent));
+    let sent = format!("{verb} {}", format_sent(copied.sent, copied.resent));
     let saved = format_bytes(copied.saved);
     let mut text = match (state, &copied.previous_digest) {
         (TagState::Unchanged, _) => "unchanged".to_owned(),
@@ -227,7 +231,8 @@ pub(super) fn summary_line(summary: &MirrorSummary, verb: TransferVerb) -> Strin
         counts => counts.join(", "),
     };
     let verb = verb.in_totals(summary.is_dry_run);
-    let (sent, saved) = (format_bytes(summary.sent), format_bytes(summary.saved));
+    let sent = format_sent(summary.sent, summary.resent);
+    let saved = format_bytes(summary.saved);
     let totals = format!("{counts}; {verb} {sent}, saved {saved}");
     if summary.is_dry_run {
         format!("dry run: {totals}")
@@ -247,6 +252,7 @@ mod tests {
             previous_digest: before.map(Digest::of),
             change,
             sent: 2000,
+            resent: 0,
             saved: 5,
             mounted: 0,
             referrer_tags: Vec::new(),

@@ -1,21 +1,27 @@
 //! Reports progress and results while a command runs: as progress bars on a terminal, as lines
 //! elsewhere, or as JSON.
 //!
+//! `progress` has the state, `screen` lays it out, and `live_region` draws it.
+//!
 //! The modules that do the work know only the trait [`Report`]. Messages for people go to stderr;
 //! results and JSON go to stdout. This module does not decide what is done. Start reading at
 //! [`Report`].
 
-mod bars;
 mod copy;
 mod formatting;
 mod json;
+mod live_region;
 mod mirror;
+mod progress;
+mod screen;
 mod stdout;
+mod style;
+mod task;
 mod text;
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 
+use console::Term;
 use imgsync_oci::Digest;
 
 use crate::exit::Failure;
@@ -25,6 +31,7 @@ pub use copy::{CopyChange, CopyOutcome};
 pub use formatting::{plan_lines, push_summary_line};
 pub use mirror::{KeepReason, MirrorSummary, MirroredTag, TagOutcome, TagState};
 pub use stdout::StdoutWriter;
+pub use task::{ProgressTask, TaskReader};
 
 /// Receives the events of a command as they happen.
 pub trait Report: Send + Sync {
@@ -35,8 +42,24 @@ pub trait Report: Send + Sync {
     fn show_message(&self, event: &str, text: &str);
     /// Shows the plan of a push.
     fn show_plan(&self, plan: &PushPlan);
-    /// Reports that the upload of a blob of `size` bytes has started. `label` is the name to show.
-    fn start_blob(&self, digest: &Digest, label: &str, size: u64);
+    /// Reports what will be uploaded, before the first byte.
+    fn start_upload(&self, _planned: &[PlannedSize]) {}
+    /// Reports that a planned layer of `uncompressed` bytes has become a blob of `size` bytes.
+    fn record_compressed(&self, _uncompressed: u64, _size: u64) {}
+    /// Reports that a planned blob of `size` bytes need not be uploaded, because the target has it.
+    fn skip_blob(&self, _size: u64) {}
+    /// Reports work other than the transfer of a blob, of `size` bytes if that is known, and returns
+    /// its ID. Callers use [`ProgressTask`].
+    fn start_task(&self, _text: &str, _size: Option<u64>) -> u64 {
+        0
+    }
+    /// Reports how many bytes of a task are processed.
+    fn update_task(&self, _id: u64, _position: u64) {}
+    /// Reports the end of a task.
+    fn finish_task(&self, _id: u64) {}
+    /// Reports that the transfer of a blob of `size` bytes has started, of which the target has
+    /// `offset` bytes already. `label` is the name to show.
+    fn start_blob(&self, digest: &Digest, label: &str, size: u64, offset: u64);
     /// Reports the offset that a blob has reached. After an error it may be less than before.
     fn update_blob(&self, digest: &Digest, offset: u64);
     /// Reports that a blob is at the target.
@@ -131,9 +154,20 @@ pub fn new(verbosity: Verbosity, is_json: bool, verb: TransferVerb) -> Arc<dyn R
     if is_json {
         return Arc::new(json::JsonReport::new(verbosity));
     }
-    let has_bars = verbosity != Verbosity::Quiet && std::io::stderr().is_terminal();
-    let bars = has_bars.then(bars::ProgressBars::default);
-    Arc::new(text::TextReport::new(verbosity, verb, bars))
+    let terminal = Term::stderr();
+    // A terminal that cannot move its cursor gets lines.
+    let is_dumb = std::env::var_os("TERM").is_some_and(|name| name == "dumb");
+    let has_bars = verbosity != Verbosity::Quiet && terminal.is_term() && !is_dumb;
+    Arc::new(text::TextReport::new(verbosity, verb, has_bars))
+}
+
+/// The size of a blob that will be uploaded, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PlannedSize {
+    /// The size of the blob.
+    Exact(u64),
+    /// The size of the layer before it is compressed. That of the blob is not known yet.
+    Uncompressed(u64),
 }
 
 /// The result of a push.
@@ -143,8 +177,10 @@ pub struct PushSummary {
     pub image: String,
     /// The digest of the manifest.
     pub digest: Digest,
-    /// The blob bytes sent over the network, repeated ones included.
+    /// The blob bytes that were sent, each counted once.
     pub sent: u64,
+    /// The blob bytes that were sent again, after an error.
+    pub resent: u64,
     /// The bytes of the image's blobs that did not have to be sent.
     pub saved: u64,
     /// The duration of the push.

@@ -1,23 +1,36 @@
-//! Reports as text for people: messages on stderr, with progress bars if it is a terminal, and
-//! results on stdout. Without bars, a line shows when a blob starts, and one when it is finished.
+//! Reports as text for people: messages on stderr, and results on stdout. On a terminal, the lines
+//! at the bottom show the progress; elsewhere, a line tells when a blob starts and when it is
+//! finished, and one tells the progress every 30 seconds.
 //!
 //! Start reading at [`TextReport`].
 
-use std::collections::HashMap;
-use std::io::Write;
-use std::sync::{Mutex, PoisonError};
+use std::io::{Stderr, Write};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
+use console::Term;
 use imgsync_oci::Digest;
 
-use super::bars::ProgressBars;
+use super::live_region::LiveRegion;
 use super::mirror::{summary_line, tag_line};
+use super::progress::Progress;
+use super::screen::{TerminalSize, layout};
+use super::style::{Palette, Tone};
 use super::{
-    MirrorSummary, MirroredTag, PushSummary, Report, StdoutWriter, TagOutcome, TransferVerb,
-    Verbosity, push_summary_line,
+    MirrorSummary, MirroredTag, PlannedSize, PushSummary, Report, StdoutWriter, TagOutcome,
+    TransferVerb, Verbosity, push_summary_line,
 };
 use crate::exit::Failure;
 use crate::plan::PushPlan;
 use crate::text::{format_bytes, sanitize};
+
+/// The time between two drawings of the progress on a terminal.
+const DRAW_INTERVAL: Duration = Duration::from_millis(100);
+/// The time between two checks whether a line is due elsewhere.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The time between two lines about the progress, where there is no terminal. CI systems stop jobs
+/// that print nothing for several minutes.
+const LINE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// A report for people.
 #[derive(Debug)]
@@ -25,30 +38,159 @@ pub(super) struct TextReport {
     verbosity: Verbosity,
     verb: TransferVerb,
     output: StdoutWriter,
-    bars: Option<ProgressBars>,
-    /// The labels and sizes of the blobs that have a line and no bar.
-    blobs: Mutex<HashMap<Digest, (String, u64)>>,
+    display: Arc<Mutex<Display>>,
+}
+
+/// What is shown, and where.
+#[derive(Debug)]
+struct Display {
+    progress: Progress,
+    palette: Palette,
+    /// The lines at the bottom of the terminal; `None` if stderr is no terminal.
+    region: Option<LiveRegion<Stderr>>,
+    /// Whether a mirror is running, which may transfer very many blobs.
+    is_mirror: bool,
+    /// The time of the last line; `None` if nothing was done then.
+    last_line: Option<Instant>,
+    /// Whether a thread calls [`Display::tick`].
+    has_ticker: bool,
+    /// Whether an error was printed, after which nothing else may be.
+    is_closed: bool,
 }
 
 impl TextReport {
-    /// Creates a report that has printed nothing yet.
-    pub(super) fn new(
-        verbosity: Verbosity,
-        verb: TransferVerb,
-        bars: Option<ProgressBars>,
-    ) -> Self {
+    /// Creates a report that has printed nothing yet. `has_bars` tells whether it draws the progress
+    /// on the terminal.
+    pub(super) fn new(verbosity: Verbosity, verb: TransferVerb, has_bars: bool) -> Self {
+        let display = Display {
+            progress: Progress::new(verb),
+            palette: Palette::of_stderr(),
+            region: has_bars.then(|| LiveRegion::new(std::io::stderr())),
+            is_mirror: false,
+            last_line: None,
+            has_ticker: false,
+            is_closed: false,
+        };
         Self {
             verbosity,
             verb,
             output: StdoutWriter::default(),
-            bars,
-            blobs: Mutex::default(),
+            display: Arc::new(Mutex::new(display)),
         }
     }
 
-    /// Removes the bar of the total, because a result follows.
-    fn clear_bars(&self) {
-        self.bars.iter().for_each(ProgressBars::clear);
+    fn display(&self) -> MutexGuard<'_, Display> {
+        lock(&self.display)
+    }
+
+    /// Returns the display, which a thread keeps up to date from now on.
+    fn running_display(&self) -> MutexGuard<'_, Display> {
+        let mut display = self.display();
+        if self.verbosity != Verbosity::Quiet && !display.has_ticker {
+            display.has_ticker = true;
+            let interval = match display.region {
+                Some(_) => DRAW_INTERVAL,
+                None => CHECK_INTERVAL,
+            };
+            let shown = Arc::downgrade(&self.display);
+            let thread = std::thread::Builder::new().name("progress".to_owned());
+            // Without the thread, the progress is not shown.
+            let _ = thread.spawn(move || tick_until_closed(&shown, interval));
+        }
+        display
+    }
+
+    /// Prints a result on stdout, which may be the same terminal.
+    fn print_result(&self, line: &str) {
+        let mut display = self.display();
+        display.erase();
+        self.output.print(line);
+    }
+
+    /// Returns a line about a blob, and prints it unless the verbosity is quiet.
+    fn print_transfer(&self, display: &mut Display, line: &str) {
+        if self.verbosity != Verbosity::Quiet {
+            display.print(&sanitize(line), Instant::now());
+        }
+    }
+}
+
+impl Display {
+    /// Prints a line that is safe to print.
+    fn print(&mut self, line: &str, now: Instant) {
+        if self.is_closed {
+            return;
+        }
+        self.last_line = self.progress.is_busy().then_some(now);
+        match &mut self.region {
+            Some(region) => {
+                region.print(line);
+                self.draw(now);
+            }
+            None => write_stderr(line),
+        }
+    }
+
+    /// Draws the progress, or prints a line about it if one is due.
+    fn tick(&mut self, now: Instant) {
+        if self.is_closed {
+            return;
+        }
+        if self.region.is_some() {
+            self.draw(now);
+        } else if let Some(line) = self.due_line(now) {
+            write_stderr(&line);
+        }
+    }
+
+    /// Returns a line about the progress if nothing was printed for [`LINE_INTERVAL`] while
+    /// something was done.
+    fn due_line(&mut self, now: Instant) -> Option<String> {
+        let line = self.progress.line(now);
+        if line.is_none() {
+            self.last_line = None;
+            return None;
+        }
+        let last = *self.last_line.get_or_insert(now);
+        if now.duration_since(last) < LINE_INTERVAL {
+            return None;
+        }
+        self.last_line = Some(now);
+        line
+    }
+
+    fn draw(&mut self, now: Instant) {
+        let Some(region) = &mut self.region else {
+            return;
+        };
+        let size = Term::stderr().size_checked().unwrap_or((24, 80));
+        let size = TerminalSize {
+            rows: size.0.into(),
+            columns: size.1.into(),
+        };
+        let palette = self.palette;
+        let paint = |(tone, text): &(Tone, String)| palette.paint(*tone, text);
+        let lines = layout(&self.progress, size, now);
+        let lines = lines.iter().map(|line| line.iter().map(paint).collect());
+        region.draw(lines.collect());
+    }
+
+    /// Removes what is not shown any more without waiting, because a result may follow.
+    fn draw_if_idle(&mut self) {
+        if !self.progress.is_busy() {
+            self.erase();
+        }
+    }
+
+    fn erase(&mut self) {
+        self.region.iter_mut().for_each(LiveRegion::erase);
+    }
+
+    /// Prints an error as the last text of the command.
+    fn close(&mut self, error: &str) {
+        self.erase();
+        write_stderr(error);
+        self.is_closed = true;
     }
 }
 
@@ -58,52 +200,82 @@ impl Report for TextReport {
     }
 
     fn show_message(&self, _event: &str, text: &str) {
-        let text = sanitize(text);
-        match &self.bars {
-            Some(bars) => bars.print_above(&text),
-            None => write_stderr(&text),
-        }
+        self.display().print(&sanitize(text), Instant::now());
     }
 
     fn show_plan(&self, _plan: &PushPlan) {}
 
-    fn start_blob(&self, digest: &Digest, label: &str, size: u64) {
-        if let Some(bars) = &self.bars {
-            return bars.start(digest, label, size);
+    fn start_upload(&self, planned: &[PlannedSize]) {
+        self.running_display().progress.plan(planned);
+    }
+
+    fn record_compressed(&self, uncompressed: u64, size: u64) {
+        let mut display = self.display();
+        display.progress.record_compressed(uncompressed, size);
+    }
+
+    fn skip_blob(&self, size: u64) {
+        let mut display = self.display();
+        display.progress.skip_blob(size);
+        display.draw_if_idle();
+    }
+
+    fn start_task(&self, text: &str, size: Option<u64>) -> u64 {
+        let mut display = self.running_display();
+        let progress = &mut display.progress;
+        progress.start_task(sanitize(text), size, Instant::now())
+    }
+
+    fn update_task(&self, id: u64, position: u64) {
+        self.display().progress.update_task(id, position);
+    }
+
+    fn finish_task(&self, id: u64) {
+        let mut display = self.display();
+        display.progress.finish_task(id);
+        display.draw_if_idle();
+    }
+
+    fn start_blob(&self, digest: &Digest, label: &str, size: u64, offset: u64) {
+        let mut display = self.running_display();
+        let blob = (digest, sanitize(label), size);
+        display.progress.start_blob(blob, offset, Instant::now());
+        if display.region.is_none() {
+            let size = format_bytes(size);
+            let earlier = match offset {
+                0 => String::new(),
+                offset => format!(", {} of it are sent already", format_bytes(offset)),
+            };
+            let line = format!("{label}: {} {size}{earlier}", self.verb.moving());
+            self.print_transfer(&mut display, &line);
         }
-        let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
-        blobs.insert(digest.clone(), (label.to_owned(), size));
-        drop(blobs);
-        let size = format_bytes(size);
-        self.note(&format!("{label}: {} {size}", self.verb.moving()));
     }
 
     fn update_blob(&self, digest: &Digest, offset: u64) {
-        if let Some(bars) = &self.bars {
-            bars.update(digest, offset);
-        }
+        let mut display = self.display();
+        let progress = &mut display.progress;
+        progress.update_blob(digest, offset, Instant::now());
     }
 
     fn finish_blob(&self, digest: &Digest) {
-        if let Some(bars) = &self.bars {
-            return bars.finish(digest);
+        let mut display = self.display();
+        let finished = display.progress.finish_blob(digest);
+        // On a terminal, the line of a tag is enough for all blobs of a mirrored image.
+        let is_shown = display.region.is_none() || !display.is_mirror;
+        if let Some((label, size)) = finished.filter(|_| is_shown) {
+            let line = format!("{label}: {} {}", self.verb.moved(), format_bytes(size));
+            self.print_transfer(&mut display, &line);
         }
-        let mut blobs = self.blobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let blob = blobs.remove(digest);
-        drop(blobs);
-        if let Some((label, size)) = blob {
-            let size = format_bytes(size);
-            self.note(&format!("{label}: {} {size}", self.verb.moved()));
-        }
+        display.draw_if_idle();
     }
 
     fn show_push_summary(&self, summary: &PushSummary) {
-        self.clear_bars();
-        self.output.print(&push_summary_line(summary));
+        self.display().progress.forget_transfers();
+        self.print_result(&push_summary_line(summary));
     }
 
     fn start_mirror(&self, source: &str, target: &str, tags: Option<usize>) {
-        self.bars.iter().for_each(ProgressBars::start_mirror);
+        self.display().is_mirror = true;
         // For a single image, the line of its tag contains the same information.
         if let Some(tags) = tags {
             let plural = if tags == 1 { "" } else { "s" };
@@ -114,22 +286,22 @@ impl Report for TextReport {
     fn finish_tag(&self, tag: &MirroredTag) {
         let line = sanitize(&tag_line(tag, self.verb));
         let is_failure = matches!(tag.outcome, TagOutcome::Failed(_));
-        match &self.bars {
-            Some(bars) => bars.suspend(|| self.output.print(&line)),
-            None if self.verbosity != Verbosity::Quiet => self.output.print(&line),
-            None if is_failure => write_stderr(&format!("error: {line}")),
-            None => {}
+        if self.verbosity != Verbosity::Quiet {
+            self.print_result(&line);
+        } else if is_failure {
+            write_stderr(&format!("error: {line}"));
         }
     }
 
     fn show_mirror_summary(&self, summary: &MirrorSummary) {
-        self.clear_bars();
-        self.output.print(&summary_line(summary, self.verb));
+        self.display().progress.forget_transfers();
+        self.print_result(&summary_line(summary, self.verb));
     }
 
     fn show_failure(&self, failure: &Failure) {
-        self.clear_bars();
-        write_stderr(&failure.text());
+        let mut display = self.display();
+        let error = display.palette.paint_failure(failure);
+        display.close(&error);
     }
 
     fn output(&self) -> &StdoutWriter {
@@ -137,8 +309,73 @@ impl Report for TextReport {
     }
 }
 
+/// Shows the progress again and again, until the report is gone or has printed an error.
+fn tick_until_closed(shown: &Weak<Mutex<Display>>, interval: Duration) {
+    loop {
+        std::thread::sleep(interval);
+        let Some(display) = shown.upgrade() else {
+            return;
+        };
+        let mut display = lock(&display);
+        if display.is_closed {
+            return;
+        }
+        display.tick(Instant::now());
+    }
+}
+
+fn lock(display: &Mutex<Display>) -> MutexGuard<'_, Display> {
+    display.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Prints a line to stderr that is safe to print. Errors are ignored, because a log that cannot be
 /// written is no reason to stop.
 fn write_stderr(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_terminal_a_line_tells_the_progress_every_30_seconds() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let report = TextReport::new(Verbosity::Normal, TransferVerb::Send, false);
+        let mut display = report.display();
+        let start = Instant::now();
+        assert_eq!(display.due_line(start), None);
+        let digest = Digest::of(b"");
+        display.progress.plan(&[PlannedSize::Exact(100_000_000)]);
+        let blob = (&digest, "layer".to_owned(), 100_000_000);
+        display.progress.start_blob(blob, 0, start);
+        let mut lines = Vec::new();
+        let mut now = start;
+        for second in 0..=70 {
+            now = start + second * SECOND;
+            let offset = u64::from(second) * 1_000_000;
+            display.progress.update_blob(&digest, offset, now);
+            lines.extend(display.due_line(now));
+        }
+        assert_eq!(
+            lines,
+            [
+                "sent 30.0 MB of 100.0 MB, 1.0 MB/s, 70 s left",
+                "sent 60.0 MB of 100.0 MB, 1.0 MB/s, 40 s left",
+            ]
+        );
+        // Other lines count, too, and a command that does nothing is silent.
+        display.print("layer: retrying", now);
+        assert_eq!(display.due_line(now + 29 * SECOND), None);
+        assert!(display.due_line(now + 30 * SECOND).is_some());
+        display.progress.finish_blob(&digest);
+        assert_eq!(display.due_line(now + 90 * SECOND), None);
+        let task = display
+            .progress
+            .start_task("exporting".to_owned(), None, now);
+        assert_eq!(display.due_line(now + 91 * SECOND), None);
+        let line = display.due_line(now + 121 * SECOND);
+        assert_eq!(line.unwrap(), "exporting: 2 min");
+        display.progress.finish_task(task);
+    }
 }

@@ -9,7 +9,7 @@ mod time;
 pub use imgsync_oci::units::format_bytes;
 pub use safe_text::{format_json, sanitize};
 pub use tag_order::{compare_versions, nearest_tags};
-pub use time::{format_duration, format_timestamp, parse_timestamp};
+pub use time::{format_duration, format_estimate, format_timestamp, parse_timestamp};
 
 #[cfg(test)]
 mod tests {

@@ -25,9 +25,30 @@ pub fn format_duration(duration: Duration) -> String {
     }
 }
 
+/// Formats a duration that is not exact, in one unit: `70 s`, `5 min`. Above 100 minutes, in two:
+/// `2 h 5 min`.
+pub fn format_estimate(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let minutes = seconds.saturating_add(30) / 60;
+    match (seconds, minutes) {
+        (..100, _) => format!("{seconds} s"),
+        (_, ..100) => format!("{minutes} min"),
+        _ => format!("{} h {} min", minutes / 60, minutes % 60),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn estimates() {
+        let format = |seconds| format_estimate(Duration::from_secs(seconds));
+        assert_eq!((&*format(0), &*format(99)), ("0 s", "99 s"));
+        assert_eq!((&*format(100), &*format(5969)), ("2 min", "99 min"));
+        assert_eq!(format(7500), "2 h 5 min");
+        assert!(format(u64::MAX).ends_with(" min"));
+    }
 
     #[test]
     fn times() {

@@ -16,10 +16,10 @@ use imgsync_oci::client::upload::UploadSession;
 use tokio::sync::Mutex;
 
 use super::blob_reader::SourceReadError;
-use super::byte_stream::{BodyReader, stream_range};
+use super::byte_stream::{BodyReader, SentBytes, stream_range};
 use super::host_profile::UploadMode;
 use super::{PendingBlob, RepositoryWriter, refusal};
-use crate::exit::{Failure, request_too_large};
+use crate::exit::{Failure, describe_body_limit, request_too_large};
 use crate::report::Report;
 use crate::text::format_bytes;
 
@@ -27,6 +27,7 @@ use crate::text::format_bytes;
 pub(super) struct BlobSender<'a> {
     writer: &'a RepositoryWriter,
     blob: &'a PendingBlob,
+    report: &'a Arc<dyn Report>,
     body: Arc<Mutex<BodyReader>>,
 }
 
@@ -47,25 +48,26 @@ impl<'a> BlobSender<'a> {
     pub(super) fn new(
         writer: &'a RepositoryWriter,
         blob: &'a PendingBlob,
-        report: &Arc<dyn Report>,
+        report: &'a Arc<dyn Report>,
     ) -> Self {
-        let (report, digest) = (Arc::clone(report), blob.digest.clone());
+        let (shown, digest) = (Arc::clone(report), blob.digest.clone());
         let total = Arc::clone(&writer.bytes_sent);
         let on_sent = move |bytes, offset| {
             total.fetch_add(bytes, Ordering::Relaxed);
-            report.update_blob(&digest, offset);
+            shown.update_blob(&digest, offset);
         };
         let body = BodyReader::new(blob.source.clone(), &writer.rate_limiter, on_sent);
         Self {
             writer,
             blob,
+            report,
             body: Arc::new(Mutex::new(body)),
         }
     }
 
-    /// Returns the number of bytes passed to the network, repeated ones included.
-    pub(super) async fn bytes_sent(&self) -> u64 {
-        self.body.lock().await.bytes_sent
+    /// Returns the bytes of the blob that were passed to the network.
+    pub(super) async fn sent_bytes(&self) -> SentBytes {
+        self.body.lock().await.sent_bytes(self.blob.size)
     }
 
     /// Checks the digest of a blob whose last bytes an earlier push may have sent.
@@ -87,6 +89,7 @@ impl<'a> BlobSender<'a> {
         let maximum = session.chunk_max();
         let chunk_sizer = || self.writer.chunk_sizer();
         let next_len = || chunk_sizer().next(self.blob.size - first, minimum, maximum);
+        let mut refused = None;
         loop {
             let len = next_len();
             let body = self.open_body(first..first + len).await?;
@@ -96,6 +99,9 @@ impl<'a> BlobSender<'a> {
             {
                 Ok(()) => {
                     host_profile.raise_max_body(len);
+                    if let Some((error, refused)) = refused {
+                        self.note_body_limit(&error, refused, len);
+                    }
                     return Ok(());
                 }
                 Err(SendError::Request(error)) if is_too_large(&error) => error,
@@ -109,6 +115,7 @@ impl<'a> BlobSender<'a> {
             }
             let next = next_len();
             if can_shrink && next < len {
+                refused = Some((error, len));
                 continue;
             }
             let reason = match minimum.filter(|minimum| next >= len && *minimum >= len) {
@@ -121,6 +128,14 @@ impl<'a> BlobSender<'a> {
             return Err(SendError::SizeLimit(request_too_large(
                 &error, len, &reason,
             )));
+        }
+    }
+
+    /// Tells the user once that a proxy limits the size of requests, and how to raise the limit.
+    fn note_body_limit(&self, error: &Error, refused: u64, accepted: u64) {
+        if self.writer.is_first_limit() {
+            let text = describe_body_limit(error, refused, accepted);
+            self.report.note(&text);
         }
     }
 

@@ -15,6 +15,7 @@ use imgsync_oci::client::{Error, RetryVerdict};
 
 use super::barrier::{self, BarrierPass};
 use super::blob_sender::BlobSender;
+use super::byte_stream::SentBytes;
 use super::concurrency_limiter::UploadPermit;
 use super::host_profile::UploadMode;
 use super::journal::JournalEntry;
@@ -37,8 +38,11 @@ pub enum UploadOutcome {
     Mounted,
     /// The blob was sent.
     Sent {
-        /// The bytes sent to the target, repeated ones included.
+        /// The bytes sent to the target, each counted once. Bytes that an earlier run sent do not
+        /// count.
         bytes: u64,
+        /// The bytes that were sent again, after an error.
+        resent: u64,
     },
 }
 
@@ -178,6 +182,9 @@ async fn upload_locked(
     writer.remember(&blob.digest);
     upload.entry.remove();
     let label = &blob.label;
+    if !matches!(outcome, UploadOutcome::Sent { .. }) {
+        report.skip_blob(blob.size);
+    }
     match (outcome, &blob.mount) {
         (UploadOutcome::AlreadyPresent, _) => report.note(&format!("{label}: already exists")),
         (UploadOutcome::Sent { .. }, _) => report.finish_blob(&blob.digest),
@@ -220,8 +227,9 @@ impl BlobUpload<'_> {
             match ended {
                 Ok(SessionOutcome::Finished) => {
                     self.writer.host_profile.save_mode(self.mode);
-                    let bytes = self.sender.bytes_sent().await;
-                    return Ok(UploadOutcome::Sent { bytes });
+                    let SentBytes { bytes, resent } = self.sender.sent_bytes().await;
+                    self.writer.record_resent(resent);
+                    return Ok(UploadOutcome::Sent { bytes, resent });
                 }
                 Ok(SessionOutcome::StartOver) => self.entry.clear_session(),
                 Ok(SessionOutcome::SessionLost) => {
@@ -271,10 +279,7 @@ impl BlobUpload<'_> {
             return;
         }
         let (blob, report) = (self.blob, self.report);
-        report.start_blob(&blob.digest, &blob.label, blob.size);
-        if offset > 0 {
-            report.update_blob(&blob.digest, offset);
-        }
+        report.start_blob(&blob.digest, &blob.label, blob.size, offset);
     }
 
     /// Opens a session, unless the registry mounts the blob from another repository.

@@ -18,6 +18,15 @@ use super::rate_limiter::RateLimiter;
 /// The largest number of bytes to read at a time.
 const MAX_READ_BYTES: u64 = 256 * 1024;
 
+/// The bytes of a blob that were passed to the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct SentBytes {
+    /// The bytes that the target lacked, each counted once.
+    pub(super) bytes: u64,
+    /// The bytes that were sent again, after an error.
+    pub(super) resent: u64,
+}
+
 /// Reads the bodies of one blob's requests, one request at a time.
 pub(super) struct BodyReader {
     reader: BlobReader,
@@ -25,7 +34,9 @@ pub(super) struct BodyReader {
     /// Called with the number of bytes passed to the network, and the offset after them.
     on_sent: Box<dyn Fn(u64, u64) + Send>,
     /// The bytes passed to the network, repeated ones included.
-    pub(super) bytes_sent: u64,
+    bytes_sent: u64,
+    /// The smallest offset of a byte that was passed to the network.
+    first_offset: Option<u64>,
     /// The error that ended the last body. For the HTTP client it looks like a lost connection.
     pub(super) error: Option<SourceReadError>,
 }
@@ -43,6 +54,7 @@ impl BodyReader {
             rate_limiter: Arc::clone(rate_limiter),
             on_sent: Box::new(on_sent),
             bytes_sent: 0,
+            first_offset: None,
             error: None,
         }
     }
@@ -57,6 +69,17 @@ impl BodyReader {
     /// Checks the digest of a blob whose last bytes an earlier run may have sent.
     pub(super) async fn verify_rest(&mut self) -> Result<(), SourceReadError> {
         self.reader.verify_rest().await
+    }
+
+    /// Returns how many bytes of a blob of `size` bytes were passed to the network, once its last one
+    /// was.
+    pub(super) fn sent_bytes(&self, size: u64) -> SentBytes {
+        let needed = size - self.first_offset.unwrap_or(size).min(size);
+        let bytes = self.bytes_sent.min(needed);
+        SentBytes {
+            bytes,
+            resent: self.bytes_sent - bytes,
+        }
     }
 
     async fn next(&mut self, offset: u64, left: u64) -> io::Result<Bytes> {
@@ -75,6 +98,7 @@ impl BodyReader {
         let len = piece.len() as u64;
         self.rate_limiter.acquire(len).await;
         self.bytes_sent += len;
+        self.first_offset = Some(self.first_offset.unwrap_or(offset).min(offset));
         (self.on_sent)(len, offset + len);
         Ok(piece)
     }
@@ -113,6 +137,28 @@ mod tests {
         let stream = stream_range(&Arc::new(Mutex::new(body)), first..first + len);
         let pieces: Vec<Bytes> = stream.try_collect().await?;
         Ok(pieces.concat())
+    }
+
+    #[tokio::test]
+    async fn bytes_count_once_and_again() {
+        let source = BlobSource::Local(Slice::memory(Bytes::from(vec![0; 100])));
+        let body = BodyReader::new(source, &Arc::new(RateLimiter::new(None)), |_, _| {});
+        let body = Arc::new(Mutex::new(body));
+        let sent = async || body.lock().await.sent_bytes(100);
+        let (bytes, resent) = (0, 0);
+        assert_eq!(sent().await, SentBytes { bytes, resent });
+        // An earlier push has sent 40 bytes. The connection breaks, and 20 bytes are lost.
+        for range in [40..80, 60..100] {
+            let stream = stream_range(&body, range);
+            stream.try_collect::<Vec<_>>().await.unwrap();
+        }
+        let (bytes, resent) = (60, 20);
+        assert_eq!(sent().await, SentBytes { bytes, resent });
+        // The registry loses the session, with the bytes of the earlier push.
+        let stream = stream_range(&body, 0..100);
+        stream.try_collect::<Vec<_>>().await.unwrap();
+        let (bytes, resent) = (100, 80);
+        assert_eq!(sent().await, SentBytes { bytes, resent });
     }
 
     #[tokio::test]

@@ -4,6 +4,7 @@
 //! This module sends nothing. Start reading at [`pack`].
 
 use std::io::BufWriter;
+use std::sync::Arc;
 
 use imgsync_oci::{Descriptor, Digest};
 
@@ -13,6 +14,7 @@ use crate::cache::BlobRef;
 use crate::compress::{self, CompressError};
 use crate::exit::{Failure, FailureKind};
 use crate::image::Slice;
+use crate::report::{ProgressTask, Report, TaskReader};
 use crate::spool::{Spool, SpoolKind};
 
 /// The content of a queued blob, before its bytes were read.
@@ -49,10 +51,15 @@ pub(super) fn pack(
     queued: &QueuedBlob,
     spool: &Spool,
     threads: usize,
+    report: &Arc<dyn Report>,
 ) -> Result<PendingBlob, Failure> {
     let (label, bytes) = (&queued.label, &queued.bytes);
     let (BlobRef { digest, size }, bytes) = match &queued.content {
-        QueuedContent::Raw { diff_id } => compress(label, diff_id, bytes, spool, threads)?,
+        QueuedContent::Raw { diff_id } => {
+            let text = format!("compressing {label}");
+            let task = ProgressTask::start(report, &text, Some(bytes.len()));
+            compress(label, diff_id, (bytes, task), spool, threads)?
+        }
         QueuedContent::Packed { blob, .. } => (blob.clone(), bytes.clone()),
         QueuedContent::Ready { descriptor, .. } => {
             let (digest, stated) = (descriptor.digest.clone(), descriptor.size);
@@ -80,7 +87,7 @@ pub(super) fn pack(
 fn compress(
     label: &str,
     diff_id: &Digest,
-    bytes: &Slice,
+    (bytes, task): (&Slice, ProgressTask),
     spool: &Spool,
     threads: usize,
 ) -> Result<(BlobRef, Slice), Failure> {
@@ -88,6 +95,7 @@ fn compress(
     let cannot_write = |error| failed(CompressError::Write(error));
     let reader = bytes.reader();
     let reader = reader.map_err(|error| failed(CompressError::Read(error)))?;
+    let reader = TaskReader::new(reader, task);
     let mut writer = BufWriter::new(spool.create_draft().map_err(cannot_write)?);
     let packed = compress::gzip(reader, &mut writer, threads).map_err(failed)?;
     let draft = writer.into_inner();

@@ -5,7 +5,7 @@
 //! [`RepositoryWriter`].
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -39,6 +39,9 @@ pub struct RepositoryWriter {
     /// Upload sessions that the registry opened instead of mounting a blob. Any blob can use one.
     spare_sessions: Mutex<Vec<UploadSession>>,
     pub(super) bytes_sent: Arc<AtomicU64>,
+    bytes_resent: AtomicU64,
+    /// Whether the user knows that a proxy limits the size of requests.
+    has_noted_limit: AtomicBool,
 }
 
 /// The limits of a transfer.
@@ -118,12 +121,29 @@ impl RepositoryWriter {
             max_bytes_per_second: options.max_bytes_per_second,
             spare_sessions: Mutex::default(),
             bytes_sent: Arc::default(),
+            bytes_resent: AtomicU64::new(0),
+            has_noted_limit: AtomicBool::new(false),
         }
     }
 
     /// Returns the number of blob bytes passed to the network so far, repeated ones included.
     pub fn bytes_sent(&self) -> u64 {
         self.bytes_sent.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of those bytes that were sent again, as far as their blobs are complete.
+    pub fn bytes_resent(&self) -> u64 {
+        self.bytes_resent.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes of a blob that were sent again.
+    pub(super) fn record_resent(&self, bytes: u64) {
+        self.bytes_resent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Returns whether this is the first limit of a proxy that the user is told.
+    pub(super) fn is_first_limit(&self) -> bool {
+        !self.has_noted_limit.swap(true, Ordering::Relaxed)
     }
 
     /// Returns the rates of earlier transfers with the registry, as [`transfer_rates`] does.

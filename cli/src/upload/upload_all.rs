@@ -24,7 +24,7 @@ use crate::cache::{self, BlobRef, VerifiedBlobs};
 use crate::compress;
 use crate::exit::{Failure, FailureKind};
 use crate::image::Slice;
-use crate::report::Report;
+use crate::report::{PlannedSize, Report};
 use crate::spool::Spool;
 
 /// A blob to pack and to upload.
@@ -44,6 +44,15 @@ impl QueuedBlob {
         match &self.content {
             QueuedContent::Raw { diff_id } | QueuedContent::Packed { diff_id, .. } => diff_id,
             QueuedContent::Ready { descriptor, .. } => &descriptor.digest,
+        }
+    }
+
+    /// Returns the size of the blob, as far as it is known before the layer is compressed.
+    fn planned_size(&self) -> PlannedSize {
+        match &self.content {
+            QueuedContent::Raw { .. } => PlannedSize::Uncompressed(self.bytes.len()),
+            QueuedContent::Packed { blob, .. } => PlannedSize::Exact(blob.size),
+            QueuedContent::Ready { descriptor, .. } => PlannedSize::Exact(descriptor.size),
         }
     }
 }
@@ -76,11 +85,17 @@ pub async fn upload_all(
 ) -> Result<HashMap<Digest, BlobRef>, Failure> {
     let (sender, mut packed) = mpsc::unbounded_channel::<(Digest, PendingBlob, Verification)>();
     let (barrier, pass) = barrier();
+    let planned: Vec<_> = queue.iter().map(QueuedBlob::planned_size).collect();
+    context.report.start_upload(&planned);
     let packing = async move {
         for queued in queue {
             let source_digest = queued.source_digest().clone();
             let verification = Verification::of(&queued, context);
+            let planned = queued.planned_size();
             let mut blob = pack_in_background(context, queued).await?;
+            if let PlannedSize::Uncompressed(bytes) = planned {
+                context.report.record_compressed(bytes, blob.size);
+            }
             verification.apply_to(&mut blob);
             // The receiver is dropped only when an upload has failed, and that failure is returned.
             let _ = sender.send((source_digest, blob, verification));
@@ -154,12 +169,13 @@ async fn pack_in_background(
     queued: QueuedBlob,
 ) -> Result<PendingBlob, Failure> {
     let (spool, threads) = (context.spool.clone(), context.threads);
+    let report = Arc::clone(&context.report);
     let (folder, verified) = (
         context.writer.journal.cache.clone(),
         context.verified.clone(),
     );
     let task = tokio::task::spawn_blocking(move || {
-        let blob = pack(&queued, &spool, threads)?;
+        let blob = pack(&queued, &spool, threads, &report)?;
         // Both kinds were made by this tool, and their diffIDs were computed.
         if let QueuedContent::Raw { diff_id } | QueuedContent::Packed { diff_id, .. } =
             &queued.content

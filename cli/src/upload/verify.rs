@@ -17,6 +17,7 @@ use crate::cache::VerifiedBlobs;
 use crate::compress::{self, CompressError};
 use crate::exit::{Failure, FailureKind};
 use crate::image::Slice;
+use crate::report::{ProgressTask, TaskReader};
 use crate::spool::Spool;
 
 /// How the bytes of a blob are verified.
@@ -93,7 +94,9 @@ impl Verification {
         // The semaphore is never closed.
         let _permit = permits.acquire_owned().await.ok();
         let (spool, verified) = (context.spool.clone(), context.verified.clone());
-        let task = tokio::task::spawn_blocking(move || check.run(&spool, &verified));
+        let text = format!("verifying {}", check.label);
+        let shown = ProgressTask::start(&context.report, &text, Some(check.bytes.len()));
+        let task = tokio::task::spawn_blocking(move || check.run(&spool, &verified, shown));
         task.await.unwrap_or_else(|_| {
             let what = "source: the thread that verifies a layer panicked";
             Err(Failure::new(FailureKind::Source, what))
@@ -102,11 +105,17 @@ impl Verification {
 }
 
 impl LayerCheck {
-    fn run(self, spool: &Spool, verified: &VerifiedBlobs) -> Result<(), Failure> {
+    fn run(
+        self,
+        spool: &Spool,
+        verified: &VerifiedBlobs,
+        task: ProgressTask,
+    ) -> Result<(), Failure> {
         let label = &self.label;
         let failed = |error| failure(label, spool, &error);
         let reader = self.bytes.reader();
         let reader = reader.map_err(|error| failed(CompressError::Read(error)))?;
+        let reader = TaskReader::new(reader, task);
         let digests = compress::compute_layer_digests(reader, self.compression).map_err(failed)?;
         check_digest(label, "digest", &self.digest, &digests.digest)?;
         check_digest(label, "diffID", &self.diff_id, &digests.diff_id)?;

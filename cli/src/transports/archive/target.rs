@@ -191,13 +191,16 @@ impl LayoutStorage for ArchiveStorage {
             return Ok(UploadOutcome::AlreadyPresent);
         }
         if let Some(report) = report {
-            report.start_blob(digest, &blob.label, *size);
+            report.start_blob(digest, &blob.label, *size, 0);
         }
         self.write(&mut writer, blob, report).await?;
         if let Some(report) = report {
             report.finish_blob(digest);
         }
-        Ok(UploadOutcome::Sent { bytes: *size })
+        Ok(UploadOutcome::Sent {
+            bytes: *size,
+            resent: 0,
+        })
     }
 
     async fn edit_index<C>(&self, change: C) -> Result<bool>

@@ -78,7 +78,7 @@ impl ArchiveSender {
     }
 
     async fn send_blob(&self, blob: &PendingBlob, report: &dyn Report) -> Result<(), StreamError> {
-        report.start_blob(&blob.digest, &blob.label, blob.size);
+        report.start_blob(&blob.digest, &blob.label, blob.size, 0);
         self.send(tar_header::header(&blob_path(&blob.digest), blob.size))
             .await?;
         let mut fetch = BlobFetch::new(blob);

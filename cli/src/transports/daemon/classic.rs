@@ -7,6 +7,7 @@ use imgsync_oci::{Algorithm, Digest};
 use super::{DaemonImage, ReadMethod, export_name, loopback};
 use crate::image::limits::MAX_METADATA_BYTES;
 use crate::image::{Error, ImageBlobs, Layer, SingleImage, Slice, config};
+use crate::report::{ProgressTask, TaskReader};
 use crate::spool::{Spool, SpooledLayer};
 use crate::transports::SkipLayer;
 use crate::transports::archive::staging::{self, StagedBlobs};
@@ -50,7 +51,7 @@ impl DaemonImage {
         spool: &Spool,
         threads: usize,
         mut unneeded: SkipLayer,
-        mut begin: impl FnMut(ReadMethod),
+        mut begin: impl FnMut(ReadMethod) -> ProgressTask,
     ) -> Result<(SingleImage, ImageBlobs, HashMap<Digest, SpooledLayer>), Error> {
         let mut needed: HashSet<_> = self.diff_ids.iter().cloned().collect();
         let (earlier, own_config) = (spool.clone(), config.clone());
@@ -96,7 +97,7 @@ impl DaemonImage {
         spool: &Spool,
         threads: usize,
         needed: HashSet<Digest>,
-        begin: &mut impl FnMut(ReadMethod),
+        begin: &mut impl FnMut(ReadMethod) -> ProgressTask,
     ) -> Result<StagedBlobs, Error> {
         let reason = match loopback::read_layers(self, config, &needed, spool, begin).await {
             Ok(slices) => {
@@ -108,10 +109,11 @@ impl DaemonImage {
             Err(error) => error.to_string(),
         };
         self.reserve(spool, &needed)?;
-        begin(ReadMethod::Export {
+        let task = begin(ReadMethod::Export {
             reason: Some(reason),
         });
-        self.export_needed(config, spool, threads, needed).await
+        let export = self.export_needed(config, spool, threads, needed, task);
+        export.await
     }
 
     /// Exports the image, and keeps the entries with these digests.
@@ -124,10 +126,12 @@ impl DaemonImage {
         spool: &Spool,
         threads: usize,
         needed: HashSet<Digest>,
+        task: ProgressTask,
     ) -> Result<StagedBlobs, Error> {
         let are_all_needed = self.diff_ids.iter().all(|diff_id| needed.contains(diff_id));
         let export = self.engine.export(&config.to_string(), &[]).await;
         let export = export.map_err(|error| self.explain_no_layers(error))?;
+        let export = TaskReader::new(export, task);
         let (from, spool) = (export_name(&self.engine), spool.clone());
         let staged = run_blocking(move || {
             let staged =

@@ -1,11 +1,13 @@
 //! The export of an image in containerd's store: an OCI layout, whose blobs are pushed unchanged.
 
+use std::io::Read;
+
 use imgsync_oci::Digest;
 
-use super::chunk_reader::ChunkReader;
 use super::client::ApiVersion;
 use super::{DaemonImage, ReadMethod, export_listing, export_name};
 use crate::image::{Error, ImageContent, ImageSelector, ManifestOrigin, Platforms};
+use crate::report::{ProgressTask, TaskReader};
 use crate::spool::Spool;
 use crate::transports::SkipLayer;
 use crate::transports::archive::expected_blobs::ExpectedBlobs;
@@ -30,7 +32,7 @@ impl DaemonImage {
         (root, media_type): (&Digest, Option<&str>),
         spool: &Spool,
         unneeded: SkipLayer,
-        mut begin: impl FnMut(ReadMethod),
+        mut begin: impl FnMut(ReadMethod) -> ProgressTask,
     ) -> Result<ReadContent, Error> {
         let mut reader = ExportReader {
             source_name: export_name(&self.engine),
@@ -46,7 +48,7 @@ impl DaemonImage {
         if let Some(content) = spooled {
             return Ok(content);
         }
-        begin(ReadMethod::Export { reason: None });
+        let task = begin(ReadMethod::Export { reason: None });
         let requested = self.platforms.requested();
         let can_choose = |api: ApiVersion| api.can_export_platforms(requested.len());
         let exported = if self.api_version.is_some_and(can_choose) {
@@ -55,6 +57,7 @@ impl DaemonImage {
             &[]
         };
         let export = self.engine.export(&root.to_string(), exported).await?;
+        let export = TaskReader::new(export, task);
         run_blocking(move || reader.read(export)).await
     }
 }
@@ -92,7 +95,7 @@ impl ExportReader {
     }
 
     /// Reads the image from an export, and puts it into the spool.
-    fn read(mut self, export: ChunkReader) -> Result<ReadContent, Error> {
+    fn read(mut self, export: impl Read) -> Result<ReadContent, Error> {
         let goal = ExpectedBlobs::new(&self.root, self.media_type.as_deref());
         let (name, unneeded) = (&self.source_name, &mut self.unneeded);
         let contents = staging::stage_stream(export, name, &self.spool, unneeded, Some(goal))?;

@@ -36,6 +36,7 @@ use imgsync_oci::{Digest, LocalName};
 
 use super::SkipLayer;
 use crate::image::{Error, Image, ImageBlobs, ImageContent, Layer, Platforms, SingleImage};
+use crate::report::ProgressTask;
 use crate::spool::{Spool, SpoolKind, SpooledLayer};
 pub use address::DaemonAddress;
 use client::{ApiVersion, DaemonClient};
@@ -153,6 +154,15 @@ impl DaemonImage {
         self.selected_root.as_ref()
     }
 
+    /// Returns about how many bytes an export has, if the daemon tells.
+    pub fn export_size(&self) -> Option<u64> {
+        match &self.store {
+            ImageStore::Classic { .. } => self.size,
+            // The size has the unpacked layers, and the export their blobs.
+            ImageStore::Containerd { .. } => None,
+        }
+    }
+
     /// Returns the image without its bytes; `None` if only the export tells (containerd's image
     /// store).
     pub fn image(&self) -> Option<Image> {
@@ -179,7 +189,7 @@ impl DaemonImage {
     /// Reads the image: only the layers that `unneeded` does not skip, if the daemon offers a way,
     /// otherwise all in an export. The layers are put into the spool, those of an export compressed
     /// with `threads` where possible. If the spool has everything from an earlier run, nothing is
-    /// read; otherwise `begin` is called before each attempt.
+    /// read; otherwise `begin` is called before each attempt, and returns the task to show.
     ///
     /// # Errors
     /// Returns the daemon's errors, and those of a damaged archive.
@@ -188,7 +198,7 @@ impl DaemonImage {
         spool: &Spool,
         threads: usize,
         unneeded: SkipLayer,
-        begin: impl FnMut(ReadMethod),
+        begin: impl FnMut(ReadMethod) -> ProgressTask,
     ) -> Result<ReadImage, Error> {
         match &self.store {
             ImageStore::Classic { config } => {

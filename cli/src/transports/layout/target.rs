@@ -96,15 +96,20 @@ async fn write_partial(
         offset: 0,
         report,
     };
-    let mut bytes = 0;
+    let (mut bytes, mut is_reported) = (0, false);
     loop {
         let (file, algorithm, size) =
             (Arc::clone(&target.file), blob.digest.algorithm(), blob.size);
         let rehashed = run_blocking(move || rehash(&file, algorithm, size)).await;
         let (hasher, start) = rehashed.map_err(write_failure)?;
-        if let Some(report) = report {
-            report.update_blob(&blob.digest, start);
+        match report {
+            Some(report) if !is_reported => {
+                report.start_blob(&blob.digest, &blob.label, blob.size, start);
+            }
+            Some(report) => report.update_blob(&blob.digest, start),
+            None => {}
         }
+        is_reported = true;
         let mut fetch = BlobFetch::resume(blob, start, hasher);
         let written = fetch.write_to(&target).await;
         bytes += fetch.position() - start;
@@ -156,9 +161,6 @@ impl LayoutStorage for Arc<LayoutFolder> {
             partial.remove().map_err(write_failure)?;
             return Ok(UploadOutcome::AlreadyPresent);
         }
-        if let Some(report) = report {
-            report.start_blob(digest, &blob.label, *size);
-        }
         let (partial, bytes) = write_partial(blob, partial, report).await?;
         let (folder, stored) = (Arc::clone(self), digest.clone());
         let renamed = run_blocking(move || partial.rename(&folder.prepare_blob_path(&stored)?));
@@ -166,7 +168,7 @@ impl LayoutStorage for Arc<LayoutFolder> {
         if let Some(report) = report {
             report.finish_blob(digest);
         }
-        Ok(UploadOutcome::Sent { bytes })
+        Ok(UploadOutcome::Sent { bytes, resent: 0 })
     }
 
     async fn edit_index<C>(&self, change: C) -> Result<bool>

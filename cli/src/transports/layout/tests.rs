@@ -131,7 +131,13 @@ async fn a_partial_blob_resumes_and_a_damaged_one_restarts() {
         std::fs::write(&part, before).unwrap();
         let layout = target(scratch.path()).await;
         let moved = put_blob(&layout, &bytes).await.unwrap();
-        assert_eq!(moved, UploadOutcome::Sent { bytes: expected });
+        assert_eq!(
+            moved,
+            UploadOutcome::Sent {
+                bytes: expected,
+                resent: 0
+            }
+        );
         assert_eq!(std::fs::read(&whole).unwrap(), bytes);
         assert!(!part.exists());
         std::fs::remove_file(&whole).unwrap();

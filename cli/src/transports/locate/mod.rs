@@ -12,6 +12,7 @@ mod tests;
 
 use std::io::{self, IsTerminal};
 use std::path::Path;
+use std::sync::Arc;
 
 use imgsync_oci::Digest;
 
@@ -21,6 +22,7 @@ use super::daemon;
 use super::files::SourceFiles;
 use super::layout::{OCI_INDEX_FILE, image_reader};
 use crate::image::{Error, Image, ImageBlobs, ImageLocation, ImageSelector, Platforms};
+use crate::report::{ProgressTask, Report, TaskReader};
 use crate::spool::Spool;
 pub(super) use open_files::{open_archive, open_files};
 use open_files::{open_files_skipping, read_stream};
@@ -64,14 +66,16 @@ pub async fn locate_image(
     request: &ImageRequest,
     spool: &Spool,
     unneeded: SkipLayer,
+    report: &Arc<dyn Report>,
 ) -> Result<LocatedImage, Error> {
     if let ImageLocation::Daemon(name) = &request.location {
         let address = daemon::DaemonAddress::from_environment()?;
         let found = daemon::find_at(address, name, &request.platforms).await?;
         return Ok(LocatedImage::Daemon(found));
     }
-    let (request, spool) = (request.clone(), spool.clone());
-    let (image, blobs) = run_blocking(move || read(&request, &spool, unneeded)).await?;
+    let (request, spool, report) = (request.clone(), spool.clone(), Arc::clone(report));
+    let read = move || read(&request, &spool, unneeded, &report);
+    let (image, blobs) = run_blocking(read).await?;
     Ok(LocatedImage::Local { image, blobs })
 }
 
@@ -80,8 +84,9 @@ fn read(
     request: &ImageRequest,
     spool: &Spool,
     mut unneeded: SkipLayer,
+    report: &Arc<dyn Report>,
 ) -> Result<(Image, ImageBlobs), Error> {
-    let mut open = |path: &Path| open_files_skipping(path, spool, &mut unneeded);
+    let mut open = |path: &Path| open_files_skipping(path, spool, &mut unneeded, Some(report));
     let platforms = &request.platforms;
     match &request.location {
         ImageLocation::DockerArchive(path, selector) => {
@@ -97,6 +102,8 @@ fn read(
                 let reason = "standard input is a terminal, not an archive";
                 return Err(Error::invalid_location("-", reason));
             }
+            let task = ProgressTask::start(report, "reading standard input", None);
+            let input = TaskReader::new(input, task);
             let contents = read_stream(input, "standard input", spool, &mut unneeded)?;
             detect_image(&contents, platforms)
         }

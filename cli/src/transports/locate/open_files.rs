@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::SkipLayer;
 use crate::image::{Error, Slice};
+use crate::report::{ProgressTask, Report, TaskReader};
 use crate::spool::Spool;
 use crate::transports::archive::tar_reader::{SeekableInput, TarEntryKind, TarReader};
 use crate::transports::archive::{compressed, staging};
@@ -29,14 +30,16 @@ pub(in crate::transports) fn open_archive(path: &Path) -> Result<(SourceFiles, M
 /// Returns an error if it is missing or no archive.
 pub(in crate::transports) fn open_files(path: &Path, spool: &Spool) -> Result<SourceFiles, Error> {
     let mut keep_all: SkipLayer = Box::new(|_, _| false);
-    open_files_skipping(path, spool, &mut keep_all)
+    open_files_skipping(path, spool, &mut keep_all, None)
 }
 
-/// Opens a folder, an archive, or a pipe of an archive.
+/// Opens a folder, an archive, or a pipe of an archive. `report` shows what is read of an archive
+/// that must be read completely.
 pub(super) fn open_files_skipping(
     path: &Path,
     spool: &Spool,
     unneeded: &mut SkipLayer,
+    report: Option<&Arc<dyn Report>>,
 ) -> Result<SourceFiles, Error> {
     if path.is_dir() {
         return Ok(SourceFiles::folder(path.to_owned()));
@@ -46,10 +49,14 @@ pub(super) fn open_files_skipping(
     let is_compressed =
         || compressed::is_compressed(&file).map_err(|error| open_error(&from, error));
     if metadata.is_file() && !is_compressed()? {
-        read_entries(file, metadata.len(), &from)
-    } else {
-        read_stream(file, &from, spool, unneeded)
+        return read_entries(file, metadata.len(), &from);
     }
+    let Some(report) = report else {
+        return read_stream(file, &from, spool, unneeded);
+    };
+    let size = metadata.is_file().then_some(metadata.len());
+    let task = ProgressTask::start(report, &format!("reading {from}"), size);
+    read_stream(TaskReader::new(file, task), &from, spool, unneeded)
 }
 
 /// Reads an archive from an input that cannot seek: a pipe, or an archive that is compressed as a

@@ -21,6 +21,7 @@ use imgsync_oci::Digest;
 
 use super::{DaemonAddress, DaemonImage, ReadMethod};
 use crate::image::Slice;
+use crate::report::ProgressTask;
 use crate::spool::Spool;
 use docker::DockerPlan;
 use registry::{LoopbackRegistry, Refusal};
@@ -74,12 +75,12 @@ pub(super) async fn read_layers(
     config: &Digest,
     wanted: &HashSet<Digest>,
     spool: &Spool,
-    begin: &mut impl FnMut(ReadMethod),
+    begin: &mut impl FnMut(ReadMethod) -> ProgressTask,
 ) -> Result<HashMap<Digest, Slice>, LoopbackError> {
     check_address(image)?;
     traces::remove_leftovers(&image.engine, spool).await;
     let plan = plan(image, wanted).await?;
-    begin(read_method(image, wanted));
+    let _task = begin(read_method(image, wanted));
     match plan {
         LoopbackPlan::Podman => {
             let registry = LoopbackRegistry::new(wanted.clone(), spool, Refusal::BeforeUpload);

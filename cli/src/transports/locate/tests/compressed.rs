@@ -26,7 +26,7 @@ fn both(bytes: &[u8]) -> [Result<SourceFiles, Error>; 2] {
     std::fs::write(&path, bytes).unwrap();
     let spool = Spool::default();
     [
-        open_files_skipping(&path, &spool, &mut skip_nothing()),
+        open_files_skipping(&path, &spool, &mut skip_nothing(), None),
         read_stream(bytes, "standard input", &spool, &mut skip_nothing()),
     ]
 }

@@ -6,7 +6,16 @@ use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::image::{DaemonImageName, name};
-use crate::transports::daemon::{DaemonAddress, DaemonImage, ImageStore, ReadImage, find_at};
+use crate::report::ProgressTask;
+use crate::transports::daemon::{
+    DaemonAddress, DaemonImage, ImageStore, ReadImage, ReadMethod, find_at,
+};
+use crate::transports::testing::quiet;
+
+/// Shows no progress.
+fn no_task(_: ReadMethod) -> ProgressTask {
+    ProgressTask::start(&quiet(), "", None)
+}
 
 /// The responses and the archive of a daemon.
 #[derive(Clone, Default)]
@@ -136,7 +145,7 @@ async fn a_classic_store_tells_everything_but_the_bytes() {
             blobs,
             ..
         } = found
-            .read(&Spool::default(), 1, skip_nothing(), |_| {})
+            .read(&Spool::default(), 1, skip_nothing(), no_task)
             .await
             .unwrap();
         check(&after, &blobs);
@@ -171,7 +180,7 @@ async fn of_a_classic_store_only_what_is_needed_is_kept() {
     let needed = last.clone();
     let unneeded: SkipLayer = Box::new(move |digest, _| *digest != needed);
     let ReadImage { image, blobs, .. } = found
-        .read(&Spool::default(), 1, unneeded, |_| {})
+        .read(&Spool::default(), 1, unneeded, no_task)
         .await
         .unwrap();
     let ImageContent::Single(single) = image.content else {
@@ -208,7 +217,7 @@ async fn a_containerd_store_tells_its_root_and_the_rest_by_export() {
             assert!(found.image().is_none());
             assert_eq!(found.diff_ids.len(), 4);
             let ReadImage { image, blobs, .. } = found
-                .read(&Spool::default(), 1, skip_nothing(), |_| {})
+                .read(&Spool::default(), 1, skip_nothing(), no_task)
                 .await
                 .unwrap();
             check(&image, &blobs);
@@ -256,7 +265,7 @@ async fn export_error(script: DaemonScript) -> Error {
     let daemon = FakeDaemon::start(script);
     let found = daemon.find("sample/app:v1").await.unwrap();
     found
-        .read(&Spool::default(), 1, skip_nothing(), |_| {})
+        .read(&Spool::default(), 1, skip_nothing(), no_task)
         .await
         .unwrap_err()
 }
@@ -318,7 +327,7 @@ async fn of_a_containerd_store_one_platform_goes() {
             .unwrap();
         assert_eq!(found.selected_root().unwrap().hex(), ARM64_MANIFEST_HEX);
         let ReadImage { image, blobs, .. } = found
-            .read(&Spool::default(), 1, skip_nothing(), |_| {})
+            .read(&Spool::default(), 1, skip_nothing(), no_task)
             .await
             .unwrap();
         check(&image, &blobs);
@@ -346,7 +355,7 @@ async fn of_several_platforms_the_index_goes_once_the_daemon_has_them() {
             .unwrap();
         assert!(found.selected_root().is_none());
         let ReadImage { image, blobs, .. } = found
-            .read(&Spool::default(), 1, skip_nothing(), |_| {})
+            .read(&Spool::default(), 1, skip_nothing(), no_task)
             .await
             .unwrap();
         check(&image, &blobs);

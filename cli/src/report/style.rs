@@ -1,0 +1,67 @@
+//! Colours of the text on a terminal.
+//!
+//! This module prints nothing. Start reading at [`Palette`].
+
+use console::{Style, Term};
+
+use crate::exit::Failure;
+
+/// The meaning of a piece of text, which determines its colour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tone {
+    /// Names and sizes.
+    Plain,
+    /// The part of a bar that is done.
+    Done,
+    /// Less important text.
+    Dim,
+    /// Something that may need attention.
+    Warning,
+    /// The word before an error.
+    Error,
+    /// The word before a hint.
+    Hint,
+}
+
+/// The colours of a terminal, or none.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Palette {
+    has_colours: bool,
+}
+
+impl Palette {
+    /// Returns the colours of standard error: none if it is no terminal, if the terminal has none,
+    /// or if `NO_COLOR` is set.
+    pub(super) fn of_stderr() -> Self {
+        let has_colours = Term::stderr().features().colors_supported();
+        Self { has_colours }
+    }
+
+    /// Returns text in the colour of its tone.
+    pub(super) fn paint(self, tone: Tone, text: &str) -> String {
+        let style = Style::new().force_styling(self.has_colours);
+        let style = match tone {
+            Tone::Plain => return text.to_owned(),
+            Tone::Done => style.green(),
+            Tone::Dim => style.dim(),
+            Tone::Warning => style.yellow(),
+            Tone::Error => style.red().bold(),
+            Tone::Hint => style.cyan().bold(),
+        };
+        style.apply_to(text).to_string()
+    }
+
+    /// Returns the text of a failure, with its first words in colour.
+    pub(super) fn paint_failure(self, failure: &Failure) -> String {
+        let lines = failure.text();
+        let lines = lines.lines().map(|line| {
+            let words = [("error:", Tone::Error), (" hint:", Tone::Hint)];
+            let word = words.into_iter().find_map(|(word, tone)| {
+                let rest = line.strip_prefix(word)?;
+                Some(format!("{}{rest}", self.paint(tone, word)))
+            });
+            word.unwrap_or_else(|| line.to_owned())
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
