@@ -3,6 +3,8 @@
 //! These types are parsed from the bytes of a manifest and never serialized back, because the digest
 //! of a manifest is the digest of its exact bytes. Start at [`Manifest::parse`].
 
+mod field_names;
+
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
@@ -255,7 +257,11 @@ impl ManifestOutline {
 }
 
 fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, ParseError> {
-    serde_json::from_slice(bytes).map_err(|error| ParseError::new("manifest", &error.to_string()))
+    serde_json::from_slice(bytes).map_err(|error| invalid_json(&error))
+}
+
+fn invalid_json(error: &serde_json::Error) -> ParseError {
+    ParseError::new("manifest", &error.to_string())
 }
 
 impl Manifest {
@@ -265,10 +271,12 @@ impl Manifest {
     /// # Errors
     /// Fails on bytes that are no manifest; on an unknown media type; on a declared type that the
     /// manifest contradicts; on a config or `layers` beside `manifests`, which could be parsed as
-    /// either type (image-spec's advice after CVE-2021-41190); on more than [`MAX_DESCRIPTORS`]
-    /// layers or manifests, or more than [`MAX_DESCRIPTOR_URLS`] URLs in one of them.
+    /// either type (image-spec's advice after CVE-2021-41190); on names that programs in Go, which
+    /// ignore the case, read as another field; on more than [`MAX_DESCRIPTORS`] layers or manifests,
+    /// or more than [`MAX_DESCRIPTOR_URLS`] URLs in one of them.
     pub fn parse(bytes: &[u8], declared: Option<&str>) -> Result<(String, Self), ParseError> {
         let raw: RawManifest = read(bytes)?;
+        field_names::check_field_names(bytes).map_err(|error| invalid_json(&error))?;
         let media_type = ManifestOutline::of(&raw).media_type(declared)?;
         let subject = raw.subject;
         if media::is_index(&media_type) {

@@ -80,6 +80,59 @@ fn a_push_does_not_adopt_the_layers_of_a_stranger() {
     }
 }
 
+/// A stranger's manifest of the same image, with the same layers, in which other programs find other
+/// layers.
+#[test]
+fn a_push_does_not_keep_a_manifest_that_others_read_differently() {
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.folder("root"));
+    let mut addresses = vec![server.address()];
+    let mut stock = programs_available(&["docker-registry"])
+        .then(|| StockRegistry::start(&scratch.folder("stock")));
+    addresses.extend(stock.as_ref().map(StockRegistry::address));
+    let image = honest_image(5);
+    let archive = write_archive(&scratch, &image);
+    let other = layer("bin/sh", bytes::mixed(666, 30_000));
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    for address in addresses {
+        let repository = RemoteRepository {
+            address,
+            repository: "app",
+        };
+        repository.push_blob(&other);
+        let remote = format!("{address}/app:v1");
+        let push = || {
+            imgsync.push(text(&archive), &remote).succeeded();
+            check::at_registry(address, "app:v1");
+            http::get(address, "/v2/app/manifests/v1")
+        };
+        let pushed = push();
+        let media_type = pushed.header("content-type").expect("a media type");
+        let mut layers = pushed.json()["layers"].clone();
+        layers[0]["digest"] = digest(&other).into();
+        layers[0]["size"] = other.len().into();
+        let start = pushed.text();
+        let start = start.strip_suffix('}').expect("an object");
+        let renamed = format!("{start},\"Layers\":{layers}}}");
+        let mut annotated = pushed.json();
+        annotated["layers"][0]["annotations"] =
+            serde_json::json!({"io.github.containers.zstd-chunked.manifest-checksum": "x"});
+        for (changed, is_taken) in [
+            (renamed, address != server.address()),
+            (annotated.to_string(), true),
+        ] {
+            let target = "/v2/app/manifests/v1";
+            let content_type = [("Content-Type", media_type)];
+            let put = http::send(address, "PUT", target, &content_type, changed.as_bytes());
+            assert_eq!(put.status == 201, is_taken, "{}: {changed}", put.text());
+            assert_eq!(push().text(), pushed.text(), "{changed}");
+        }
+    }
+    if let Some(stock) = &mut stock {
+        stock.stop();
+    }
+}
+
 /// Returns the digests of the blobs that requests read.
 fn blobs_read(requests: &[ObservedRequest]) -> usize {
     requests

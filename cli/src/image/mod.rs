@@ -7,6 +7,7 @@ use bytes::Bytes;
 use imgsync_oci::{Descriptor, Digest, LocalName, Manifest, ParseError, media};
 
 pub(crate) mod config;
+mod equivalence;
 mod error;
 pub(crate) mod instructions;
 pub(crate) mod limits;

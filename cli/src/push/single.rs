@@ -2,8 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use imgsync_oci::media::{self, Compression};
-use imgsync_oci::{Descriptor, Digest, Manifest, Reference};
+use imgsync_oci::{Descriptor, Digest, Manifest, Reference, media};
 
 use super::blob_names::BlobNames;
 use super::context::{PushContext, PushedManifest, missing_content, total_size};
@@ -13,9 +12,11 @@ use super::{containerd_store, push_image};
 use crate::cache::{self, BlobRef};
 use crate::compress;
 use crate::evidence::probe::ParsedManifest;
-use crate::evidence::{self, TargetState, match_image};
+use crate::evidence::{self, TargetState};
 use crate::exit::Failure;
-use crate::image::{ImageBlobs, ImageContent, Layer, ManifestOrigin, SingleImage};
+use crate::image::{
+    ImageBlobs, ImageContent, Layer, ManifestOrigin, SingleImage, VerifiedManifest,
+};
 use crate::plan::{BlobStep, PushPlan};
 use crate::transports::daemon::DaemonImage;
 use crate::upload::upload_all;
@@ -120,8 +121,8 @@ pub(super) async fn push_single(
     let manifest = single.build_manifest(config_size, &layers)?;
     let is_complete = state.is_complete();
     let equivalent = state.tag_manifest.filter(|tagged| {
-        // Keep the existing manifest: it lists the same layers, only its formatting differs.
-        is_complete && is_equivalent(single, tagged, &layers)
+        // Keep the existing manifest: it says nothing else, only its formatting differs.
+        is_complete && is_equivalent(single, tagged, &manifest)
     });
     let manifest = match equivalent {
         Some(tagged) => tagged.verified,
@@ -162,21 +163,10 @@ fn layer_blobs(
 }
 
 /// Returns whether the manifest at the target is as good as the one that would be put.
-fn is_equivalent(single: &SingleImage, tagged: &ParsedManifest, layers: &[Descriptor]) -> bool {
+fn is_equivalent(single: &SingleImage, tagged: &ParsedManifest, own: &VerifiedManifest) -> bool {
+    let tagged = &tagged.verified;
     match &single.origin {
-        ManifestOrigin::Original(manifest) => manifest.digest == tagged.verified.digest,
-        ManifestOrigin::Edited(_) | ManifestOrigin::Generated => match_image(single, tagged)
-            .is_some_and(|(_, theirs)| {
-                let mut pairs = theirs.iter().zip(layers);
-                theirs.len() == layers.len()
-                    && pairs.all(|(theirs, ours)| is_same_layer(theirs, ours))
-            }),
+        ManifestOrigin::Original(_) => own.digest == tagged.digest,
+        ManifestOrigin::Edited(_) | ManifestOrigin::Generated => own.is_equivalent(tagged),
     }
-}
-
-/// Returns whether two descriptors are for the same blob, compressed in the same way. Docker's and
-/// OCI's media types are equivalent.
-fn is_same_layer(one: &Descriptor, other: &Descriptor) -> bool {
-    let compression = |layer: &Descriptor| Compression::of_media_type(&layer.media_type);
-    one.digest == other.digest && one.size == other.size && compression(one) == compression(other)
 }

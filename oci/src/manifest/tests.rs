@@ -129,3 +129,33 @@ fn ambiguous_manifests_are_rejected() {
         }
     }
 }
+
+#[test]
+fn names_that_programs_in_go_read_as_another_field_are_rejected() {
+    let other = serde_json::json!([descriptor("a/b", "other")]);
+    for (path, name) in [
+        ("", "Layers"),
+        ("", "LAYERS"),
+        ("", "layer\u{17f}"),
+        ("", "Config"),
+        ("", "Manifests"),
+        ("", "MediaType"),
+        ("", "Subject"),
+        ("/config", "Digest"),
+        ("/layers/1", "digest".to_uppercase().as_str()),
+        ("/layers/1", "Size"),
+        ("/layers/0", "URLs"),
+    ] {
+        let mut changed = image();
+        let object = changed.pointer_mut(path).unwrap().as_object_mut().unwrap();
+        object.insert(name.to_owned(), other.clone());
+        let error = Manifest::parse(changed.to_string().as_bytes(), None).unwrap_err();
+        assert!(error.to_string().contains("can be read as"), "{error}");
+    }
+    // Names in annotations are free, and so are those of unknown fields.
+    let mut image = image();
+    image["annotations"] = serde_json::json!({"Layers": "1", "Digest": "2"});
+    image["layers"][0]["annotations"] = serde_json::json!({"Size": "1"});
+    image["extra"] = serde_json::json!({"Config": [1, -2, 0.5, true, null, {"Digest": "x"}]});
+    Manifest::parse(image.to_string().as_bytes(), None).unwrap();
+}
