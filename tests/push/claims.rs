@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use crate::support::fake::{FakeServer, status};
 use crate::support::prelude::*;
 use crate::support::request_parser::ObservedRequest;
-use crate::support::seed::RemoteRepository;
+use crate::support::seed::{self, RemoteRepository};
 
 /// Returns an image of three layers.
 fn honest_image(seed: u64) -> Image {
@@ -131,6 +131,47 @@ fn a_push_does_not_keep_a_manifest_that_others_read_differently() {
     if let Some(stock) = &mut stock {
         stock.stop();
     }
+}
+
+/// A blob that is the layer when it is decoded as its media type says, while programs that look at
+/// its first bytes read a tar.
+#[test]
+fn a_push_does_not_adopt_a_layer_that_others_do_not_decode() {
+    if !programs_available(&["docker-registry"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let mut stock = StockRegistry::start(&scratch.folder("root"));
+    let image = honest_image(6);
+    let repository = RemoteRepository {
+        address: stock.address(),
+        repository: "app",
+    };
+    let mut blobs = image.compressed();
+    let packed = zstd::encode_all(&image.layers[0][..], 3).expect("a frame of zstd");
+    // A frame that decoders of zstd skip.
+    blobs[0] = [&b"\x50\x2a\x4d\x18\x04\0\0\0evil"[..], &packed].concat();
+    for blob in blobs.iter().chain([&image.config]) {
+        repository.push_blob(blob);
+    }
+    let manifest = image.oci_manifest(&blobs);
+    let mut manifest: serde_json::Value =
+        serde_json::from_slice(&manifest).expect("a manifest in JSON");
+    manifest["layers"][0]["mediaType"] = "application/vnd.oci.image.layer.v1.tar+zstd".into();
+    let manifest = manifest.to_string();
+    repository.push_manifest("v1", seed::OCI_MANIFEST, manifest.as_bytes());
+    let archive = write_archive(&scratch, &image);
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let remote = format!("{}/app:v1", stock.address());
+    let outcome = imgsync.push(text(&archive), &remote).succeeded();
+    assert_eq!(
+        outcome.stderr.matches("already exists").count(),
+        2,
+        "{outcome}"
+    );
+    let pushed = check::at_registry(stock.address(), "app:v1");
+    assert_eq!(pushed.config, image.id());
+    stock.stop();
 }
 
 /// Returns the digests of the blobs that requests read.

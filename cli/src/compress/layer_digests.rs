@@ -2,7 +2,7 @@
 //!
 //! This module does not store or decide anything. Start reading at [`compute_layer_digests`].
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use imgsync_oci::layer::{self, DecodeLimits, LayerDigests, LayerError};
 use imgsync_oci::media::Compression;
@@ -36,19 +36,52 @@ pub fn compute_layer_digests(
 /// a few megabytes can be made to decode to any size.
 ///
 /// # Errors
-/// As [`compute_layer_digests`], and on more decoded bytes.
+/// As [`compute_layer_digests`], on more decoded bytes, and if the first bytes are not those of
+/// `compression`.
 pub(crate) fn verify_layer(
-    reader: impl Read,
+    mut reader: impl Read,
     compression: Compression,
     layer_size: Option<u64>,
 ) -> Result<LayerDigests, CompressError> {
+    let start = read_start(&mut reader).map_err(CompressError::Read)?;
+    if !is_detected(&start[..], compression).unwrap_or(false) {
+        return Err(CompressError::Damaged {
+            kind: kind(compression),
+            source: io::Error::other("other programs detect another compression"),
+        });
+    }
     let limits = DecodeLimits {
         max_window_log: MAX_ZSTD_WINDOW_LOG,
         max_decoded_bytes: layer_size.unwrap_or(MAX_UNKNOWN_LAYER_BYTES),
         min_bytes_for_ratio: MIN_BYTES_FOR_RATIO,
         max_ratio: MAX_RATIO,
     };
-    compute_within(reader, compression, limits)
+    compute_within(start.as_slice().chain(reader), compression, limits)
+}
+
+/// Returns whether programs that look at the first bytes of a layer detect this compression. Most
+/// ignore the media type, and not all of them know that zstd may begin with a frame to skip: they
+/// read such a blob as a tar.
+///
+/// # Errors
+/// The bytes cannot be read.
+pub(crate) fn is_detected(mut reader: impl Read, compression: Compression) -> io::Result<bool> {
+    Ok(Compression::of_bytes(&read_start(&mut reader)?) == compression)
+}
+
+/// Reads the bytes by which the compression is detected.
+fn read_start(reader: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    reader.take(4).read_to_end(&mut start)?;
+    Ok(start)
+}
+
+fn kind(compression: Compression) -> &'static str {
+    match compression {
+        Compression::None => "tar",
+        Compression::Gzip => "gzip",
+        Compression::Zstd => "zstd",
+    }
 }
 
 fn compute_within(
@@ -60,21 +93,15 @@ fn compute_within(
         let source = match error {
             LayerError::Read(error) => return CompressError::Read(error),
             LayerError::Corrupt(error) => error,
-            error @ LayerError::TooLarge { .. } => std::io::Error::other(error),
+            error @ LayerError::TooLarge { .. } => io::Error::other(error),
         };
-        let kind = match compression {
-            Compression::None => "tar",
-            Compression::Gzip => "gzip",
-            Compression::Zstd => "zstd",
-        };
+        let kind = kind(compression);
         CompressError::Damaged { kind, source }
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use super::super::testing::sample;
     use super::*;
     use crate::compress::gzip;
@@ -160,6 +187,31 @@ mod tests {
                     "{compression:?} then {tail:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn a_claimed_layer_must_be_detected_as_what_it_is() {
+        let input = sample(3000);
+        let skipped = [&b"\x50\x2a\x4d\x18\x04\0\0\0evil"[..], &zstandard(&input)].concat();
+        let verify = |blob: &[u8], compression| verify_layer(blob, compression, Some(3000));
+        for (compression, blob) in [
+            (Compression::None, input.clone()),
+            (Compression::Gzip, gzipped(&input)),
+            (Compression::Zstd, zstandard(&input)),
+        ] {
+            let digests = verify(&blob, compression).unwrap();
+            assert_eq!(digests.diff_id, Digest::of(&input), "{compression:?}");
+            assert_eq!(digests.digest, Digest::of(&blob), "{compression:?}");
+        }
+        let own = compute_layer_digests(&skipped[..], Compression::Zstd).unwrap();
+        assert_eq!(own.diff_id, Digest::of(&input));
+        for (compression, blob) in [
+            (Compression::Zstd, &skipped),
+            (Compression::None, &gzipped(&input)),
+        ] {
+            let error = verify(blob, compression).unwrap_err();
+            assert!(matches!(error, CompressError::Damaged { .. }), "{error:?}");
         }
     }
 

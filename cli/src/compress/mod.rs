@@ -18,7 +18,7 @@ pub(crate) use decompress::decompress;
 pub use gzip::gzip;
 pub use imgsync_oci::layer::LayerDigests;
 pub use layer_digests::compute_layer_digests;
-pub(crate) use layer_digests::verify_layer;
+pub(crate) use layer_digests::{is_detected, verify_layer};
 
 /// The name of the format that [`gzip()`] writes: gzip members of exactly 1 MiB of tar each (the
 /// last one is shorter, and an empty tar has one empty member), libdeflate level 6, header time 0,
