@@ -4,7 +4,8 @@
 //! A program that fetches for others must not be led to services that only it can reach. The
 //! addresses are checked after the name is resolved and before the connection is opened, so a name
 //! cannot resolve to another address after the check. Which addresses are allowed is up to the
-//! [`AddressPolicy`]; the registry itself is not checked. Start reading at [`AddressGuard`].
+//! [`AddressPolicy`]. The registry itself may be anywhere, but must not move to an internal address
+//! if nothing else shows that it is the registry. Start reading at [`AddressGuard`].
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -80,9 +81,27 @@ impl AddressGuard {
             proxies: uses_proxies.then(Matcher::from_system),
             registry_url: registry_url.clone(),
         });
-        let resolver = CheckedResolver(Arc::clone(&checker));
+        let resolver = CheckedResolver {
+            checker: Arc::clone(&checker),
+            check: AddressChecker::check,
+        };
         let direct = direct.no_proxy().dns_resolver(resolver).build()?;
         Ok(Self { checker, direct })
+    }
+
+    /// Returns the client for the registry itself, if its certificate is not verified.
+    ///
+    /// The registry could redirect to itself, and then let its own name resolve to an internal
+    /// address. So a registry that was seen at a public address is not contacted at an internal one.
+    pub(super) fn unverified_registry(
+        &self,
+        builder: reqwest::ClientBuilder,
+    ) -> reqwest::Result<reqwest::Client> {
+        let resolver = CheckedResolver {
+            checker: Arc::clone(&self.checker),
+            check: AddressChecker::check_registry,
+        };
+        builder.dns_resolver(resolver).build()
     }
 
     /// Records the address from which the registry answered.
@@ -130,6 +149,16 @@ impl AddressChecker {
         checked.map_err(|reason| ForbiddenAddress { reason })
     }
 
+    /// Checks an address of the registry itself.
+    fn check_registry(&self, address: IpAddr) -> Result<(), ForbiddenAddress> {
+        let location = *self.location.lock().unwrap_or_else(PoisonError::into_inner);
+        match location {
+            // Behind a proxy the location stays unknown, and the name is that of the proxy.
+            RegistryLocation::Unknown | RegistryLocation::Internal => Ok(()),
+            RegistryLocation::External => self.check(address),
+        }
+    }
+
     fn record_registry(&self, address: IpAddr) {
         let mut location = self.location.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.policy.is_internal(address) {
@@ -148,16 +177,19 @@ impl AddressChecker {
 }
 
 /// Resolves names to those of their addresses that may be contacted.
-struct CheckedResolver(Arc<AddressChecker>);
+struct CheckedResolver {
+    checker: Arc<AddressChecker>,
+    check: fn(&AddressChecker, IpAddr) -> Result<(), ForbiddenAddress>,
+}
 
 impl Resolve for CheckedResolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let checker = Arc::clone(&self.0);
+        let (checker, check) = (Arc::clone(&self.checker), self.check);
         Box::pin(async move {
             let mut refusal = None;
             let mut allowed = Vec::new();
             for address in tokio::net::lookup_host((name.as_str(), 0)).await? {
-                match checker.check(address.ip()) {
+                match check(&checker, address.ip()) {
                     Ok(()) => allowed.push(address),
                     Err(error) => refusal = Some(error),
                 }
@@ -206,6 +238,7 @@ fn is_same_local_service(one: &Url, other: &Url) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Client, Error, TlsOptions, UrlScheme};
     use super::*;
 
     /// Treats 10.0.0.0/8 as internal.
@@ -276,17 +309,42 @@ mod tests {
         assert!(!is_same("http://10.0.0.1:5000", "http://127.0.0.1:5000/"));
     }
 
+    struct LoopbackIsInternal;
+
+    impl AddressPolicy for LoopbackIsInternal {
+        fn is_internal(&self, address: IpAddr) -> bool {
+            address.is_loopback()
+        }
+
+        fn check(&self, address: IpAddr, _: bool) -> Result<(), String> {
+            Err(format!("{address} is internal"))
+        }
+    }
+
+    fn assert_no_connection(listener: &std::net::TcpListener) {
+        listener.set_nonblocking(true).unwrap();
+        assert!(listener.accept().is_err(), "no connection was opened");
+    }
+
+    #[tokio::test]
+    async fn a_public_registry_cannot_move_to_an_internal_address_without_tls() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let registry = format!("localhost:{port}").parse().unwrap();
+        let tls = TlsOptions::default();
+        let client = Client::new(&registry, UrlScheme::Http).unwrap();
+        let client = client.with_address_policy(Arc::new(LoopbackIsInternal), &tls);
+        let client = client.unwrap().with_max_attempts(1);
+        let guard = client.address_guard.as_ref().unwrap();
+        guard.checker.record_registry([11, 0, 0, 1].into());
+        let tags = client.list_tags(&"app".parse().unwrap(), None).await;
+        let error = tags.unwrap_err();
+        assert!(matches!(error, Error::ForbiddenAddress { .. }), "{error:?}");
+        assert_no_connection(&listener);
+    }
+
     #[tokio::test]
     async fn names_are_checked_after_they_are_resolved() {
-        struct LoopbackIsInternal;
-        impl AddressPolicy for LoopbackIsInternal {
-            fn is_internal(&self, address: IpAddr) -> bool {
-                address.is_loopback()
-            }
-            fn check(&self, address: IpAddr, _: bool) -> Result<(), String> {
-                Err(format!("{address} is internal"))
-            }
-        }
         let url = Url::parse("https://registry.example").unwrap();
         let policy = Arc::new(LoopbackIsInternal);
         let guard = AddressGuard::new(policy, &url, false, reqwest::Client::builder()).unwrap();
@@ -301,7 +359,6 @@ mod tests {
             .unwrap();
         let error = client.get(url).send().await.unwrap_err();
         assert!(refusal_in(&error).is_some(), "{error:?}");
-        listener.set_nonblocking(true).unwrap();
-        assert!(listener.accept().is_err(), "no connection was opened");
+        assert_no_connection(&listener);
     }
 }

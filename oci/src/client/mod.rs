@@ -136,7 +136,8 @@ impl Client {
     }
 
     /// Restricts the hosts to which the registry can send this client, with redirects and as token
-    /// server, to the addresses that `policy` allows. `tls` are the options of [`Client::with_tls`].
+    /// server, to the addresses that `policy` allows. A registry whose certificate is not verified
+    /// must not move to an internal address, either. `tls` are the options of [`Client::with_tls`].
     ///
     /// # Errors
     /// As [`Client::with_tls`].
@@ -152,9 +153,16 @@ impl Client {
         let uses_proxies = !self.registry.is_loopback();
         let direct = tls.builder(false, None).map_err(setup)?;
         let guard = address_policy::AddressGuard::new(policy, &self.base, uses_proxies, direct);
-        let guard = guard.map_err(|error| setup(error::chain(&error)))?;
+        let failed = |error: reqwest::Error| setup(error::chain(&error));
+        let guard = guard.map_err(failed)?;
+        let mut http_clients = self.http_clients;
+        if self.base.scheme() != "https" || !tls.verifies() {
+            let builder = tls.registry_builder(uses_proxies).map_err(setup)?;
+            http_clients.registry = guard.unverified_registry(builder).map_err(failed)?;
+        }
         Ok(Self {
             address_guard: Some(guard),
+            http_clients,
             ..self
         })
     }

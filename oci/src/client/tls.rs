@@ -76,6 +76,16 @@ impl TlsOptions {
         self
     }
 
+    /// Returns whether certificates are verified.
+    pub(super) fn verifies(&self) -> bool {
+        !self.is_unverified
+    }
+
+    /// Returns the builder of the client for the registry.
+    pub(super) fn registry_builder(&self, proxies: bool) -> Result<reqwest::ClientBuilder, String> {
+        self.builder(proxies, self.identity.as_ref())
+    }
+
     /// Builds the client for the registry, and the one for hosts that it redirects to.
     pub(super) fn clients(&self, proxies: bool) -> Result<HttpClients, String> {
         let registry = self.client(proxies, self.identity.as_ref())?;

@@ -4,7 +4,7 @@
 //! server fetches there. Services that trust their network, such as the metadata service of a cloud,
 //! must not be reached in this way. Start reading at [`InternalAddressPolicy`].
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 use imgsync_oci::client::AddressPolicy;
 
@@ -15,7 +15,8 @@ use crate::config::{ALLOWED_NETWORKS_KEY, Network};
 enum AddressScope {
     /// This machine, or the link that it is on: loopback and link-local addresses.
     Local,
-    /// A private network.
+    /// A private network; also a public address of this machine, because firewalls do not apply to
+    /// connections to it from here.
     Private,
     /// The internet.
     Public,
@@ -33,11 +34,11 @@ pub(super) struct InternalAddressPolicy {
 
 impl AddressPolicy for InternalAddressPolicy {
     fn is_internal(&self, address: IpAddr) -> bool {
-        scope(address) != AddressScope::Public
+        actual_scope(address) != AddressScope::Public
     }
 
     fn check(&self, address: IpAddr, is_registry_internal: bool) -> Result<(), String> {
-        let scope = scope(address);
+        let scope = actual_scope(address);
         let is_configured = || {
             let addresses = [Some(address), embedded_ipv4(address).map(IpAddr::V4)];
             let mut addresses = addresses.into_iter().flatten();
@@ -56,7 +57,40 @@ impl AddressPolicy for InternalAddressPolicy {
     }
 }
 
-/// Returns the scope of an address. An IPv6 address that contains an IPv4 address has the scope of
+/// Returns the scope of an address on this machine.
+fn actual_scope(address: IpAddr) -> AddressScope {
+    match scope(address) {
+        AddressScope::Public if is_own(address) => AddressScope::Private,
+        scope => scope,
+    }
+}
+
+/// Returns whether a public address is one of this machine's. An address that stands for a public
+/// host is not, although the program that resolved the name may have it.
+fn is_own(address: IpAddr) -> bool {
+    let address = embedded_ipv4(address).map_or(address, IpAddr::V4);
+    let any: IpAddr = match address {
+        IpAddr::V4(address) if is_stand_in(address) => return false,
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    // Nothing is sent. The kernel chooses the address from which it would send, and for its own
+    // address it is the same one. To bind to the address would be no test: some machines allow that
+    // for every address.
+    let source = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((address, 9))?;
+        socket.local_addr()
+    });
+    source.is_ok_and(|source| source.ip() == address)
+}
+
+/// Returns whether an address is in 198.18.0.0/15. Resolvers of VPN clients and proxies answer with
+/// such addresses, which stand for public hosts.
+fn is_stand_in(address: Ipv4Addr) -> bool {
+    matches!(address.octets(), [198, 18..=19, ..])
+}
+
+/// Returns the scope of an address, wherever it is. An IPv6 address that contains an IPv4 address has the scope of
 /// that one.
 fn scope(address: IpAddr) -> AddressScope {
     match address {
@@ -68,15 +102,17 @@ fn scope(address: IpAddr) -> AddressScope {
     }
 }
 
-/// 198.18.0.0/15 counts as public: resolvers of VPN clients and proxies answer with addresses from
-/// it that stand for public hosts.
 fn scope_of_ipv4(address: Ipv4Addr) -> AddressScope {
     match address.octets() {
         // A connection to 0.0.0.0 reaches this machine.
         [0 | 127, ..] | [169, 254, ..] => AddressScope::Local,
+        // The platform of Azure answers here on every virtual machine.
+        [168, 63, 129, 16] => AddressScope::Local,
         // RFC 1918, RFC 6598 and RFC 6890. Metadata services of clouds are also in the last two.
         [10, ..] | [172, 16..=31, ..] | [192, 168, ..] => AddressScope::Private,
         [100, 64..=127, ..] | [192, 0, 0, _] => AddressScope::Private,
+        // Reserved (RFC 1112). Some clouds use it for internal networks.
+        [240..=255, ..] => AddressScope::Private,
         _ => AddressScope::Public,
     }
 }
@@ -134,6 +170,7 @@ mod tests {
         "0.1.2.3",
         "127.0.0.1",
         "127.255.0.9",
+        "168.63.129.16",
         "169.254.169.254",
         "::",
         "::1",
@@ -156,6 +193,7 @@ mod tests {
         "100.100.100.200",
         "100.127.255.255",
         "192.0.0.192",
+        "240.0.0.1",
         "fc00::1",
         "fd00:ec2::254",
         "fec0::1",
@@ -173,6 +211,7 @@ mod tests {
         "172.32.0.1",
         "198.18.0.1",
         "198.19.255.255",
+        "168.63.129.17",
         "192.0.1.1",
         "2606:4700::1111",
         "::ffff:1.1.1.1",
@@ -198,6 +237,15 @@ mod tests {
                 .unwrap_err()
                 .contains("imgsync.cache.allowednetworks")
         );
+    }
+
+    #[test]
+    fn an_address_of_this_machine_is_internal() {
+        assert!(is_own("127.0.0.1".parse().unwrap()));
+        assert!(is_own("::ffff:127.0.0.1".parse().unwrap()));
+        for address in PUBLIC {
+            assert!(!is_own(address.parse().unwrap()), "{address}");
+        }
     }
 
     #[test]

@@ -167,10 +167,23 @@ struct LoopbackAddress(String);
 
 impl LoopbackAddress {
     /// Adds an address in 198.18.0.0/15. Returns `None` if this user may not.
-    fn add() -> Option<Self> {
+    fn add_stand_in() -> Option<Self> {
         let id = std::process::id();
-        let address = Self(format!("198.18.{}.{}", id / 256 % 256, id % 254 + 1));
-        address.change("add").then_some(address)
+        Self::add(format!("198.18.{}.{}", id / 256 % 256, id % 254 + 1))
+    }
+
+    /// Adds an address that counts as public. Returns `None` if this user may not.
+    fn add_public() -> Option<Self> {
+        Self::add(format!("203.0.113.{}", std::process::id() % 254 + 1))
+    }
+
+    fn add(address: String) -> Option<Self> {
+        let address = Self(address);
+        let is_added = address.change("add");
+        if !is_added {
+            eprintln!("SKIPPED: only root with the program `ip` can add an address");
+        }
+        is_added.then_some(address)
     }
 
     fn change(&self, verb: &str) -> bool {
@@ -189,8 +202,7 @@ impl Drop for LoopbackAddress {
 
 #[tokio::test]
 async fn an_upstream_at_a_public_address_cannot_redirect_to_this_machine() {
-    let Some(address) = LoopbackAddress::add() else {
-        eprintln!("SKIPPED: only root with the program `ip` can add an address");
+    let Some(address) = LoopbackAddress::add_stand_in() else {
         return;
     };
     let internal = internal_server();
@@ -217,4 +229,24 @@ async fn an_upstream_at_a_public_address_cannot_redirect_to_this_machine() {
             assert_refused(&running, &internal, &target).await;
         }
     }
+}
+
+#[tokio::test]
+async fn redirects_to_a_public_address_of_this_machine_are_refused() {
+    let Some(address) = LoopbackAddress::add_public() else {
+        return;
+    };
+    let listen = || TcpListener::bind((address.0.as_str(), 0)).unwrap();
+    let internal = FakeServer::start_at(listen(), |_| fake::status(200).body(SECRET));
+    let target = format!("http://{}/role", internal.address());
+    let upstream = FakeServer::start(redirect(&target));
+    let running = cache_behind(&upstream, "", "");
+    assert_refused(&running, &internal, "own address").await;
+
+    // The upstream is on this machine, too.
+    let upstream = FakeServer::start_at(listen(), redirect(&target));
+    let running = Setup::new(&config(&upstream.address(), "", "")).serve();
+    let (status, body) = get(&running, &secret_path()).await;
+    let log = running.log();
+    assert_eq!((status, body.as_slice()), (200, SECRET), "{log}");
 }
