@@ -18,8 +18,6 @@ use super::uncached_blob::UncachedBlob;
 use super::{ContentKey, PullRights, UpstreamRepository, Upstreams, unix_now};
 use crate::registry::{self, BlobState, BlobUse};
 
-/// Time limit for asking an upstream whether it has a blob.
-const BLOB_HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// A download that waited in the queue for this long is not started while the circuit breaker is
 /// open.
 const MAX_TIME_IN_QUEUE: Duration = Duration::from_secs(30);
@@ -345,10 +343,7 @@ impl Upstreams {
         let (this, at, blob) = (self.clone(), source.clone(), digest.clone());
         let absent_key = key.clone();
         let request = || async move {
-            let size = at.request(BLOB_HEAD_TIMEOUT, |client, name| {
-                client.head_blob(name, &blob)
-            });
-            let size = size.await?;
+            let size = at.head_blob(&blob).await?;
             if size.is_none() {
                 this.inner.negative_cache.insert(absent_key);
             }

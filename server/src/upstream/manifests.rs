@@ -260,18 +260,32 @@ impl Upstreams {
             Reference::Tag(tag) => Some(tag.clone()),
             Reference::Digest(_) => None,
         };
+        let Some(limits) = self.inner.configured.load().limits else {
+            let message = "not contacted, because this registry no longer caches";
+            return ManifestOutcome::Failed(source.failure(UpstreamFailureKind::Busy, message));
+        };
         let upstream = source.upstream.address().to_owned();
         let cached = self.run_on_disk(source, move |registry, repository| {
+            if !registry.has_room_for_manifest(bytes.len() as u64, &limits, unix_now())? {
+                return Ok(None);
+            }
             let manifest = UpstreamManifest {
                 digest: Some(&digest),
                 media_type: media_type.as_deref(),
                 bytes: &bytes,
                 upstream: &upstream,
             };
-            registry.cache_manifest(repository, tag.as_ref(), manifest, unix_now())
+            let cached = registry.cache_manifest(repository, tag.as_ref(), manifest, unix_now());
+            cached.map(Some)
         });
         // If the manifest did not get the tag, the tag was pushed in the meantime.
-        source.stored_or_failed(cached.await)
+        match cached.await {
+            Ok(None) => {
+                let message = "the cache is full, or the disk; try again later";
+                ManifestOutcome::Failed(source.failure(UpstreamFailureKind::Busy, message))
+            }
+            cached => source.stored_or_failed(cached),
+        }
     }
 
     /// Records that the upstream has no such manifest, and removes a cached tag of that name.

@@ -15,7 +15,7 @@ use super::singleflight::SingleFlightError;
 use super::upstream_client::UpstreamClient;
 use crate::registry;
 
-/// Time limit from a request for a blob to the headers of its response.
+/// Time limit from a request for a blob, or for its size, to the headers of the response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A repository of this registry that has an upstream.
@@ -98,7 +98,8 @@ impl UpstreamRepository {
         let head = self.request(RESPONSE_TIMEOUT, |client, name| {
             client.head_blob(name, digest)
         });
-        head.await
+        let size = head.await?;
+        size.map(|size| self.check_size(digest, size)).transpose()
     }
 
     /// Requests a blob from `offset` on. Returns the response and the size of the whole blob, or
@@ -121,7 +122,18 @@ impl UpstreamRepository {
             Some(size) => Some(size),
             None => self.head_blob(digest).await?,
         };
+        let size = size.map(|size| self.check_size(digest, size)).transpose()?;
         Ok(size.map(|size| (response, size)))
+    }
+
+    /// Checks the announced size of a blob. An empty blob has no last byte that could be withheld
+    /// until the digest is verified.
+    fn check_size(&self, digest: &Digest, size: u64) -> Result<u64, UpstreamFailure> {
+        if size > 0 || *digest == Digest::of_with(digest.algorithm(), b"") {
+            return Ok(size);
+        }
+        let message = "it says that the blob is empty, which does not match the digest";
+        Err(self.record_failure(self.failure(UpstreamFailureKind::InvalidResponse, message)))
     }
 
     pub(super) fn failure(&self, kind: UpstreamFailureKind, message: &str) -> UpstreamFailure {

@@ -125,6 +125,45 @@ async fn a_blob_that_is_not_stored_is_verified_before_its_last_byte() {
     running.wait_for_log("does not match its digest").await;
 }
 
+/// A hostile upstream has another large manifest for each tag.
+#[tokio::test]
+async fn manifests_do_not_grow_the_cache_without_end() {
+    let upstream = FakeServer::start(|request| {
+        let text = "v".repeat(3_000_000);
+        let manifest = serde_json::json!({
+            "schemaVersion": 2,
+            "mediaType": media::OCI_MANIFEST,
+            "config": {"mediaType": media::OCI_CONFIG, "digest": Digest::of(b"{}"), "size": 2},
+            "layers": [],
+            "annotations": {"tag": request.target, "text": text},
+        });
+        let reply = fake::status(200).header("Content-Type", media::OCI_MANIFEST);
+        reply.body(manifest.to_string().as_bytes())
+    });
+    let running = start(&upstream);
+    let mut statuses = Vec::new();
+    for tag in 0..10 {
+        let (status, body) = get(&running, &format!("/v2/up/app/manifests/v{tag}")).await;
+        assert!(status == 503 || body.len() > 3_000_000, "{status}");
+        statuses.push(status);
+    }
+    assert_eq!((statuses[0], statuses[9]), (200, 503), "{statuses:?}");
+    assert!(stored_bytes(&running) < 20_000_000, "{statuses:?}");
+}
+
+/// An empty blob has no last byte.
+#[tokio::test]
+async fn a_blob_is_not_empty_because_its_upstream_says_so() {
+    let upstream = FakeServer::start(|_| fake::status(200).body(b""));
+    let running = start(&upstream);
+    let (status, body) = get(&running, &path(&Digest::of(b"content"))).await;
+    assert_eq!(status, 502, "{}", String::from_utf8_lossy(&body));
+    let head = client().head(format!("{}{}", running.url, path(&Digest::of(b"other"))));
+    assert_ne!(head.send().await.unwrap().status(), 200);
+    let (status, body) = get(&running, &path(&Digest::of(b""))).await;
+    assert_eq!((status, body.len()), (200, 0), "{}", running.log());
+}
+
 #[tokio::test]
 async fn a_blob_that_is_not_stored_resumes_after_a_lost_connection() {
     let blob = bytes(300_000);

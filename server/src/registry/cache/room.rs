@@ -22,6 +22,12 @@ const MAX_RESERVED_DISK_BYTES: u64 = 1024 * 1024 * 1024;
 /// fetch into a full cache has to scan it.
 const SLACK_DIVISOR: u64 = 20;
 
+/// The part of the space that fetches leave free which manifests leave free, too. Without its manifest
+/// nothing of an image can be pulled, so a manifest is stored where a blob is not.
+const MANIFEST_RESERVE_DIVISOR: u64 = 16;
+/// How much manifests may exceed the limit of the cache at least, in bytes.
+const MIN_MANIFEST_EXCESS_BYTES: u64 = 16 * 1024 * 1024;
+
 /// The bytes that the running fetches have reserved.
 #[derive(Default)]
 pub(super) struct ReservedRoom(Mutex<ReservedBytes>);
@@ -112,6 +118,43 @@ impl Registry {
         self.try_reserve(blob, Some(max_bytes))
     }
 
+    /// Reports whether a manifest of `size` bytes may be stored. It may exceed the limit of the cache a
+    /// little. If the cache is full, evicts images first.
+    ///
+    /// # Errors
+    /// Returns the errors of the store.
+    pub(crate) fn has_room_for_manifest(
+        &self,
+        size: u64,
+        limits: &CacheLimits,
+        now: u64,
+    ) -> Result<bool> {
+        let disk = self.store.disk_space()?;
+        if disk
+            .free
+            .saturating_sub(margin(disk) / MANIFEST_RESERVE_DIVISOR)
+            < size
+        {
+            return Ok(false);
+        }
+        let Some(max_bytes) = limits.max_bytes else {
+            return Ok(true);
+        };
+        let excess = (max_bytes / SLACK_DIVISOR).max(MIN_MANIFEST_EXCESS_BYTES);
+        let is_within_limit = || {
+            let cached = self.cache.size.get();
+            cached.is_none_or(|cached| {
+                cached.saturating_add(size) <= max_bytes.saturating_add(excess)
+            })
+        };
+        if is_within_limit() {
+            return Ok(true);
+        }
+        let slack = max_bytes / SLACK_DIVISOR;
+        self.make_room(limits, size.saturating_add(slack), now)?;
+        Ok(is_within_limit())
+    }
+
     /// Reports whether room is reserved for a blob.
     pub(super) fn has_reserved_room(&self, digest: &Digest) -> bool {
         self.cache.reserved_room.lock().digests.contains(digest)
@@ -154,8 +197,12 @@ impl Registry {
 
 /// Returns how many bytes fetches may still write to the disk.
 fn usable_bytes(disk: DiskSpace) -> u64 {
-    let margin = (disk.total / RESERVED_DISK_DIVISOR).min(MAX_RESERVED_DISK_BYTES);
-    disk.free.saturating_sub(margin)
+    disk.free.saturating_sub(margin(disk))
+}
+
+/// Returns how many bytes of the disk fetches leave free.
+fn margin(disk: DiskSpace) -> u64 {
+    (disk.total / RESERVED_DISK_DIVISOR).min(MAX_RESERVED_DISK_BYTES)
 }
 
 #[cfg(test)]
