@@ -12,8 +12,8 @@ use imgsync_oci::Digest;
 use imgsync_oci::endpoint::UploadId;
 
 use super::connect::Connector;
-use super::content::{
-    ContentError, FieldReader, FieldValue, call, open, write_bytes, write_number,
+use super::grpc::{
+    FieldReader, FieldValue, GrpcConnection, GrpcError, call, open, write_bytes, write_number,
 };
 use crate::image::limits::MAX_METADATA_BYTES;
 
@@ -52,7 +52,7 @@ pub(super) async fn read_config(
     Ok(config)
 }
 
-async fn read_any_config(connector: &Connector, reference: &str) -> Result<Bytes, ContentError> {
+async fn read_any_config(connector: &Connector, reference: &str) -> Result<Bytes, GrpcError> {
     let mut connection = open(connector).await?;
     let build = UploadId::random().to_string();
     let mut request = Vec::new();
@@ -75,10 +75,10 @@ async fn read_any_config(connector: &Connector, reference: &str) -> Result<Bytes
 }
 
 async fn resolve_config(
-    connection: &mut super::content::GrpcConnection,
+    connection: &mut GrpcConnection,
     build: &str,
     reference: &str,
-) -> Result<Bytes, ContentError> {
+) -> Result<Bytes, GrpcError> {
     let mut request = Vec::new();
     write_bytes(&mut request, IMAGE_REF, reference.as_bytes());
     write_bytes(&mut request, RESOLVE_MODE, PREFER_LOCAL);
@@ -95,6 +95,6 @@ async fn resolve_config(
     Err(malformed("no config"))
 }
 
-fn malformed(what: &str) -> ContentError {
-    ContentError::Malformed(what.to_owned())
+fn malformed(what: &str) -> GrpcError {
+    GrpcError::Malformed(what.to_owned())
 }

@@ -17,6 +17,7 @@ mod content;
 mod context;
 pub(crate) mod export_listing;
 mod find;
+mod grpc;
 mod loopback;
 mod platform_image;
 mod related;

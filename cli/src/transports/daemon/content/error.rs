@@ -1,66 +1,35 @@
 //! Why the content store cannot be read.
 
-use http::StatusCode;
 use imgsync_oci::Digest;
 
-use crate::transports::daemon::request::innermost;
+use crate::transports::daemon::grpc::{GrpcError, MalformedMessage};
 
-/// The status `UNAVAILABLE` of gRPC, which a server sends when it shuts down.
-const GRPC_UNAVAILABLE: u32 = 14;
-
-/// The reason why a request to the content service failed.
+/// The reason why the content store cannot be read.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(in crate::transports::daemon) enum ContentError {
-    /// The connection failed or broke.
-    #[error("{0}")]
-    Connection(String),
-    /// The daemon, or a proxy in front of it, refuses the connection to the content service.
-    #[error("the request POST /grpc was answered {0}")]
-    Refused(StatusCode),
-    /// The content service reports an error.
-    #[error("the content service answered {}", describe(*code, message))]
-    Status {
-        /// The status code of gRPC.
-        code: u32,
-        /// The message of the service.
-        message: String,
-    },
+pub(super) enum ContentError {
+    /// A request to the content service failed.
+    #[error("the content service cannot be used: {0}")]
+    Request(#[from] GrpcError),
     /// The store does not have a manifest.
     #[error("the content store does not have {0}")]
     Missing(Digest),
-    /// The response is invalid.
+    /// The content is invalid.
     #[error("{0}")]
     Malformed(String),
 }
 
 impl ContentError {
     /// Returns whether the same request may succeed on another connection.
-    pub(in crate::transports::daemon) fn is_transient(&self) -> bool {
+    pub(super) fn is_transient(&self) -> bool {
         match self {
-            Self::Connection(_) => true,
-            Self::Status { code, .. } => *code == GRPC_UNAVAILABLE,
-            Self::Refused(_) | Self::Missing(_) | Self::Malformed(_) => false,
+            Self::Request(error) => error.is_transient(),
+            Self::Missing(_) | Self::Malformed(_) => false,
         }
-    }
-
-    /// Returns the error for a connection that failed, with the innermost cause.
-    pub(in crate::transports::daemon) fn connection(
-        error: &(dyn std::error::Error + 'static),
-    ) -> Self {
-        Self::Connection(innermost(error))
     }
 }
 
-/// Describes a status code; the names are those of the gRPC specification.
-fn describe(code: u32, message: &str) -> String {
-    let name = match code {
-        5 => "not found",
-        7 => "permission denied",
-        11 => "out of range",
-        12 => "unimplemented",
-        14 => "unavailable",
-        16 => "unauthenticated",
-        _ => return format!("status {code}: {message}"),
-    };
-    format!("{name}: {message}")
+impl From<MalformedMessage> for ContentError {
+    fn from(error: MalformedMessage) -> Self {
+        Self::Request(error.into())
+    }
 }

@@ -4,7 +4,9 @@
 use bytes::Bytes;
 use imgsync_oci::Digest;
 
-use super::protobuf::{FieldReader, FieldValue, MalformedMessage, write_bytes, write_number};
+use crate::transports::daemon::grpc::{
+    FieldReader, FieldValue, MalformedMessage, write_bytes, write_number,
+};
 
 /// The label with the diffID of a compressed layer, which the engine computed when it unpacked the
 /// layer.

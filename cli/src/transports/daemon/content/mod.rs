@@ -4,12 +4,9 @@
 //! 24.0.7. The service is read-only here: nothing is written to the store, and no lease is taken.
 //! Start at [`DaemonImage::read_content_store`].
 
-mod connection;
 mod error;
-mod grpc;
 mod image_files;
 mod messages;
-mod protobuf;
 mod store;
 mod stored_blob;
 
@@ -22,11 +19,7 @@ use super::{DaemonImage, ImageStore};
 use crate::image::{Error, Image, ImageBlobs, ImageContent, Layer};
 use crate::transports::blocking::run_blocking;
 use crate::transports::layout::image_reader;
-pub(super) use connection::open;
-pub(super) use error::ContentError;
-pub(super) use grpc::{GrpcConnection, call};
 use image_files::{StoredFiles, find_files};
-pub(super) use protobuf::{FieldReader, FieldValue, write_bytes, write_number};
 use store::ContentStore;
 
 impl DaemonImage {

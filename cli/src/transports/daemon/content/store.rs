@@ -7,14 +7,12 @@ use bytes::{Bytes, BytesMut};
 use imgsync_oci::Digest;
 use tokio::sync::Mutex;
 
-use super::connection;
 use super::error::ContentError;
-use super::grpc::{self, GrpcConnection, MessageStream};
 use super::messages::{
     ContentInfo, list_request, parse_list_response, parse_read_response, read_request,
 };
-use super::protobuf::MalformedMessage;
 use crate::transports::daemon::connect::Connector;
+use crate::transports::daemon::grpc::{self, GrpcConnection, MessageStream};
 
 /// The header with the namespace, which only containerd itself needs.
 const NAMESPACE_HEADER: &str = "containerd-namespace";
@@ -59,7 +57,7 @@ impl ContentStore {
         for some in digests.chunks(MAX_LIST_DIGESTS) {
             let mut messages = self.call("List", &list_request(some)).await?;
             while let Some(message) = messages.next().await? {
-                let infos = parse_list_response(message).map_err(malformed)?;
+                let infos = parse_list_response(message)?;
                 // A service that ignores the filters must not fill the memory.
                 let infos = infos.into_iter().filter(|info| some.contains(&info.digest));
                 found.extend(infos.map(|info| (info.digest.clone(), info)));
@@ -106,7 +104,7 @@ impl ContentStore {
         let mut connection = self.connect().await?;
         let path = format!("/containerd.services.content.v1.Content/{method}");
         let headers = [(NAMESPACE_HEADER, NAMESPACE)];
-        grpc::call(&mut connection, &path, &headers, message).await
+        Ok(grpc::call(&mut connection, &path, &headers, message).await?)
     }
 
     /// Returns the connection, opened again if it was closed.
@@ -115,7 +113,7 @@ impl ContentStore {
         if let Some(open) = connection.as_ref().filter(|open| !open.is_closed()) {
             return Ok(open.clone());
         }
-        let opened = connection::open(&self.connector).await?;
+        let opened = grpc::open(&self.connector).await?;
         Ok(connection.insert(opened).clone())
     }
 }
@@ -127,7 +125,7 @@ impl BlobStream {
     /// Returns an error if the store cannot be read.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, ContentError> {
         while let Some(message) = self.messages.next().await? {
-            let response = parse_read_response(message).map_err(malformed)?;
+            let response = parse_read_response(message)?;
             if response.offset != self.offset {
                 let (expected, found) = (self.offset, response.offset);
                 let what = format!("the content service sent offset {found} after {expected}");
@@ -140,8 +138,4 @@ impl BlobStream {
         }
         Ok(None)
     }
-}
-
-fn malformed(MalformedMessage: MalformedMessage) -> ContentError {
-    ContentError::Malformed("the content service sent an invalid message".to_owned())
 }

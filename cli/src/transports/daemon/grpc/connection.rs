@@ -1,6 +1,6 @@
-//! Opens an HTTP/2 connection to the content service of a daemon.
+//! Opens an HTTP/2 connection to the gRPC services of a daemon.
 //!
-//! Docker serves it over an upgraded connection (`POST /grpc`), which authorization plugins and
+//! Docker serves them over an upgraded connection (`POST /grpc`), which authorization plugins and
 //! socket proxies see as a request to the API. Docker 29.2 and later also accept HTTP/2 without an
 //! upgrade, as containerd's own socket does. Start reading at [`open`].
 
@@ -12,8 +12,8 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
-use super::error::ContentError;
-use super::grpc::GrpcConnection;
+use super::call::GrpcConnection;
+use super::error::GrpcError;
 use crate::transports::daemon::DaemonAddress;
 use crate::transports::daemon::connect::{Connector, DaemonStream};
 
@@ -40,19 +40,19 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(60);
 /// Returns an error if the daemon is unreachable or refuses.
 pub(in crate::transports::daemon) async fn open(
     connector: &Connector,
-) -> Result<GrpcConnection, ContentError> {
+) -> Result<GrpcConnection, GrpcError> {
     let opened = timeout(OPEN_TIMEOUT, open_in_any_time(connector)).await;
     opened.unwrap_or_else(|_| {
         let seconds = OPEN_TIMEOUT.as_secs();
         let what = format!("the daemon did not answer within {seconds} s");
-        Err(ContentError::Connection(what))
+        Err(GrpcError::Connection(what))
     })
 }
 
-async fn open_in_any_time(connector: &Connector) -> Result<GrpcConnection, ContentError> {
+async fn open_in_any_time(connector: &Connector) -> Result<GrpcConnection, GrpcError> {
     let dial = || async {
         let stream = connector.connect().await;
-        stream.map_err(|error| ContentError::Connection(error.to_string()))
+        stream.map_err(|error| GrpcError::Connection(error.to_string()))
     };
     let mut stream = dial().await?;
     // Over TLS, Docker does not accept HTTP/2 without an upgrade.
@@ -61,10 +61,10 @@ async fn open_in_any_time(connector: &Connector) -> Result<GrpcConnection, Conte
         Some(StatusCode::SWITCHING_PROTOCOLS) => {}
         // The daemon has no such path, or does not speak HTTP/1.1.
         Some(StatusCode::NOT_FOUND) | None if !is_tls => stream = dial().await?,
-        Some(status) => return Err(ContentError::Refused(status)),
+        Some(status) => return Err(GrpcError::Refused(status)),
         None => {
             let what = "the daemon closed the connection without an answer to POST /grpc";
-            return Err(ContentError::Connection(what.to_owned()));
+            return Err(GrpcError::Connection(what.to_owned()));
         }
     }
     let handshake = http2::Builder::new(TokioExecutor::new())
@@ -73,7 +73,7 @@ async fn open_in_any_time(connector: &Connector) -> Result<GrpcConnection, Conte
         .max_header_list_size(MAX_HEADER_BYTES)
         .handshake(TokioIo::new(stream))
         .await;
-    let (sender, connection) = handshake.map_err(|error| ContentError::connection(&error))?;
+    let (sender, connection) = handshake.map_err(|error| GrpcError::connection(&error))?;
     tokio::spawn(async move {
         // An error reaches the requests of this connection, too.
         let _ = connection.await;
@@ -82,8 +82,8 @@ async fn open_in_any_time(connector: &Connector) -> Result<GrpcConnection, Conte
 }
 
 /// Requests the upgrade. Returns the status of the response; `None` if it is not HTTP/1.1.
-async fn upgrade(stream: &mut dyn DaemonStream) -> Result<Option<StatusCode>, ContentError> {
-    let broken = |error: std::io::Error| ContentError::Connection(error.to_string());
+async fn upgrade(stream: &mut dyn DaemonStream) -> Result<Option<StatusCode>, GrpcError> {
+    let broken = |error: std::io::Error| GrpcError::Connection(error.to_string());
     stream.write_all(UPGRADE_REQUEST).await.map_err(broken)?;
     let mut head = Vec::new();
     // Byte by byte, because HTTP/2 begins directly after the headers.
@@ -98,7 +98,7 @@ async fn upgrade(stream: &mut dyn DaemonStream) -> Result<Option<StatusCode>, Co
         }
         if head.len() > MAX_RESPONSE_HEAD_BYTES {
             let what = "the response to POST /grpc is too long";
-            return Err(ContentError::Malformed(what.to_owned()));
+            return Err(GrpcError::Malformed(what.to_owned()));
         }
     }
     // `HTTP/1.1 101 Switching Protocols`
@@ -106,6 +106,6 @@ async fn upgrade(stream: &mut dyn DaemonStream) -> Result<Option<StatusCode>, Co
     let status = status.and_then(|status| StatusCode::from_bytes(status.trim_ascii()).ok());
     status.map(Some).ok_or_else(|| {
         let what = "the response to POST /grpc has no status";
-        ContentError::Malformed(what.to_owned())
+        GrpcError::Malformed(what.to_owned())
     })
 }

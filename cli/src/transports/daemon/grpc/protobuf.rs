@@ -1,4 +1,4 @@
-//! Writes and reads the wire format of protobuf, as far as the content service uses it: varints and
+//! Writes and reads the wire format of protobuf, as far as the services use it: varints and
 //! fields with a length.
 //!
 //! This module knows no message. Start reading at [`FieldReader`].
@@ -45,7 +45,7 @@ pub(in crate::transports::daemon) enum FieldValue {
     Number(u64),
     /// A string, bytes or a message.
     Bytes(Bytes),
-    /// A number of a fixed size, which no message of the content service has.
+    /// A number of a fixed size, which no message here has.
     Fixed,
 }
 

@@ -12,7 +12,7 @@ use hyper::client::conn::http2::SendRequest;
 use percent_encoding::percent_decode_str;
 use tokio::time::timeout;
 
-use super::error::ContentError;
+use super::error::GrpcError;
 
 /// The largest message in bytes, as in other clients of gRPC. The service sends 1 MiB of a blob in
 /// a message.
@@ -45,10 +45,10 @@ pub(in crate::transports::daemon) async fn call(
     path: &str,
     headers: &[(&'static str, &str)],
     message: &[u8],
-) -> Result<MessageStream, ContentError> {
+) -> Result<MessageStream, GrpcError> {
     let mut frame = BytesMut::with_capacity(MESSAGE_HEADER_BYTES + message.len());
     let len = u32::try_from(message.len())
-        .map_err(|_| ContentError::Malformed("the request is too long".to_owned()))?;
+        .map_err(|_| GrpcError::Malformed("the request is too long".to_owned()))?;
     frame.put_u8(0);
     frame.put_u32(len);
     frame.put_slice(message);
@@ -62,17 +62,17 @@ pub(in crate::transports::daemon) async fn call(
     }
     let request = request
         .body(Full::new(frame.freeze()))
-        .map_err(|error| ContentError::Malformed(error.to_string()))?;
+        .map_err(|error| GrpcError::Malformed(error.to_string()))?;
     let sent = async {
         connection.ready().await?;
         connection.send_request(request).await
     };
     let response = in_time(sent).await?;
-    let response = response.map_err(|error| ContentError::connection(&error))?;
+    let response = response.map_err(|error| GrpcError::connection(&error))?;
     if response.status() != StatusCode::OK {
         let status = response.status();
-        let what = format!("the content service answered HTTP status {status}");
-        return Err(ContentError::Malformed(what));
+        let what = format!("the service answered HTTP status {status}");
+        return Err(GrpcError::Malformed(what));
     }
     let received = BytesMut::new();
     // A response without messages has its trailers in the headers.
@@ -94,9 +94,7 @@ impl MessageStream {
     /// # Errors
     /// Returns an error if the connection breaks, if the service reports an error, or if a message
     /// is too large.
-    pub(in crate::transports::daemon) async fn next(
-        &mut self,
-    ) -> Result<Option<Bytes>, ContentError> {
+    pub(in crate::transports::daemon) async fn next(&mut self) -> Result<Option<Bytes>, GrpcError> {
         loop {
             if let Some(message) = self.split_message()? {
                 return Ok(Some(message));
@@ -105,10 +103,10 @@ impl MessageStream {
                 return Ok(None);
             };
             let Some(frame) = in_time(body.frame()).await? else {
-                let what = "the response of the content service was cut off";
-                return Err(ContentError::Connection(what.to_owned()));
+                let what = "the response of the service was cut off";
+                return Err(GrpcError::Connection(what.to_owned()));
             };
-            let frame = frame.map_err(|error| ContentError::connection(&error))?;
+            let frame = frame.map_err(|error| GrpcError::connection(&error))?;
             match frame.into_data() {
                 Ok(data) => self.received.extend_from_slice(&data),
                 Err(other) => {
@@ -120,14 +118,14 @@ impl MessageStream {
     }
 
     /// Returns the next message if all of it has arrived.
-    fn split_message(&mut self) -> Result<Option<Bytes>, ContentError> {
+    fn split_message(&mut self) -> Result<Option<Bytes>, GrpcError> {
         let Some(mut header) = self.received.get(..MESSAGE_HEADER_BYTES) else {
             return Ok(None);
         };
         let (is_compressed, len) = (header.get_u8() != 0, header.get_u32() as usize);
         if is_compressed || len > MAX_MESSAGE_BYTES {
-            let what = format!("the content service sent an invalid message of {len} bytes");
-            return Err(ContentError::Malformed(what));
+            let what = format!("the service sent an invalid message of {len} bytes");
+            return Err(GrpcError::Malformed(what));
         }
         let end = MESSAGE_HEADER_BYTES + len;
         if self.received.len() < end {
@@ -139,25 +137,25 @@ impl MessageStream {
         Ok(Some(message))
     }
 
-    fn end(&mut self, trailers: &HeaderMap) -> Result<Option<Bytes>, ContentError> {
+    fn end(&mut self, trailers: &HeaderMap) -> Result<Option<Bytes>, GrpcError> {
         self.body = None;
         match grpc_status(trailers) {
             Some(Err(error)) => Err(error),
             Some(Ok(())) if self.received.is_empty() => Ok(None),
             Some(Ok(())) => {
-                let what = "the content service sent an incomplete message";
-                Err(ContentError::Malformed(what.to_owned()))
+                let what = "the service sent an incomplete message";
+                Err(GrpcError::Malformed(what.to_owned()))
             }
             None => {
-                let what = "the content service sent no status";
-                Err(ContentError::Malformed(what.to_owned()))
+                let what = "the service sent no status";
+                Err(GrpcError::Malformed(what.to_owned()))
             }
         }
     }
 }
 
 /// Returns the status in the trailers; `None` if there is none.
-fn grpc_status(trailers: &HeaderMap) -> Option<Result<(), ContentError>> {
+fn grpc_status(trailers: &HeaderMap) -> Option<Result<(), GrpcError>> {
     let code = trailers.get("grpc-status")?.to_str().ok();
     let message = trailers.get("grpc-message");
     let message = message.and_then(|message| message.to_str().ok());
@@ -165,18 +163,18 @@ fn grpc_status(trailers: &HeaderMap) -> Option<Result<(), ContentError>> {
     let message = message.chars().take(MAX_STATUS_MESSAGE_CHARS).collect();
     Some(match code.and_then(|code| code.parse().ok()) {
         Some(0) => Ok(()),
-        Some(code) => Err(ContentError::Status { code, message }),
+        Some(code) => Err(GrpcError::Status { code, message }),
         None => {
-            let what = "the content service sent an invalid status";
-            Err(ContentError::Malformed(what.to_owned()))
+            let what = "the service sent an invalid status";
+            Err(GrpcError::Malformed(what.to_owned()))
         }
     })
 }
 
 /// Waits for a part of a response.
-async fn in_time<T>(part: impl Future<Output = T>) -> Result<T, ContentError> {
+async fn in_time<T>(part: impl Future<Output = T>) -> Result<T, GrpcError> {
     timeout(RESPONSE_TIMEOUT, part).await.map_err(|_| {
         let seconds = RESPONSE_TIMEOUT.as_secs();
-        ContentError::Connection(format!("the content service sent nothing for {seconds} s"))
+        GrpcError::Connection(format!("the service sent nothing for {seconds} s"))
     })
 }
