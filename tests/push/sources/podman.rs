@@ -6,7 +6,7 @@ use crate::support::prelude::*;
 use crate::support::process::Process;
 
 /// podman's service with the recorded image.
-struct PodmanService {
+pub(super) struct PodmanService {
     _process: Process,
     podman: Podman,
     /// The value of `XDG_RUNTIME_DIR`. The socket is at the path below it that podman uses.
@@ -14,7 +14,7 @@ struct PodmanService {
 }
 
 impl PodmanService {
-    fn start(scratch: &Scratch) -> Self {
+    pub(super) fn start(scratch: &Scratch) -> Self {
         let podman = Podman::new();
         podman.load(text(&recorded_archive("podman4-docker-archive.tar")));
         let runtime = scratch.folder("runtime");
@@ -35,11 +35,19 @@ impl PodmanService {
     }
 
     fn host(&self) -> String {
-        format!("unix://{}/podman/podman.sock", self.runtime.display())
+        format!("unix://{}", self.socket().display())
+    }
+
+    pub(super) fn socket(&self) -> PathBuf {
+        self.runtime.join("podman/podman.sock")
+    }
+
+    pub(super) fn image_id(&self, image: &str) -> String {
+        self.podman.id(image)
     }
 }
 
-const PODMAN_IMAGE: &str = "localhost/sample/app:v1";
+pub(super) const PODMAN_IMAGE: &str = "localhost/sample/app:v1";
 
 /// The address of podman can come from several variables, and the image can be named or given by
 /// ID.

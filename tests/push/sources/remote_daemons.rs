@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::TcpListener;
 
+use super::podman::{PODMAN_IMAGE, PodmanService};
 use super::{SourcesFixture, text};
 use crate::support::SshServer;
 use crate::support::authority::CertificateAndKey;
@@ -196,4 +197,24 @@ fn an_image_is_pushed_from_a_daemon_behind_ssh() {
     command.args(["push", built.reference(), &fixture.remote("app")]);
     run(&mut command).succeeded();
     assert_eq!(fixture.check_image("app").config, built.id());
+}
+
+#[test]
+fn an_image_is_pushed_from_podman_behind_ssh() {
+    if !programs_available(&["podman", "sshd"]) {
+        return;
+    }
+    let fixture = SourcesFixture::new();
+    let Some(ssh) = SshServer::start(&fixture.scratch.folder("ssh")) else {
+        return;
+    };
+    let service = PodmanService::start(&fixture.scratch);
+    let host = format!("{}{}", ssh.address(), service.socket().display());
+    let mut command = fixture.imgsync.command();
+    command.env("CONTAINER_HOST", host).env("PATH", ssh.path());
+    command.env_remove("DOCKER_HOST");
+    command.args(["push", PODMAN_IMAGE, &fixture.remote("app")]);
+    run(&mut command).succeeded();
+    let id = service.image_id(PODMAN_IMAGE);
+    assert_eq!(fixture.check_image("app").config, id);
 }

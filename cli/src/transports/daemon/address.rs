@@ -4,6 +4,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
+use super::ssh::DialProgram;
 use super::{SshDestination, TlsFolder, context};
 use crate::image::Error;
 
@@ -71,8 +72,14 @@ impl DaemonAddress {
         environment.choose(|path| UnixStream::connect(path).map(drop))
     }
 
-    /// Parses an address. `certificates` are used for TLS over TCP.
-    fn parse(origin: &str, host: &str, certificates: Option<TlsFolder>) -> Result<Self, Error> {
+    /// Parses an address. `certificates` are used for TLS over TCP, and `program` on the other
+    /// machine for SSH.
+    fn parse(
+        origin: &str,
+        host: &str,
+        certificates: Option<TlsFolder>,
+        program: DialProgram,
+    ) -> Result<Self, Error> {
         let unsupported = |what: &str| {
             let instead = "run imgsync where the daemon is, or pipe: docker save IMAGE | \
                            imgsync push - REMOTE";
@@ -110,7 +117,7 @@ impl DaemonAddress {
                     None => Self::Tcp(authority),
                 })
             }
-            "ssh" => match SshDestination::parse(rest) {
+            "ssh" => match SshDestination::parse(program, rest) {
                 Some(destination) => Ok(Self::Ssh(destination)),
                 None => Err(unsupported("a malformed address")),
             },
@@ -138,14 +145,16 @@ struct DaemonEnvironment {
 impl DaemonEnvironment {
     fn choose(&self, connect: impl Fn(&Path) -> io::Result<()>) -> Result<DaemonAddress, Error> {
         if let Some(host) = &self.docker_host {
-            return DaemonAddress::parse("DOCKER_HOST", host, self.certificates());
+            let certificates = self.certificates();
+            return DaemonAddress::parse("DOCKER_HOST", host, certificates, DialProgram::Docker);
         }
         if let Some(host) = &self.container_host {
-            return DaemonAddress::parse("CONTAINER_HOST", host, None);
+            return DaemonAddress::parse("CONTAINER_HOST", host, None, DialProgram::Podman);
         }
         if let Some((name, endpoint)) = self.endpoint()? {
             let origin = format!("the Docker context {name}");
-            return DaemonAddress::parse(&origin, &endpoint.host, endpoint.certificates);
+            let (host, certificates) = (&endpoint.host, endpoint.certificates);
+            return DaemonAddress::parse(&origin, host, certificates, DialProgram::Docker);
         }
         Ok(DaemonAddress::Socket(self.socket(connect)))
     }
@@ -288,6 +297,30 @@ mod tests {
     }
 
     #[test]
+    fn behind_ssh_each_variable_uses_its_own_program() {
+        let host = "ssh://me@far/run/engine.sock";
+        let destination = |program| {
+            let parsed = SshDestination::parse(program, "me@far/run/engine.sock");
+            DaemonAddress::Ssh(parsed.unwrap())
+        };
+        let of_podman = DaemonEnvironment {
+            container_host: Some(host.to_owned()),
+            ..DaemonEnvironment::default()
+        };
+        let of_docker = DaemonEnvironment {
+            docker_host: Some(host.to_owned()),
+            ..of_podman.clone()
+        };
+        for (environment, program) in [
+            (of_podman, DialProgram::Podman),
+            (of_docker, DialProgram::Docker),
+        ] {
+            let chosen = environment.choose(|_| Ok(())).unwrap();
+            assert_eq!(chosen, destination(program));
+        }
+    }
+
+    #[test]
     fn unsupported_addresses_are_named_in_the_error() {
         for host in [
             "ssh://me:secret@host",
@@ -299,7 +332,8 @@ mod tests {
             "/var/run/docker.sock",
             "host 1",
         ] {
-            let error = DaemonAddress::parse("DOCKER_HOST", host, None).unwrap_err();
+            let error =
+                DaemonAddress::parse("DOCKER_HOST", host, None, DialProgram::Docker).unwrap_err();
             assert!(matches!(error, Error::Unsupported { .. }), "{host}");
             assert!(error.to_string().contains(host));
         }

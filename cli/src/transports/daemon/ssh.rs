@@ -1,5 +1,5 @@
 //! Connections to a daemon on another machine, through the system's `ssh` and
-//! `docker system dial-stdio`, as Docker's client makes them.
+//! `docker system dial-stdio`, as Docker's client makes them, or podman's command of the same name.
 
 use std::fmt;
 use std::io;
@@ -16,19 +16,39 @@ const CONNECT_TIMEOUT_SECONDS: u32 = 30;
 /// The most bytes of an error message of `ssh` that are kept.
 const MAX_STDERR_BYTES: u64 = 4096;
 
+/// The program on the other machine that connects to the daemon there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum DialProgram {
+    /// Docker's client.
+    Docker,
+    /// podman.
+    Podman,
+}
+
+impl DialProgram {
+    /// Returns the command without its subcommand, and the option that names a socket.
+    fn command_and_option(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Docker => ("docker", "--host"),
+            Self::Podman => ("podman", "--url"),
+        }
+    }
+}
+
 /// The address of a daemon behind SSH: `ssh://[USER@]HOST[:PORT][/SOCKET]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SshDestination {
+    program: DialProgram,
     user: Option<String>,
     host: String,
     port: Option<u16>,
-    /// The socket of the daemon, if it is not the one that `docker` uses there.
+    /// The socket of the daemon, if it is not the one that the program uses there.
     socket: Option<String>,
 }
 
 impl SshDestination {
     /// Parses the part after `ssh://`; `None` if it is malformed.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    pub(super) fn parse(program: DialProgram, text: &str) -> Option<Self> {
         let (authority, path) = match text.find('/') {
             Some(slash) => text.split_at(slash),
             None => (text, ""),
@@ -60,6 +80,7 @@ impl SshDestination {
             None => None,
         };
         is_valid.then(|| Self {
+            program,
             user: user.map(str::to_owned),
             host: host.to_owned(),
             port,
@@ -78,9 +99,10 @@ impl SshDestination {
         }
         let timeout = format!("ConnectTimeout={CONNECT_TIMEOUT_SECONDS}");
         arguments.extend(["-o".to_owned(), timeout]);
-        arguments.extend(["-T", "--", &*self.host, "docker"].map(str::to_owned));
+        let (program, socket_option) = self.program.command_and_option();
+        arguments.extend(["-T", "--", &*self.host, program].map(str::to_owned));
         if let Some(socket) = &self.socket {
-            arguments.extend(["--host".to_owned(), format!("unix://{socket}")]);
+            arguments.extend([socket_option.to_owned(), format!("unix://{socket}")]);
         }
         arguments.extend(["system", "dial-stdio"].map(str::to_owned));
         arguments
@@ -215,28 +237,52 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_arguments_are_those_of_dockers_client() {
+    fn the_arguments_are_those_of_dockers_client_or_podman() {
         let start = "-o ConnectTimeout=30 -T --";
-        for (address, expected) in [
-            ("far", format!("{start} far docker system dial-stdio")),
+        for (program, address, expected) in [
             (
+                DialProgram::Docker,
+                "far",
+                format!("{start} far docker system dial-stdio"),
+            ),
+            (
+                DialProgram::Docker,
                 "me@far:2222",
                 format!("-l me -p 2222 {start} far docker system dial-stdio"),
             ),
             (
+                DialProgram::Docker,
                 "me@[::1]",
                 format!("-l me {start} ::1 docker system dial-stdio"),
             ),
             (
+                DialProgram::Docker,
                 "[::1]:22/run/user/1000/docker.sock",
                 format!(
                     "-p 22 {start} ::1 docker --host unix:///run/user/1000/docker.sock system \
                      dial-stdio"
                 ),
             ),
-            ("far/", format!("{start} far docker system dial-stdio")),
+            (
+                DialProgram::Docker,
+                "far/",
+                format!("{start} far docker system dial-stdio"),
+            ),
+            (
+                DialProgram::Podman,
+                "me@far",
+                format!("-l me {start} far podman system dial-stdio"),
+            ),
+            (
+                DialProgram::Podman,
+                "far/run/user/1000/podman/podman.sock",
+                format!(
+                    "{start} far podman --url unix:///run/user/1000/podman/podman.sock system \
+                     dial-stdio"
+                ),
+            ),
         ] {
-            let destination = SshDestination::parse(address).unwrap();
+            let destination = SshDestination::parse(program, address).unwrap();
             assert_eq!(destination.arguments().join(" "), expected);
             let shown = destination.to_string();
             assert_eq!(shown, format!("ssh://{}", address.trim_end_matches('/')));
@@ -262,7 +308,8 @@ mod tests {
             "far/x?y",
             "far\n",
         ] {
-            assert_eq!(SshDestination::parse(address), None, "{address}");
+            let parsed = SshDestination::parse(DialProgram::Docker, address);
+            assert_eq!(parsed, None, "{address}");
         }
     }
 }
