@@ -7,8 +7,8 @@
 #
 # Exits with 0 only if every program is installed and works.
 #
-# IMGSYNC_TESTS_DOCKER: folder for the data of the daemon
-#                       (default: imgsync-tests-docker in TMPDIR).
+# IMGSYNC_TESTS_DOCKER: folder for the data of the daemon, and for a newer Docker whose images are
+#                       in containerd's store (default: imgsync-tests-docker in TMPDIR).
 set -euo pipefail
 
 # The PATH of a user often lacks the sbin folders.
@@ -157,6 +157,13 @@ try_daemon() {
     return 1
 }
 
+# Finds a Docker with containerd's image store, which some tests start.
+find_containerd_store() {
+    as_root bash "$(dirname "$0")/containerd_store.sh" "$data/containerd-store" >/dev/null
+}
+
+containerd_store_version() { as_root "$data/containerd-store/bin/dockerd" --version; }
+
 start_daemon() {
     ! daemon_answers || return 0
     have docker && have dockerd || return 0 # the report shows that they are missing
@@ -253,6 +260,7 @@ main() {
     local ok=yes
     install_missing
     start_daemon
+    find_containerd_store || say "peers: no Docker with containerd's image store; see above"
     : >"$env_file"
     # podman's default storage does not work on an overlay file system.
     if have podman && ! podman info >/dev/null 2>&1 && STORAGE_DRIVER=vfs podman info >/dev/null 2>&1; then
@@ -262,6 +270,7 @@ main() {
     report docker docker --version || ok=no
     report dockerd docker version --format '{{.Server.Version}}' || ok=no
     report containerd ctr --version || ok=no
+    report containerd-store containerd_store_version || ok=no
     report skopeo skopeo --version || ok=no
     report podman podman_works || ok=no
     report policy.json policy_path || ok=no

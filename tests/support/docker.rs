@@ -1,5 +1,6 @@
 //! Runs the Docker client, and starts a second daemon.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -98,11 +99,21 @@ pub fn unique(name: &str) -> String {
     format!("imgsync-tests/{name}-{}-{count}", std::process::id())
 }
 
+/// Returns the folder with the programs of `tests/containerd_store.sh`, where `tests/peers.sh` puts
+/// them.
+fn containerd_store_programs() -> PathBuf {
+    let data = std::env::var_os("IMGSYNC_TESTS_DOCKER").map(PathBuf::from);
+    let data = data.unwrap_or_else(|| std::env::temp_dir().join("imgsync-tests-docker"));
+    data.join("containerd-store/bin")
+}
+
 /// A second Docker daemon, for one test, stopped on drop.
 pub struct DockerDaemon {
     process: Process,
     folder: PathBuf,
     flags: Vec<String>,
+    /// The folder with `dockerd` and its containerd; `None` for the installed ones.
+    programs: Option<PathBuf>,
 }
 
 impl DockerDaemon {
@@ -110,12 +121,37 @@ impl DockerDaemon {
     /// cannot run here, for example without root.
     pub fn start(folder: &Path, flags: &[&str]) -> Option<Self> {
         // The configuration can be empty: registries on loopback are insecure by default.
-        std::fs::write(folder.join("daemon.json"), "{}").expect("a file");
+        let flags = [&["--storage-driver=vfs"], flags].concat();
+        Self::start_programs(None, folder, "{}", &flags)
+    }
+
+    /// Starts a daemon whose images are in containerd's store. Returns `None` if there is no Docker
+    /// that has it, or if the daemon cannot run here.
+    pub fn start_with_containerd_store(folder: &Path) -> Option<Self> {
+        let programs = containerd_store_programs();
+        if !programs.join("dockerd").is_file() {
+            report_missing("there is no Docker with containerd's image store");
+            return None;
+        }
+        let config = r#"{"features": {"containerd-snapshotter": true}}"#;
+        // This snapshotter works on every file system.
+        let flags = ["--storage-driver=native"];
+        Self::start_programs(Some(programs), folder, config, &flags)
+    }
+
+    fn start_programs(
+        programs: Option<PathBuf>,
+        folder: &Path,
+        config: &str,
+        flags: &[&str],
+    ) -> Option<Self> {
+        std::fs::write(folder.join("daemon.json"), config).expect("a file");
         let flags: Vec<_> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let mut daemon = Self {
-            process: spawn_daemon(folder, &flags),
+            process: spawn_daemon(programs.as_deref(), folder, &flags),
             folder: folder.to_owned(),
             flags,
+            programs,
         };
         if !daemon.wait_until_ready() {
             report_missing(&format!("no second dockerd: {}", daemon.process.stderr()));
@@ -142,7 +178,7 @@ impl DockerDaemon {
 
     /// Starts the daemon again, with the same data.
     pub fn restart(&mut self) {
-        self.process = spawn_daemon(&self.folder, &self.flags);
+        self.process = spawn_daemon(self.programs.as_deref(), &self.folder, &self.flags);
         let is_ready = self.wait_until_ready();
         assert!(is_ready, "no second dockerd: {}", self.process.stderr());
     }
@@ -163,7 +199,20 @@ impl DockerDaemon {
 
     /// Returns the address of the socket.
     pub fn address(&self) -> String {
-        format!("unix://{}", self.folder.join("sock").display())
+        format!("unix://{}", self.socket().display())
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.join("sock")
+    }
+
+    /// Returns the digests of all blobs in containerd's store.
+    pub fn content(&self) -> BTreeSet<String> {
+        let socket = self.folder.join("exec/containerd/containerd.sock");
+        let mut command = Command::new(containerd_store_programs().join("ctr"));
+        command.arg("--address").arg(socket);
+        let list = must(command.args(["--namespace", "moby", "content", "ls", "--quiet"]));
+        list.lines().map(str::to_owned).collect()
     }
 
     /// Returns the folder with the digests that the daemon has stored of layers.
@@ -196,15 +245,23 @@ impl Drop for DockerDaemon {
     }
 }
 
-fn spawn_daemon(folder: &Path, flags: &[String]) -> Process {
+fn spawn_daemon(programs: Option<&Path>, folder: &Path, flags: &[String]) -> Process {
     let flag = |name: &str, file: &str| format!("--{name}={}", folder.join(file).display());
-    let mut command = Command::new(program("dockerd"));
+    let mut command = Command::new(match programs {
+        Some(programs) => programs.join("dockerd"),
+        None => program("dockerd"),
+    });
+    if let Some(programs) = programs {
+        // The daemon starts the containerd that is in PATH.
+        let path = std::env::var("PATH").unwrap_or_default();
+        command.env("PATH", format!("{}:{path}", programs.display()));
+    }
     command
         .arg(format!("--host=unix://{}", folder.join("sock").display()))
         .args([flag("data-root", "data"), flag("exec-root", "exec")])
         .args([flag("pidfile", "pid"), flag("config-file", "daemon.json")])
         .args(["--bridge=none", "--iptables=false", "--ip-masq=false"])
-        .args(["--ip-forward=false", "--storage-driver=vfs"])
+        .args(["--ip-forward=false"])
         .args(flags);
     Process::start("dockerd", &mut command, folder)
 }

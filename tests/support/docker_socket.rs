@@ -32,7 +32,16 @@ impl DockerSocketProxy {
         let daemon = host
             .strip_prefix("unix://")
             .unwrap_or("/var/run/docker.sock");
-        let daemon = PathBuf::from(daemon);
+        Self::start_to(folder, daemon.into(), false)
+    }
+
+    /// Starts a proxy to the daemon at a socket that does not let gRPC through, like the proxies
+    /// that pass on only some requests of Docker's API.
+    pub fn start_without_grpc(folder: &Path, daemon: PathBuf) -> Self {
+        Self::start_to(folder, daemon, true)
+    }
+
+    fn start_to(folder: &Path, daemon: PathBuf, refuses_grpc: bool) -> Self {
         let socket = folder.join("engine.sock");
         let listener = UnixListener::bind(&socket).expect("a socket");
         let parsers = Arc::new(Mutex::new(Vec::new()));
@@ -45,7 +54,9 @@ impl DockerSocketProxy {
                 }
                 let (log, daemon) = (Arc::clone(&log), daemon.clone());
                 // A client may disconnect in the middle of a request.
-                std::thread::spawn(move || serve(client.expect("a client"), &daemon, &log).ok());
+                std::thread::spawn(move || {
+                    serve(client.expect("a client"), &daemon, refuses_grpc, &log).ok()
+                });
             }
         });
         Self {
@@ -71,6 +82,7 @@ impl DockerSocketProxy {
 fn serve(
     mut client: UnixStream,
     daemon: &Path,
+    refuses_grpc: bool,
     log: &Mutex<Vec<RequestParser>>,
 ) -> std::io::Result<()> {
     let mut daemon = UnixStream::connect(daemon)?;
@@ -88,10 +100,17 @@ fn serve(
     });
     let mut buffer = vec![0; 64 * 1024];
     while let size @ 1.. = client.read(&mut buffer)? {
+        if refuses_grpc && buffer.starts_with(b"POST /grpc ") {
+            let refusal = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n";
+            client.write_all(refusal)?;
+            daemon.shutdown(Shutdown::Both)?;
+            break;
+        }
         log.lock().expect("the log")[number].add(&buffer[..size]);
         daemon.write_all(&buffer[..size])?;
     }
-    daemon.shutdown(Shutdown::Write)?;
+    // It may be closed already.
+    let _ = daemon.shutdown(Shutdown::Write);
     let _ = back.join();
     Ok(())
 }

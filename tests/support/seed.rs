@@ -116,6 +116,24 @@ pub fn index(images: &[(&str, &[u8])]) -> Vec<u8> {
     .into_bytes()
 }
 
+/// Returns an index of images, as [`index`] does, with an attestation of one of them.
+pub fn index_with_attestation(
+    images: &[(&str, &[u8])],
+    attestation: &[u8],
+    subject: &[u8],
+) -> Vec<u8> {
+    let mut index: Value = serde_json::from_slice(&index(images)).expect("an index");
+    let mut entry = descriptor(OCI_MANIFEST, attestation);
+    entry["platform"] = json!({"os": "unknown", "architecture": "unknown"});
+    entry["annotations"] = json!({
+        "vnd.docker.reference.type": "attestation-manifest",
+        "vnd.docker.reference.digest": digest(subject),
+    });
+    let entries = index["manifests"].as_array_mut().expect("a list");
+    entries.push(entry);
+    index.to_string().into_bytes()
+}
+
 pub fn descriptor(media_type: &str, bytes: &[u8]) -> Value {
     json!({"mediaType": media_type, "digest": digest(bytes), "size": bytes.len()})
 }

@@ -7,11 +7,12 @@ use super::SourcesFixture;
 use crate::support::archive::Entry;
 use crate::support::check::StoredImage;
 use crate::support::content_service::{ContentFault, ContentService};
+use crate::support::docker::DockerDaemon;
 use crate::support::engine::{
     ContentAccess, FakeEngine, inspect_containerd, inspect_with_root, layout_blobs,
 };
 use crate::support::prelude::*;
-use crate::support::seed::{OCI_INDEX, OCI_MANIFEST, descriptor, index};
+use crate::support::seed::{OCI_INDEX, OCI_MANIFEST, index_with_attestation};
 use crate::support::{Containerd, Random};
 
 /// How often a layer is read: it is verified while it is sent.
@@ -201,19 +202,11 @@ fn multi_platform(images: &[Image; 2]) -> (HashMap<String, Vec<u8>>, String) {
         .map(|image| image.oci_manifest(&image.compressed()));
     let attestation = Image::new(vec![layer("sbom", noise(7, 200_000))]);
     let statement = attestation.oci_manifest(&attestation.compressed());
-    let top = index(&[
-        ("linux/amd64", &manifests[0]),
-        ("linux/arm64", &manifests[1]),
-    ]);
-    let mut top: serde_json::Value = serde_json::from_slice(&top).expect("an index");
-    let mut entry = descriptor(OCI_MANIFEST, &statement);
-    entry["platform"] = serde_json::json!({"os": "unknown", "architecture": "unknown"});
-    entry["annotations"] = serde_json::json!({
-        "vnd.docker.reference.type": "attestation-manifest",
-        "vnd.docker.reference.digest": digest(&manifests[0]),
-    });
-    top["manifests"].as_array_mut().expect("a list").push(entry);
-    let top = top.to_string().into_bytes();
+    let platforms = [
+        ("linux/amd64", &*manifests[0]),
+        ("linux/arm64", &*manifests[1]),
+    ];
+    let top = index_with_attestation(&platforms, &statement, &manifests[0]);
     let mut blobs: HashMap<_, _> = [(digest(&top), top.clone())].into();
     for image in images.iter().chain([&attestation]) {
         blobs.extend(layout_blobs(&image.oci_layout("v1")));
@@ -352,5 +345,39 @@ fn the_content_of_a_real_containerd_is_read() {
         );
         assert_eq!(engine.exports(), 0);
         assert_eq!(fixture.check_image(name).config, image.id());
+    }
+}
+
+#[test]
+fn the_content_of_a_real_docker_is_read() {
+    if !programs_available(&["docker"]) {
+        return;
+    }
+    let fixture = SourcesFixture::new();
+    let Some(engine) = DockerDaemon::start_with_containerd_store(&fixture.scratch.folder("docker"))
+    else {
+        return;
+    };
+    let [first, second] = [63, 64].map(|seed| image([61, 62, seed]));
+    for (name, image, layers) in [("v1", &first, 3), ("v2", &second, 1)] {
+        let archive = fixture.scratch.path("app.tar");
+        archive::write_tar(&image.oci_layout("v1"), &archive);
+        let file = archive.to_str().expect("a path in UTF-8");
+        engine.docker(&["load", "--input", file]);
+        let root = digest(&image.oci_manifest(&image.compressed()));
+        engine.docker(&["tag", &root, "app:v1"]);
+        let mut command = fixture.imgsync.command();
+        command.env("DOCKER_HOST", engine.address());
+        command.args(["push", "--verbose", "app:v1", &fixture.remote(name)]);
+        let outcome = run(&mut command).succeeded();
+        let stated = format!("reading {layers} of 3 layers through the engine's content store");
+        assert!(outcome.stderr.contains(&stated), "{outcome}");
+        // As docker push has it.
+        let own = format!("{}/own:{name}", fixture.server.address());
+        engine.docker(&["tag", "app:v1", &own]);
+        engine.docker(&["push", &own]);
+        let pushed = check::at_registry(fixture.server.address(), &format!("own:{name}"));
+        assert_eq!(fixture.check_image(name).manifest, pushed.manifest);
+        assert_eq!(pushed.manifest, root);
     }
 }

@@ -17,5 +17,6 @@ mod target;
 mod tests;
 mod writer;
 
+pub(super) use compressed::DecompressedStream;
 pub(super) use docker_manifest::{DOCKER_MANIFEST_FILE, DockerManifestEntry, manifest_json};
 pub(crate) use target::ArchiveTarget;

@@ -11,15 +11,16 @@ use tokio::sync::mpsc;
 use super::platform_image::PlatformImage;
 use super::request::{RequestBody, channel_body};
 use super::responses::DaemonKind;
+use super::unpacked_layer::{UnpackedLayer, is_zstd};
 use crate::exit::Failure;
 use crate::report::Report;
-use crate::transports::ManifestRole;
 use crate::transports::archive::{
     DOCKER_MANIFEST_FILE, DockerManifestEntry, manifest_json, tar_header,
 };
 use crate::transports::fetch::{BlobFetch, FetchError};
 use crate::transports::files::blob_path;
 use crate::transports::layout::{LayoutIndex, OCI_INDEX_FILE, OCI_LAYOUT_CONTENT, OCI_LAYOUT_FILE};
+use crate::transports::{ManifestRole, VerifiedManifest};
 use crate::upload::PendingBlob;
 
 /// The most chunks that wait for the daemon.
@@ -29,6 +30,7 @@ const MAX_QUEUED_CHUNKS: usize = 4;
 #[derive(Debug)]
 pub(super) struct ArchiveSender {
     chunks: mpsc::Sender<io::Result<Bytes>>,
+    reads_zstd: bool,
 }
 
 /// The reason why a stream ended early.
@@ -36,39 +38,41 @@ pub(super) struct ArchiveSender {
 pub(super) enum StreamError {
     /// The daemon stopped reading; its response tells why.
     ReceiverClosed,
-    /// The source failed.
+    /// The source failed, or the disk on which a layer is unpacked.
     SourceFailed(Failure),
 }
 
-/// Returns a sender, and the request body that it fills.
-pub(super) fn archive_channel() -> (ArchiveSender, RequestBody) {
+/// Returns a sender, and the request body that it fills. Layers that are compressed with zstd are
+/// unpacked unless the daemon reads them.
+pub(super) fn archive_channel(reads_zstd: bool) -> (ArchiveSender, RequestBody) {
     let (chunks, receiver) = mpsc::channel(MAX_QUEUED_CHUNKS);
-    (ArchiveSender { chunks }, channel_body(receiver))
+    let sender = ArchiveSender { chunks, reads_zstd };
+    (sender, channel_body(receiver))
 }
 
 impl ArchiveSender {
-    /// Sends an archive of these layers, each once and verified on the way, and of the files that
-    /// describe it. Returns the bytes of the layers. After an error the stream breaks off, so that
+    /// Sends an archive of these blobs, each once and verified on the way, and of the files that
+    /// describe it. Returns the bytes of the blobs. After an error the stream breaks off, so that
     /// the daemon rejects the archive.
     ///
     /// # Errors
     /// Returns the reason why the archive is incomplete.
     pub(super) async fn send_archive(
         self,
-        layers: &[PendingBlob],
+        blobs: &[PendingBlob],
         files: Vec<(String, Vec<u8>)>,
         report: &dyn Report,
     ) -> Result<u64, StreamError> {
         let mut bytes = 0;
         let mut seen = HashSet::new();
-        for layer in layers.iter().filter(|layer| seen.insert(&layer.digest)) {
-            if let Err(error) = self.send_blob(layer, report).await {
+        for blob in blobs.iter().filter(|blob| seen.insert(&blob.digest)) {
+            if let Err(error) = self.send_blob(blob, report).await {
                 let aborted = io::Error::other("the archive was aborted");
                 // If the daemon has already disconnected, there is nothing to abort.
                 let _ = self.chunks.send(Err(aborted)).await;
                 return Err(error);
             }
-            bytes += layer.size;
+            bytes += blob.size;
         }
         for (name, content) in files {
             self.send(tar_header::file(&name, &content)).await?;
@@ -79,17 +83,38 @@ impl ArchiveSender {
 
     async fn send_blob(&self, blob: &PendingBlob, report: &dyn Report) -> Result<(), StreamError> {
         report.start_blob(&blob.digest, &blob.label, blob.size, 0);
-        self.send(tar_header::header(&blob_path(&blob.digest), blob.size))
-            .await?;
+        let path = blob_path(&blob.digest);
         let mut fetch = BlobFetch::new(blob);
         let source_failed = |error: FetchError| StreamError::SourceFailed(error.failure);
-        while let Some(chunk) = fetch.next_chunk().await.map_err(source_failed)? {
-            self.send(chunk).await?;
-            report.update_blob(&blob.digest, fetch.position());
+        let update = |position| report.update_blob(&blob.digest, position);
+        let mut next = fetch.next_chunk().await.map_err(source_failed)?;
+        if let Some(first) = next.take_if(|first| !self.reads_zstd && is_zstd(first)) {
+            let layer = UnpackedLayer::unpack(&mut fetch, first, update).await;
+            self.send_unpacked(&path, &layer.map_err(StreamError::SourceFailed)?)
+                .await?;
+        } else {
+            self.send(tar_header::header(&path, blob.size)).await?;
+            while let Some(chunk) = next {
+                self.send(chunk).await?;
+                update(fetch.position());
+                next = fetch.next_chunk().await.map_err(source_failed)?;
+            }
+            self.send(tar_header::padding(blob.size)).await?;
         }
-        self.send(tar_header::padding(blob.size)).await?;
         report.finish_blob(&blob.digest);
         Ok(())
+    }
+
+    async fn send_unpacked(&self, path: &str, layer: &UnpackedLayer) -> Result<(), StreamError> {
+        self.send(tar_header::header(path, layer.size())).await?;
+        let mut offset = 0;
+        while offset < layer.size() {
+            let chunk = layer.read_at(offset).await;
+            let chunk = chunk.map_err(StreamError::SourceFailed)?;
+            offset += chunk.len() as u64;
+            self.send(chunk).await?;
+        }
+        self.send(tar_header::padding(layer.size())).await
     }
 
     async fn send(&self, chunk: impl Into<Bytes>) -> Result<(), StreamError> {
@@ -98,27 +123,39 @@ impl ArchiveSender {
     }
 }
 
-/// Returns the small files of an image's archive: everything but the layers. For a classic store
-/// `manifest.json` alone carries the name, since its archives may lack layers; the others read an
-/// OCI layout.
+/// Returns the small files of an image's archive: everything but the layers. A classic store reads
+/// only `manifest.json`, since its archives may lack layers, and containerd's store only the OCI
+/// layout, which has the whole index.
 pub(super) fn archive_files(
     kind: DaemonKind,
     image: &PlatformImage,
     config: &Bytes,
     (repository, tag): (&str, &Tag),
 ) -> Vec<(String, Vec<u8>)> {
-    let name = format!("{repository}:{tag}");
-    let entry = DockerManifestEntry::new(&image.config.digest, &image.layers, Some(name));
     let mut files = vec![(blob_path(&image.config.digest), config.to_vec())];
-    if kind != DaemonKind::Classic {
-        let manifest = &image.manifest;
+    let mut add_layout = |root: &VerifiedManifest| {
         let mut index = LayoutIndex::default();
         let role = ManifestRole::Tagged(tag.clone());
-        index.add_manifest(manifest, &role, Some(&full_name(repository)));
-        files.push((blob_path(&manifest.digest), manifest.bytes.to_vec()));
+        index.add_manifest(root, &role, Some(&full_name(repository)));
         files.push((OCI_INDEX_FILE.to_owned(), index.to_bytes()));
         files.push((OCI_LAYOUT_FILE.to_owned(), OCI_LAYOUT_CONTENT.to_vec()));
+    };
+    let manifest_file =
+        |manifest: &VerifiedManifest| (blob_path(&manifest.digest), manifest.bytes.to_vec());
+    match kind {
+        DaemonKind::Classic => {}
+        DaemonKind::Podman => {
+            add_layout(&image.manifest);
+            files.push(manifest_file(&image.manifest));
+        }
+        DaemonKind::Containerd => {
+            add_layout(image.root());
+            files.extend(image.manifests().map(manifest_file));
+            return files;
+        }
     }
+    let name = format!("{repository}:{tag}");
+    let entry = DockerManifestEntry::new(&image.config.digest, &image.layers, Some(name));
     files.push((DOCKER_MANIFEST_FILE.to_owned(), manifest_json(&[entry])));
     files
 }

@@ -51,6 +51,11 @@ impl ApiVersion {
         Some(Self(major.parse().ok()?, minor.parse().ok()?))
     }
 
+    /// Returns whether Docker loads layers that are compressed with zstd (since version 23.0).
+    fn reads_zstd(self) -> bool {
+        self >= Self(1, 42)
+    }
+
     /// Returns whether an export can be limited to that many platforms (Docker Engine API, "Export
     /// an image"). Older daemons ignore the parameter.
     pub(super) fn can_export_platforms(self, platforms: usize) -> bool {
@@ -147,7 +152,7 @@ impl DaemonClient {
     /// # Errors
     /// Returns an error if the daemon is unreachable or refuses.
     pub(super) async fn daemon_info(&self) -> Result<DaemonInfo, Error> {
-        let (version, _) = self.get::<VersionResponse>("version", "").await?;
+        let (version, api) = self.get::<VersionResponse>("version", "").await?;
         let kind = if version.is_podman() {
             DaemonKind::Podman
         } else if self.info().await?.0.has_containerd_store() {
@@ -156,7 +161,12 @@ impl DaemonClient {
             DaemonKind::Classic
         };
         let platform = format!("{}/{}", version.os, version.arch);
-        Ok(DaemonInfo { kind, platform })
+        let reads_zstd = kind != DaemonKind::Classic || api.is_some_and(ApiVersion::reads_zstd);
+        Ok(DaemonInfo {
+            kind,
+            reads_zstd,
+            platform,
+        })
     }
 
     /// Returns the image of a name or ID; `None` if there is none.

@@ -7,9 +7,11 @@
 
 mod address;
 mod archive_stream;
+mod attestations;
 mod buildkit;
 mod chunk_reader;
 mod classic;
+mod cleanup;
 mod client;
 mod connect;
 mod containerd;
@@ -29,6 +31,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod unpacked_layer;
 
 use std::collections::HashMap;
 use std::fmt;

@@ -1,7 +1,9 @@
 //! Resolves a reference to the image of one platform, because a daemon accepts no more.
 
-use imgsync_oci::{Descriptor, Digest, Manifest, Reference, media};
+use imgsync_oci::manifest::Platform;
+use imgsync_oci::{Descriptor, Manifest, Reference, media};
 
+use super::attestations::Attestation;
 use crate::exit::{Failure, FailureKind};
 use crate::image::limits::MAX_INDEX_DEPTH;
 use crate::image::{Error, Platforms, is_attestation, platform};
@@ -10,8 +12,9 @@ use crate::transports::{CopySource, VerifiedManifest};
 /// An image for one platform.
 #[derive(Debug, Clone)]
 pub(super) struct PlatformImage {
-    /// The digest that the reference names.
-    pub(super) root: Digest,
+    /// The indexes from the one that the reference names down to the manifest; none if it names the
+    /// manifest.
+    pub(super) indexes: Vec<VerifiedManifest>,
     /// The manifest of the image.
     pub(super) manifest: VerifiedManifest,
     /// The config; its digest is the image ID in Docker's classic store.
@@ -20,9 +23,35 @@ pub(super) struct PlatformImage {
     pub(super) layers: Vec<Descriptor>,
     /// The platforms of the index that are left out.
     pub(super) omitted_platforms: Vec<String>,
+    /// The platform of the image as the index tells it.
+    pub(super) platform: Option<Platform>,
+    /// The attestations of the manifest, once they are fetched.
+    pub(super) attestations: Vec<Attestation>,
 }
 
 impl PlatformImage {
+    /// Returns the manifest or index that the reference names.
+    pub(super) fn root(&self) -> &VerifiedManifest {
+        self.indexes.first().unwrap_or(&self.manifest)
+    }
+
+    /// Returns the indexes, the manifest, and the manifests of the attestations.
+    pub(super) fn manifests(&self) -> impl Iterator<Item = &VerifiedManifest> {
+        let attestations = self.attestations.iter();
+        let attestations = attestations.map(|attestation| &attestation.manifest);
+        self.indexes
+            .iter()
+            .chain([&self.manifest])
+            .chain(attestations)
+    }
+
+    /// Returns the layers, and the blobs of the attestations.
+    pub(super) fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
+        let attestations = self.attestations.iter();
+        let attestations = attestations.flat_map(|attestation| &attestation.blobs);
+        self.layers.iter().chain(attestations)
+    }
+
     /// Finds the image that `reference` names at `source` for one of `platforms`.
     ///
     /// # Errors
@@ -45,8 +74,8 @@ impl PlatformImage {
             Failure::new(FailureKind::Source, what)
                 .with_hint(format!("list the tags: imgsync ls {name}"))
         })?;
-        let mut omitted_platforms = Vec::new();
-        let mut manifest = root.clone();
+        let (mut omitted_platforms, mut indexes) = (Vec::new(), Vec::new());
+        let (mut manifest, mut chosen_platform) = (root, None);
         for _ in 0..=MAX_INDEX_DEPTH {
             let content = manifest
                 .content()
@@ -63,11 +92,13 @@ impl PlatformImage {
                         return Err(Error::unsupported(what, "pull it with docker pull").into());
                     }
                     return Ok(Self {
-                        root: root.digest,
+                        indexes,
                         manifest,
                         config,
                         layers,
                         omitted_platforms,
+                        platform: chosen_platform,
+                        attestations: Vec::new(),
                     });
                 }
             };
@@ -75,7 +106,9 @@ impl PlatformImage {
             omitted_platforms.extend(others);
             let digest = Reference::Digest(child.digest.clone());
             let next = source.fetch_manifest(&digest).await?;
-            manifest = next.ok_or_else(|| Error::missing(name, child.digest.to_string()))?;
+            let next = next.ok_or_else(|| Error::missing(name, child.digest.to_string()))?;
+            indexes.push(std::mem::replace(&mut manifest, next));
+            chosen_platform = child.platform.or(chosen_platform);
         }
         Err(malformed("its indexes are nested too deeply".to_owned()).into())
     }

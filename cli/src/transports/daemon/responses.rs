@@ -143,6 +143,8 @@ pub(super) enum DaemonKind {
 pub(super) struct DaemonInfo {
     /// The kind.
     pub(super) kind: DaemonKind,
+    /// Whether the daemon loads layers that are compressed with zstd.
+    pub(super) reads_zstd: bool,
     /// The platform, such as `linux/amd64`.
     pub(super) platform: String,
 }
@@ -160,15 +162,27 @@ pub(super) enum LoadOutcome {
 #[derive(Deserialize)]
 struct LoadMessage {
     error: Option<String>,
+    stream: Option<String>,
 }
+
+/// The start of the line with which Docker 28 reports that it loaded an image whose layers it
+/// cannot unpack. It has no error otherwise.
+const UNPACK_ERROR: &str = "Error unpacking image";
 
 /// Parses the response to an archive: a sequence of JSON objects. The status is 200 even if one of
 /// them reports an error.
 pub(super) fn parse_load_response(body: &[u8]) -> LoadOutcome {
     for message in serde_json::Deserializer::from_slice(body).into_iter::<LoadMessage>() {
         match message {
-            Ok(LoadMessage { error: None }) => {}
-            Ok(LoadMessage { error: Some(error) }) => return LoadOutcome::Rejected(error),
+            Ok(LoadMessage {
+                error: Some(error), ..
+            }) => return LoadOutcome::Rejected(error),
+            Ok(LoadMessage {
+                stream: Some(line), ..
+            }) if line.starts_with(UNPACK_ERROR) => {
+                return LoadOutcome::Rejected(line.trim_end().to_owned());
+            }
+            Ok(_) => {}
             Err(_) => return LoadOutcome::Rejected(excerpt(body)),
         }
     }
@@ -197,6 +211,11 @@ mod tests {
                 "{\"status\":\"Loading layer\",\"progressDetail\":{}}\r\n\
                  {\"errorDetail\":{\"message\":\"no space\"},\"error\":\"no space\"}\r\n",
                 refused("no space"),
+            ),
+            (
+                "{\"stream\":\"Loaded image: a:b\\n\"}\n\
+                 {\"stream\":\"Error unpacking image a:b: no space\\n\"}\n",
+                refused("Error unpacking image a:b: no space"),
             ),
             ("<html>", refused("<html>")),
         ] {

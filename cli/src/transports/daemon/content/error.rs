@@ -6,7 +6,7 @@ use crate::transports::daemon::grpc::{GrpcError, MalformedMessage};
 
 /// The reason why the content store cannot be read.
 #[derive(Debug, Clone, thiserror::Error)]
-pub(super) enum ContentError {
+pub(in crate::transports::daemon) enum ContentError {
     /// A request to the content service failed.
     #[error("the content service cannot be used: {0}")]
     Request(#[from] GrpcError),

@@ -10,15 +10,17 @@ mod messages;
 mod store;
 mod stored_blob;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt::Display;
 
 use imgsync_oci::{Descriptor, Digest};
 
+use super::client::DaemonClient;
 use super::{DaemonImage, ImageStore};
 use crate::image::{Error, Image, ImageBlobs, ImageContent, Layer};
 use crate::transports::blocking::run_blocking;
 use crate::transports::layout::image_reader;
+pub(super) use error::ContentError;
 use image_files::{StoredFiles, find_files};
 use store::ContentStore;
 
@@ -61,6 +63,18 @@ impl DaemonImage {
         image.notes = notes;
         Ok((image, blobs))
     }
+}
+
+/// Returns those of the blobs that the content store of a daemon has.
+///
+/// # Errors
+/// Returns an error if the daemon has no such store, or if it cannot be read.
+pub(super) async fn stored_blobs(
+    engine: &DaemonClient,
+    digests: &[Digest],
+) -> Result<HashSet<Digest>, ContentError> {
+    let store = ContentStore::new(engine.connector().clone());
+    Ok(store.list(digests).await?.into_keys().collect())
 }
 
 /// Removes the diffID of a layer for which the engine has computed the same one, so that the layer

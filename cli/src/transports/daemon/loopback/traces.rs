@@ -14,6 +14,7 @@ use imgsync_oci::endpoint::UploadId;
 use super::LoopbackError;
 use crate::disk::{LockedFile, create_private_folder};
 use crate::spool::Spool;
+use crate::transports::daemon::cleanup::clean_up;
 use crate::transports::daemon::client::DaemonClient;
 
 /// The folder with one file for each push.
@@ -32,8 +33,6 @@ const MAX_PENDING_AGE: Duration = Duration::from_secs(10);
 /// How often the names of such a record are removed.
 const PENDING_REMOVALS: u32 = 5;
 const PENDING_INTERVAL: Duration = Duration::from_millis(100);
-/// The timeout of the removal when a push is cancelled.
-const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The tag and the container of one push.
 #[derive(Debug)]
@@ -139,24 +138,14 @@ impl EngineTraces {
 }
 
 impl Drop for EngineTraces {
-    /// Removes the tag and the container of a push that was cancelled, for example by Ctrl-C. The
-    /// runtime of the push may be about to end, so another one does it.
+    /// Removes the tag and the container of a push that was cancelled, for example by Ctrl-C.
     fn drop(&mut self) {
         if self.are_removed {
             return;
         }
-        let (names, address) = (self.names.clone(), self.engine.address().clone());
-        let removing = std::thread::spawn(move || {
-            let mut builder = tokio::runtime::Builder::new_current_thread();
-            let (Ok(runtime), Ok(engine)) =
-                (builder.enable_all().build(), DaemonClient::new(address))
-            else {
-                return false;
-            };
-            let removing = tokio::time::timeout(CANCEL_TIMEOUT, names.remove(&engine));
-            runtime.block_on(async { removing.await.unwrap_or(false) })
-        });
-        if removing.join().unwrap_or(false)
+        let names = self.names.clone();
+        let remove = |engine: DaemonClient| async move { names.remove(&engine).await };
+        if clean_up(&self.engine, remove)
             && let Some(record) = self.record.take()
         {
             let _ = record.remove();

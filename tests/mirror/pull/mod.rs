@@ -1,10 +1,12 @@
 //! Tests `imgsync pull`: it copies an image into the local Docker, without the layers that Docker
 //! has.
 
+mod containerd_store;
+
 use crate::support::prelude::*;
 use crate::support::process::Process;
 use crate::support::seed;
-use crate::support::seed::{OCI_INDEX, RemoteRepository};
+use crate::support::seed::{OCI_INDEX, OCI_MANIFEST, RemoteRepository};
 
 struct PullFixture {
     server: Server,
@@ -229,6 +231,34 @@ fn an_interrupted_or_damaged_image_is_not_loaded_into_docker() {
         .filter_map(|request| request.header("range"))
         .collect();
     assert_eq!(ranges, ["bytes=1500000-"]);
+}
+
+/// Docker before 23 cannot read them itself.
+#[test]
+fn zstd_layers_are_unpacked_for_the_classic_store() {
+    if !programs_available(&["docker"]) {
+        return;
+    }
+    let _docker = serial::docker();
+    let fixture = PullFixture::new();
+    let remote_repository = RemoteRepository {
+        address: fixture.server.address(),
+        repository: "team/zstd",
+    };
+    let image = for_platform(11, "amd64");
+    let compress = |layer: &Vec<u8>| zstd::encode_all(&**layer, 3).expect("writing to memory");
+    let layers: Vec<_> = image.layers.iter().map(compress).collect();
+    let manifest = String::from_utf8(image.oci_manifest(&layers)).expect("JSON");
+    let manifest = manifest.replace("tar+gzip", "tar+zstd");
+    for blob in layers.iter().chain([&image.config]) {
+        remote_repository.push_blob(blob);
+    }
+    remote_repository.push_manifest("v1", OCI_MANIFEST, manifest.as_bytes());
+    let remote = format!("{}/team/zstd:v1", fixture.server.address());
+    let local = DockerImage::existing(remote.clone());
+    let outcome = fixture.pull(&["--platform", "linux/amd64", &remote]);
+    outcome.succeeded();
+    assert_eq!(local.id(), image.id());
 }
 
 #[test]

@@ -1,22 +1,27 @@
-//! A daemon as the target of a copy. It loads an archive of one platform and sends a classic store
-//! only the layers that it lacks.
+//! A daemon as the target of a copy. It loads an archive of one platform, with only the layers that
+//! the daemon lacks where it tells which. Start at [`DaemonTarget`].
+
+mod classic;
+mod containerd;
+mod prepared_image;
+mod staged_image;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use imgsync_oci::{Digest, LocalName, MAX_MANIFEST_BYTES, Tag};
+use imgsync_oci::{LocalName, Tag};
 
 use super::archive_stream::{StreamError, archive_channel, archive_files};
+use super::attestations::fetch_attestations;
 use super::platform_image::PlatformImage;
 use super::responses::{DaemonInfo, DaemonKind, ImageInspect, LoadOutcome};
-use super::state::{DaemonTargetState, distinct_layers};
+use super::state::{DaemonTargetState, distinct, image_id};
 use super::{DaemonAddress, DaemonClient};
 use crate::exit::{Failure, FailureKind};
 use crate::image::{Error, Platforms, config, name, platform};
 use crate::report::{CopyChange, CopyOutcome, Report};
-use crate::transports::fetch::{BlobFetch, pending_blob};
 use crate::transports::{CopyRequest, CopySource, Result};
 use crate::upload::PendingBlob;
+use prepared_image::{PreparedImage, diff_ids, fetch_config};
 
 /// The most archives that are sent for one image. A layer that the daemon had may be removed in
 /// between.
@@ -27,13 +32,6 @@ const MAX_LOAD_ATTEMPTS: usize = 3;
 pub struct DaemonTarget {
     engine: DaemonClient,
     info: DaemonInfo,
-}
-
-/// An image that is ready to be loaded.
-struct PreparedImage<'a> {
-    state: &'a DaemonTargetState,
-    config: Bytes,
-    layers: Vec<PendingBlob>,
 }
 
 impl DaemonTarget {
@@ -75,17 +73,20 @@ impl DaemonTarget {
         }
         let config = fetch_config(source, &state.image).await?;
         let note = self.check_platform(source, request, &config)?;
-        let prepared = PreparedImage {
-            layers: pending_layers(source, &state.image).await?,
-            state: &state,
-            config,
-        };
-        before_tag()?;
-        outcome.sent = self.load(&prepared, &**report).await?;
-        self.verify_tag(&state).await?;
-        let total: u64 = prepared.layers.iter().map(|layer| layer.size).sum();
-        outcome.saved = total.saturating_sub(outcome.sent);
         outcome.notes.extend(note);
+        let prepared = PreparedImage::new(source, &state, config).await?;
+        before_tag()?;
+        outcome.sent = match self.info.kind {
+            DaemonKind::Classic | DaemonKind::Podman => self.load(&prepared, &**report).await?,
+            DaemonKind::Containerd => {
+                let (sent, note) = self.load_missing(&prepared, &**report).await?;
+                outcome.notes.extend(note);
+                sent
+            }
+        };
+        self.verify_tag(&state).await?;
+        let total: u64 = prepared.blobs.iter().map(|blob| blob.size).sum();
+        outcome.saved = total.saturating_sub(outcome.sent);
         Ok(outcome)
     }
 
@@ -110,21 +111,32 @@ impl DaemonTarget {
         outcome
             .notes
             .extend(self.check_platform(source, request, &config)?);
-        let keeps_layers = self.info.kind == DaemonKind::Classic;
-        let mut shared = 0;
-        if let Some(previous) = state.previous_image.filter(|_| keeps_layers) {
-            let diff_ids = diff_ids(source, image, &config)?;
-            let pairs = diff_ids.iter().zip(previous.diff_ids());
-            shared = pairs.take_while(|(own, other)| own == other).count();
-        }
-        let (present, missing) = image.layers.split_at(shared);
-        outcome.sent = distinct_layers(missing).map(|layer| layer.size).sum();
-        if keeps_layers && outcome.sent > 0 {
-            let note =
-                "this size is an upper bound: Docker may share more layers with other local images";
-            outcome.notes.push(note.to_owned());
-        }
-        outcome.saved = distinct_layers(present).map(|layer| layer.size).sum();
+        let total: u64 = distinct(image.blobs()).map(|blob| blob.size).sum();
+        outcome.sent = match self.info.kind {
+            DaemonKind::Podman => total,
+            DaemonKind::Containerd => {
+                let (missing, note) = self.missing_blobs(image).await;
+                outcome.notes.extend(note);
+                missing.iter().map(|blob| blob.size).sum()
+            }
+            DaemonKind::Classic => {
+                let mut shared = 0;
+                if let Some(previous) = state.previous_image {
+                    let diff_ids = diff_ids(source, image, &config)?;
+                    let pairs = diff_ids.iter().zip(previous.diff_ids());
+                    shared = pairs.take_while(|(own, other)| own == other).count();
+                }
+                let (_, missing) = image.layers.split_at(shared);
+                let bytes = distinct(missing).map(|layer| layer.size).sum();
+                if bytes > 0 {
+                    let note = "this size is an upper bound: Docker may share more layers with other \
+                                local images";
+                    outcome.notes.push(note.to_owned());
+                }
+                bytes
+            }
+        };
+        outcome.saved = total.saturating_sub(outcome.sent);
         Ok(outcome)
     }
 
@@ -135,25 +147,36 @@ impl DaemonTarget {
         name: &LocalName,
     ) -> Result<DaemonTargetState> {
         let platforms = self.platforms(request)?;
-        let image = PlatformImage::find(source, &request.from, &platforms).await?;
+        let mut image = PlatformImage::find(source, &request.from, &platforms).await?;
         let tag = name.tag.clone().unwrap_or_else(Tag::latest);
         let mut repository = name.clone();
         repository.tag = None;
         let repository_name = name::text(&repository);
         let previous_image = self.find_image(&format!("{repository_name}:{tag}")).await?;
-        let ids = match self.info.kind {
-            DaemonKind::Classic | DaemonKind::Podman => vec![&image.config.digest],
-            DaemonKind::Containerd => vec![&image.manifest.digest, &image.root],
+        let kind = self.info.kind;
+        let id = image_id(kind, &image);
+        let is_previous = |previous: &&ImageInspect| previous.id == *id;
+        let found = match previous_image.as_ref().filter(is_previous) {
+            Some(_) => None,
+            None => self.find_image(&id.to_string()).await?,
         };
-        let previous_id = previous_image.as_ref().map(|previous| &previous.id);
-        let mut existing_id = previous_id.filter(|id| ids.contains(id)).cloned();
-        for id in ids {
+        let existing = previous_image
+            .as_ref()
+            .filter(is_previous)
+            .or(found.as_ref());
+        let mut existing_id = existing.map(|existing| existing.id.clone());
+        if kind == DaemonKind::Containerd {
+            if let Some(existing) = existing
+                && !self.has_platform(existing, &image).await
+            {
+                existing_id = None;
+            }
             if existing_id.is_none() {
-                let existing = self.find_image(&id.to_string()).await?;
-                existing_id = existing.map(|existing| existing.id);
+                image.attestations = fetch_attestations(source, &image).await?;
             }
         }
         Ok(DaemonTargetState {
+            kind,
             image,
             repository_name,
             tag,
@@ -207,54 +230,19 @@ impl DaemonTarget {
         Err(Failure::new(FailureKind::Source, what).with_hint(hint))
     }
 
-    /// Loads the image and returns the bytes of the layers that were sent. A classic store is first
-    /// sent an archive without any layer, and names the first layer that it lacks; the layers from
-    /// there on are sent.
-    async fn load(&self, prepared: &PreparedImage<'_>, report: &dyn Report) -> Result<u64> {
-        let count = prepared.layers.len();
-        let mut first = match self.info.kind {
-            DaemonKind::Classic => count,
-            DaemonKind::Containerd | DaemonKind::Podman => 0,
-        };
-        let mut sent = 0;
-        for _ in 0..MAX_LOAD_ATTEMPTS {
-            let (bytes, outcome) = self.try_load(prepared, first, report).await?;
-            sent += bytes;
-            let LoadOutcome::Rejected(message) = outcome else {
-                return Ok(sent);
-            };
-            let is_named = |layer: &PendingBlob| message.contains(layer.digest.hex());
-            first = match prepared.layers[..first].iter().position(is_named) {
-                Some(position) => position,
-                // The daemon does not name the layer when all of them are left out.
-                None if first == count && first > 0 => 0,
-                None => {
-                    let address = self.engine.address();
-                    let what = format!("the daemon at {address} rejected the image: {message}");
-                    return Err(Failure::new(FailureKind::Target, format!("target: {what}"))
-                        .with_hint("see the log of the daemon, often with journalctl -u docker"));
-                }
-            };
-        }
-        let what = "target: the daemon removes layers while the image is loaded";
-        Err(Failure::new(FailureKind::Target, what).with_hint(
-            "run the same command again when no images are being removed from the daemon",
-        ))
-    }
-
-    /// Sends an archive with the layers from `first` on. Returns the bytes of the layers, and the
-    /// daemon's response.
+    /// Sends an archive of an image with some of its blobs, under a name. Returns the bytes of the
+    /// blobs, and the daemon's response.
     async fn try_load(
         &self,
         prepared: &PreparedImage<'_>,
-        first: usize,
+        blobs: &[PendingBlob],
+        name: (&str, &Tag),
         report: &dyn Report,
     ) -> Result<(u64, LoadOutcome)> {
         let PreparedImage { state, config, .. } = prepared;
-        let (sender, body) = archive_channel();
-        let name = (&*state.repository_name, &state.tag);
+        let (sender, body) = archive_channel(self.info.reads_zstd);
         let files = archive_files(self.info.kind, &state.image, config, name);
-        let sent = sender.send_archive(&prepared.layers[first..], files, report);
+        let sent = sender.send_archive(blobs, files, report);
         let (sent, loaded) = futures::join!(sent, self.engine.load(body));
         match sent {
             Ok(bytes) => Ok((bytes, loaded.map_err(target_failure)?)),
@@ -271,13 +259,18 @@ impl DaemonTarget {
         }
     }
 
+    /// Returns the failure of an archive that the daemon rejected.
+    fn rejected(&self, message: &str) -> Failure {
+        let address = self.engine.address();
+        let what = format!("target: the daemon at {address} rejected the image: {message}");
+        Failure::new(FailureKind::Target, what)
+            .with_hint("see the log of the daemon, often with journalctl -u docker")
+    }
+
     /// Checks that the name refers to the image now.
     async fn verify_tag(&self, state: &DaemonTargetState) -> Result<()> {
         let name = format!("{}:{}", state.repository_name, state.tag);
-        let id = match self.info.kind {
-            DaemonKind::Classic | DaemonKind::Podman => &state.image.config.digest,
-            DaemonKind::Containerd => &state.image.manifest.digest,
-        };
+        let id = state.id();
         let loaded = "target: the daemon loaded the image, but";
         match self.find_image(&name).await? {
             Some(found) if found.id == *id => Ok(()),
@@ -293,48 +286,6 @@ impl DaemonTarget {
             }
         }
     }
-}
-
-/// Returns the verified config of the image.
-async fn fetch_config(source: &dyn CopySource, image: &PlatformImage) -> Result<Bytes> {
-    if image.config.size > MAX_MANIFEST_BYTES as u64 {
-        let limit = format!("{MAX_MANIFEST_BYTES} bytes");
-        return Err(Error::too_large(source.name(), "the image's config", limit).into());
-    }
-    let bytes = source.locate_blob(&image.config).await?;
-    let blob = pending_blob(&image.config, "config".to_owned(), bytes);
-    let mut fetch = BlobFetch::new(&blob);
-    let mut config = Vec::new();
-    while let Some(chunk) = fetch.next_chunk().await? {
-        config.extend_from_slice(&chunk);
-    }
-    diff_ids(source, image, &config)?;
-    Ok(config.into())
-}
-
-async fn pending_layers(
-    source: &dyn CopySource,
-    image: &PlatformImage,
-) -> Result<Vec<PendingBlob>> {
-    let count = image.layers.len();
-    let mut layers = Vec::with_capacity(count);
-    for (position, layer) in image.layers.iter().enumerate() {
-        let label = format!("layer {}/{count}", position + 1);
-        layers.push(pending_blob(layer, label, source.locate_blob(layer).await?));
-    }
-    Ok(layers)
-}
-
-/// Returns the diffIDs of the config: as many as the manifest has layers.
-fn diff_ids(source: &dyn CopySource, image: &PlatformImage, config: &[u8]) -> Result<Vec<Digest>> {
-    let malformed = |reason| Error::malformed(source.name(), reason);
-    let diff_ids = config::diff_ids(config).map_err(malformed)?;
-    if diff_ids.len() != image.layers.len() {
-        let (layers, diff_ids) = (image.layers.len(), diff_ids.len());
-        let reason = format!("the manifest has {layers} layers, but the config has {diff_ids}");
-        return Err(malformed(reason).into());
-    }
-    Ok(diff_ids)
 }
 
 /// Converts a daemon's error to a failure of the target.
