@@ -41,6 +41,12 @@ impl DockerSocketProxy {
         Self::start_to(folder, daemon, true)
     }
 
+    /// Starts a proxy to the daemon at a socket.
+    pub fn start_for(folder: &Path, host: &str) -> Self {
+        let daemon = host.strip_prefix("unix://").unwrap_or(host);
+        Self::start_to(folder, daemon.into(), false)
+    }
+
     fn start_to(folder: &Path, daemon: PathBuf, refuses_grpc: bool) -> Self {
         let socket = folder.join("engine.sock");
         let listener = UnixListener::bind(&socket).expect("a socket");

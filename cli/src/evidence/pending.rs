@@ -15,8 +15,8 @@ use crate::exit::Failure;
 const MAX_PENDING_WAIT: Duration = Duration::from_secs(10);
 /// The time before the first request.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
-/// The longest time between two requests.
-const MAX_PAUSE: Duration = Duration::from_secs(1);
+/// The longest time between two requests: what a push waits too long at most.
+const MAX_PAUSE: Duration = Duration::from_millis(250);
 
 /// Returns the answers for layers that the registry could not tell about. After the longest wait,
 /// some of them may still be pending.

@@ -1,6 +1,7 @@
 //! Tests images from podman's socket, with and without root.
 
 use super::{SourcesFixture, recorded_archive, text};
+use crate::support::DockerSocketProxy;
 use crate::support::peers::report_missing;
 use crate::support::prelude::*;
 use crate::support::process::Process;
@@ -101,13 +102,22 @@ fn images_are_pushed_from_the_service_of_podman() {
         assert!(!outcome.stderr.contains("exporting"), "{outcome}");
         assert_eq!(fixture.check_image(&name).config, id, "{name}");
     }
-    // Only what the registry lacks is read.
+    // Only what the registry lacks is read. podman runs other programs to describe itself, which
+    // would take longer than that.
     fixture.imgsync.clear_cache();
+    let proxy = DockerSocketProxy::start_for(&fixture.scratch.folder("proxy"), &host);
     let mut command = fixture.imgsync.command();
-    command.env("DOCKER_HOST", &host);
+    command.env("DOCKER_HOST", proxy.host());
     command.args(["push", "-v", PODMAN_IMAGE, &fixture.remote("podman4")]);
     let outcome = run(&mut command).succeeded();
     assert!(outcome.stderr.contains("reading 0 of"), "{outcome}");
+    let requests = proxy.requests();
+    let requests: Vec<_> = requests.iter().map(ToString::to_string).collect();
+    let describes = |request: &String| request.contains("/info") || request.contains("/version");
+    assert!(
+        !requests.is_empty() && !requests.iter().any(describes),
+        "{requests:?}"
+    );
     assert!(!outcome.stderr.contains("exporting"), "{outcome}");
     assert_eq!(fixture.check_image("podman4").config, id);
     let mut command = fixture.imgsync.command();

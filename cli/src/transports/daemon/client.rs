@@ -7,7 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, header};
+use http::{HeaderMap, Request, Response, StatusCode, header};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use imgsync_oci::Digest;
@@ -63,6 +63,26 @@ impl ApiVersion {
     }
 }
 
+/// What the headers of a response tell about the daemon.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DaemonHeaders {
+    /// The version of the API, if the daemon reports one.
+    pub(super) api_version: Option<ApiVersion>,
+    /// Whether the daemon is podman.
+    pub(super) is_podman: bool,
+}
+
+impl DaemonHeaders {
+    fn of(headers: &HeaderMap) -> Self {
+        let api_version = headers.get("api-version");
+        let api_version = api_version.and_then(|version| ApiVersion::parse(version.to_str().ok()?));
+        Self {
+            api_version,
+            is_podman: headers.contains_key("libpod-api-version"),
+        }
+    }
+}
+
 /// A client of one daemon.
 #[derive(Debug, Clone)]
 pub(crate) struct DaemonClient {
@@ -93,10 +113,14 @@ impl DaemonClient {
     ///
     /// # Errors
     /// Returns an error if the daemon is unreachable, has no such image, or refuses.
-    pub(super) async fn inspect(&self, name: &str, manifests: bool) -> Result<ImageInspect, Error> {
+    pub(super) async fn inspect(
+        &self,
+        name: &str,
+        manifests: bool,
+    ) -> Result<(ImageInspect, DaemonHeaders), Error> {
         let query = if manifests { "?manifests=true" } else { "" };
         let path = format!("images/{}/json{query}", encoded(name));
-        Ok(self.get(&path, name).await?.0)
+        self.get(&path, name).await
     }
 
     /// Lists the images, the newest first.
@@ -107,12 +131,12 @@ impl DaemonClient {
         Ok(self.get("images/json", "").await?.0)
     }
 
-    /// Describes the daemon, and returns the version of its API if it reports one.
+    /// Describes the daemon. podman takes long, because it runs several programs for that.
     ///
     /// # Errors
     /// Returns an error if the daemon is unreachable or refuses.
-    pub(super) async fn info(&self) -> Result<(SystemInfo, Option<ApiVersion>), Error> {
-        self.get("info", "").await
+    pub(super) async fn info(&self) -> Result<SystemInfo, Error> {
+        Ok(self.get("info", "").await?.0)
     }
 
     /// Exports an image as an archive, with the given platforms or, if there are none, with all.
@@ -155,7 +179,7 @@ impl DaemonClient {
         let (version, api) = self.get::<VersionResponse>("version", "").await?;
         let kind = if version.is_podman() {
             DaemonKind::Podman
-        } else if self.info().await?.0.has_containerd_store() {
+        } else if self.info().await?.has_containerd_store() {
             DaemonKind::Containerd
         } else {
             DaemonKind::Classic
@@ -175,7 +199,7 @@ impl DaemonClient {
     /// Returns an error if the daemon is unreachable or refuses.
     pub(super) async fn find_image(&self, name: &str) -> Result<Option<ImageInspect>, Error> {
         match self.inspect(name, false).await {
-            Ok(image) => Ok(Some(image)),
+            Ok((image, _)) => Ok(Some(image)),
             Err(Error::NoSuchImage { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -210,30 +234,25 @@ impl DaemonClient {
         }
     }
 
-    /// Returns the JSON at a path, and the version of the API if the daemon reports one.
+    /// Returns the JSON at a path, and the headers of the response.
     async fn get<T: DeserializeOwned>(
         &self,
         path: &str,
         name: &str,
-    ) -> Result<(T, Option<ApiVersion>), Error> {
-        let (body, api) = self.in_time(self.get_bytes(path, name)).await?;
+    ) -> Result<(T, DaemonHeaders), Error> {
+        let (body, headers) = self.in_time(self.get_bytes(path, name)).await?;
         let parsed = serde_json::from_slice(&body).map_err(|error| {
             let from = format!("the response of the Docker daemon at {}", self.address());
             Error::malformed(&from, error.to_string())
         });
-        Ok((parsed?, api))
+        Ok((parsed?, headers))
     }
 
-    async fn get_bytes(
-        &self,
-        path: &str,
-        name: &str,
-    ) -> Result<(Vec<u8>, Option<ApiVersion>), Error> {
+    async fn get_bytes(&self, path: &str, name: &str) -> Result<(Vec<u8>, DaemonHeaders), Error> {
         let request = Request::get(format!("/{path}"));
         let response = self.send(request, empty_body(), name).await?;
-        let api = response.headers().get("api-version");
-        let api = api.and_then(|api| ApiVersion::parse(api.to_str().ok()?));
-        Ok((self.body(response).await?, api))
+        let headers = DaemonHeaders::of(response.headers());
+        Ok((self.body(response).await?, headers))
     }
 
     /// Waits for a response, but not for ever.

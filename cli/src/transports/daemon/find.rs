@@ -3,8 +3,8 @@
 use imgsync_oci::manifest::Platform;
 use imgsync_oci::{Digest, LocalName};
 
-use super::client::DaemonClient;
-use super::responses::{ImageInspect, InspectDescriptor};
+use super::client::{DaemonClient, DaemonHeaders};
+use super::responses::{ImageInspect, InspectDescriptor, SystemInfo};
 use super::{DaemonAddress, DaemonImage, ImageStore, export_name};
 use crate::image::limits::check_layer_count;
 use crate::image::{DaemonImageName, Error, Platforms, name};
@@ -20,8 +20,7 @@ pub async fn find_at(
     platforms: &Platforms,
 ) -> Result<DaemonImage, Error> {
     let engine = DaemonClient::new(address)?;
-    let inspected = engine.inspect(name.as_str(), !platforms.is_empty());
-    let (image, (info, api_version)) = futures::future::try_join(inspected, engine.info()).await?;
+    let (image, headers, info) = describe(&engine, name.as_str(), platforms).await?;
     let diff_ids = image.diff_ids().to_vec();
     check_layer_count(&export_name(&engine), diff_ids.len())?;
     let store = match &image.descriptor {
@@ -50,8 +49,30 @@ pub async fn find_at(
         insecure_registries,
         size: image.size,
         platforms: platforms.clone(),
-        api_version,
+        api_version: headers.api_version,
+        is_podman: headers.is_podman,
     })
+}
+
+/// Describes an image, and a daemon that is not podman: podman has one kind of store and reports no
+/// registries, and its description takes long. Over a network, a further request takes longer.
+async fn describe(
+    engine: &DaemonClient,
+    name: &str,
+    platforms: &Platforms,
+) -> Result<(ImageInspect, DaemonHeaders, SystemInfo), Error> {
+    let inspected = engine.inspect(name, !platforms.is_empty());
+    if !engine.address().is_local() {
+        let ((image, headers), info) = futures::future::try_join(inspected, engine.info()).await?;
+        return Ok((image, headers, info));
+    }
+    let (image, headers) = inspected.await?;
+    let info = if headers.is_podman {
+        SystemInfo::default()
+    } else {
+        engine.info().await?
+    };
+    Ok((image, headers, info))
 }
 
 /// Returns the name of the image: the requested tag, otherwise (for an image ID) the first one.

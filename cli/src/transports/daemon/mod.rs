@@ -74,6 +74,8 @@ pub struct DaemonImage {
     /// The digest of the manifest or index that is copied, if known.
     selected_root: Option<Digest>,
     api_version: Option<ApiVersion>,
+    /// Whether the daemon is podman.
+    is_podman: bool,
 }
 
 /// The image store of a daemon.

@@ -34,7 +34,7 @@ impl DaemonImage {
         });
         let useful = useful.take(MAX_RELATED_IMAGES);
         let inspected = useful.map(|image| async move {
-            let inspected = self
+            let (inspected, _) = self
                 .engine
                 .inspect(&image.id.to_string(), false)
                 .await

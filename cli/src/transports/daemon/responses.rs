@@ -70,7 +70,7 @@ pub(super) struct InspectDescriptor {
 }
 
 /// The response that describes the daemon.
-#[derive(Deserialize)]
+#[derive(Deserialize, Default)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct SystemInfo {
     pub(super) driver_status: Option<Vec<Vec<String>>>,

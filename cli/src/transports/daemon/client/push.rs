@@ -11,7 +11,6 @@ use serde_json::json;
 use super::{DaemonClient, encoded, next_chunk};
 use crate::image::Error;
 use crate::transports::daemon::request::{bytes_body, empty_body, innermost};
-use crate::transports::daemon::responses::VersionResponse;
 
 /// The header with the login at a registry.
 const REGISTRY_AUTH: &str = "X-Registry-Auth";
@@ -35,15 +34,6 @@ struct PodmanMessage {
 }
 
 impl DaemonClient {
-    /// Returns whether the daemon is podman.
-    ///
-    /// # Errors
-    /// Returns an error if the daemon is unreachable or refuses.
-    pub(in crate::transports::daemon) async fn is_podman(&self) -> Result<bool, Error> {
-        let (version, _) = self.get::<VersionResponse>("version", "").await?;
-        Ok(version.is_podman())
-    }
-
     /// Returns the sizes in bytes of the steps that built an image, the last step first.
     ///
     /// # Errors

@@ -95,8 +95,7 @@ async fn plan(
     wanted: &HashSet<Digest>,
 ) -> Result<LoopbackPlan, LoopbackError> {
     check_address(image)?;
-    let is_podman = image.engine.is_podman().await;
-    if is_podman.map_err(|error| LoopbackError::new(error.to_string()))? {
+    if image.is_podman {
         return Ok(LoopbackPlan::Podman);
     }
     let plan = DockerPlan::new(image, wanted).await?;
