@@ -1,127 +1,175 @@
-//! The clients that are compared: imgsync, docker and skopeo.
+//! The programs that are compared, and the sources that they read images from.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::daemon::Daemon;
 use super::measure::{Cost, measured};
+use super::podman::PodmanEngine;
 use super::registry::workspace_program;
 use super::relay::Relay;
 use super::sample::{Archive, Sample};
 
-/// A program that pushes, and the source that it reads the image from.
+/// Where an image is read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Client {
-    ImgsyncDaemon,
-    ImgsyncArchive,
+pub(super) enum Source {
+    /// Docker's classic image store.
     Docker,
-    SkopeoDaemon,
-    SkopeoArchive,
+    Podman,
+    /// An OCI layout with compressed layers.
+    Layout,
+    /// An archive of `docker save`, with uncompressed layers.
+    Archive,
+}
+
+/// A program that pushes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Program {
+    Imgsync,
+    /// `imgsync push --no-verify`.
+    ImgsyncUnverified,
+    /// `docker push` or `podman push`.
+    Engine,
+    Skopeo,
+}
+
+/// A program with its source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Client {
+    pub(super) program: Program,
+    pub(super) source: Source,
+}
+
+impl Source {
+    pub(super) const ALL: [Self; 4] = [Self::Docker, Self::Podman, Self::Layout, Self::Archive];
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Docker => "Docker",
+            Self::Podman => "podman",
+            Self::Layout => "layout",
+            Self::Archive => "archive",
+        }
+    }
 }
 
 impl Client {
-    /// Returns the clients that can run on this machine.
-    pub(super) fn present() -> Vec<Self> {
+    /// Returns the clients of a source that can run on this machine.
+    pub(super) fn present(source: Source) -> Vec<Self> {
         let has = |program: &str| {
             let mut command = Command::new(program);
             command.arg("--version").stdout(Stdio::null());
             command.status().is_ok_and(|status| status.success())
         };
-        let (docker, skopeo) = (has("docker") && has("dockerd"), has("skopeo"));
-        let all = [
-            Self::ImgsyncDaemon,
-            Self::Docker,
-            Self::SkopeoDaemon,
-            Self::ImgsyncArchive,
-            Self::SkopeoArchive,
-        ];
-        let can_run = |client: &Self| match client {
-            Self::ImgsyncDaemon | Self::Docker => docker,
-            Self::ImgsyncArchive => true,
-            Self::SkopeoDaemon => docker && skopeo,
-            Self::SkopeoArchive => skopeo,
+        let has_source = match source {
+            Source::Docker => has("docker") && has("dockerd"),
+            Source::Podman => has("podman"),
+            Source::Layout | Source::Archive => true,
         };
-        all.into_iter().filter(can_run).collect()
+        let programs: &[Program] = match source {
+            Source::Docker | Source::Podman => {
+                &[Program::Imgsync, Program::Engine, Program::Skopeo]
+            }
+            Source::Layout => &[
+                Program::Imgsync,
+                Program::ImgsyncUnverified,
+                Program::Skopeo,
+            ],
+            Source::Archive => &[Program::Imgsync, Program::Skopeo],
+        };
+        let can_run =
+            |program: &&Program| has_source && (**program != Program::Skopeo || has("skopeo"));
+        let programs = programs.iter().filter(can_run);
+        programs
+            .map(|program| Self {
+                program: *program,
+                source,
+            })
+            .collect()
     }
 
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::ImgsyncDaemon => "imgsync push, from Docker",
-            Self::ImgsyncArchive => "imgsync push, from an archive",
-            Self::Docker => "docker push",
-            Self::SkopeoDaemon => "skopeo copy, from Docker",
-            Self::SkopeoArchive => "skopeo copy, from an archive",
-        }
-    }
-
-    fn needs_daemon(self) -> bool {
-        match self {
-            Self::ImgsyncDaemon | Self::Docker | Self::SkopeoDaemon => true,
-            Self::ImgsyncArchive | Self::SkopeoArchive => false,
-        }
+    pub(super) fn name(self) -> String {
+        let program = match self.program {
+            Program::Imgsync => "imgsync push",
+            Program::ImgsyncUnverified => "imgsync push --no-verify",
+            Program::Engine => return format!("{} push", self.source.name().to_lowercase()),
+            Program::Skopeo => "skopeo copy",
+        };
+        format!("{program}, from {}", self.source.name())
     }
 }
 
-/// The home folder of a client, and the Docker daemon that it reads from.
+/// The home folder of a client, and the engine that it reads from.
 pub(super) struct Home {
     folder: tempfile::TempDir,
-    daemon: Option<Daemon>,
+    docker: Option<Daemon>,
+    podman: Option<PodmanEngine>,
 }
 
 impl Home {
-    /// Creates an empty home folder. If the client reads from a daemon, also starts a new daemon and
+    /// Creates an empty home folder. If the client reads from an engine, also starts a new one and
     /// loads the images into it.
     pub(super) fn new(folder: &Path, sample: &Sample, client: Client) -> Self {
-        let daemon = client.needs_daemon().then(|| {
+        let archives = [&sample.first, &sample.second];
+        let docker = (client.source == Source::Docker).then(|| {
             let daemon = Daemon::start().expect("dockerd starts (it needs root)");
-            daemon.load(&sample.first.path);
-            daemon.load(&sample.second.path);
+            archives
+                .iter()
+                .for_each(|archive| daemon.load(&archive.path));
             daemon
+        });
+        let podman = (client.source == Source::Podman).then(|| {
+            let mut engine = PodmanEngine::new();
+            archives
+                .iter()
+                .for_each(|archive| engine.load(&archive.path));
+            if client.program == Program::Imgsync {
+                engine.start_service();
+            }
+            engine
         });
         Self {
             folder: tempfile::tempdir_in(folder).expect("a folder"),
-            daemon,
+            docker,
+            podman,
         }
     }
 
     /// Pushes through the relay, always to the same repository.
     pub(super) fn push(&self, client: Client, archive: &Archive, relay: &Relay) -> Cost {
-        let tag = archive.name.rsplit(':').next().expect("a tag");
+        let (name, tag) = archive.name.split_once(':').expect("a tag");
         let remote = format!("{}/bench:{tag}", relay.address());
-        let path = archive.path.display();
-        let daemon = self.daemon.as_ref();
-        let host = daemon.map(Daemon::address).unwrap_or_default();
-        let mut command = match client {
-            Client::ImgsyncDaemon => {
+        let mut command = match client.program {
+            Program::Imgsync | Program::ImgsyncUnverified => {
                 let mut command = Command::new(workspace_program("imgsync"));
-                command.env("DOCKER_HOST", host);
-                command.args(["push", &format!("docker-daemon:{}", archive.name), &remote]);
+                command.env("DOCKER_HOST", self.engine_address());
+                command.args(["push", &imgsync_source(client.source, archive), &remote]);
+                if client.program == Program::ImgsyncUnverified {
+                    command.arg("--no-verify");
+                }
                 command
             }
-            Client::ImgsyncArchive => {
-                let mut command = Command::new(workspace_program("imgsync"));
-                command.args(["push", &format!("docker-archive:{path}"), &remote]);
-                command
-            }
-            Client::Docker => {
-                let daemon = daemon.expect("docker push has a daemon");
-                let mut tag = daemon.docker();
-                let status = tag.args(["tag", archive.name, &remote]).status();
-                assert!(status.is_ok_and(|status| status.success()), "docker tag");
-                let mut command = daemon.docker();
-                command.args(["push", "--quiet", &remote]);
-                command
-            }
-            Client::SkopeoDaemon => {
-                let mut command = self.skopeo();
-                command.args(["--src-daemon-host", &host]);
-                command.arg(format!("docker-daemon:{}", archive.name));
-                command.arg(format!("docker://{remote}"));
-                command
-            }
-            Client::SkopeoArchive => {
-                let mut command = self.skopeo();
-                command.arg(format!("docker-archive:{path}"));
+            Program::Engine => self.engine_push(archive.name, &remote),
+            Program::Skopeo => {
+                let mut command = self.with_own_cache("skopeo");
+                command.args([
+                    "--insecure-policy",
+                    "copy",
+                    "--quiet",
+                    "--dest-tls-verify=false",
+                ]);
+                match (client.source, &self.podman) {
+                    (Source::Docker, _) => {
+                        command.args(["--src-daemon-host", &self.engine_address()]);
+                        command.arg(format!("docker-daemon:{}", archive.name));
+                    }
+                    (Source::Podman, Some(podman)) => {
+                        command.arg(podman.skopeo_source(&format!("localhost/{name}:{tag}")));
+                    }
+                    _ => {
+                        command.arg(imgsync_source(client.source, archive));
+                    }
+                }
                 command.arg(format!("docker://{remote}"));
                 command
             }
@@ -130,7 +178,34 @@ impl Home {
         command.env("XDG_CACHE_HOME", self.subfolder("cache"));
         command.env("XDG_DATA_HOME", self.subfolder("data"));
         command.env("TMPDIR", self.subfolder("tmp"));
-        measured(&mut command, relay, daemon.map(Daemon::id))
+        let docker = self.docker.as_ref().map(Daemon::id);
+        let podman = self.podman.as_ref().and_then(PodmanEngine::service_id);
+        measured(&mut command, relay, docker.or(podman))
+    }
+
+    /// Returns the address of the engine, empty without one.
+    fn engine_address(&self) -> String {
+        let docker = self.docker.as_ref().map(Daemon::address);
+        let podman = self.podman.as_ref().map(PodmanEngine::address);
+        docker.or(podman).unwrap_or_default()
+    }
+
+    /// Returns the engine's own push.
+    fn engine_push(&self, image: &str, remote: &str) -> Command {
+        if let Some(podman) = &self.podman {
+            let mut command = self.with_own_cache("podman");
+            command.args(podman.arguments());
+            command.args(["push", "--quiet", "--tls-verify=false"]);
+            command.args([&format!("localhost/{image}"), &format!("docker://{remote}")]);
+            return command;
+        }
+        let daemon = self.docker.as_ref().expect("an engine");
+        let mut tag = daemon.docker();
+        let status = tag.args(["tag", image, remote]).status();
+        assert!(status.is_ok_and(|status| status.success()), "docker tag");
+        let mut command = daemon.docker();
+        command.args(["push", "--quiet", remote]);
+        command
     }
 
     fn subfolder(&self, name: &str) -> PathBuf {
@@ -139,16 +214,25 @@ impl Home {
         path
     }
 
-    /// Returns `skopeo copy` without its arguments. If root runs skopeo, it keeps its blob info cache in
-    /// /var/lib/containers/cache. A mount namespace puts that folder into this home.
-    fn skopeo(&self) -> Command {
+    /// Returns a command of skopeo or podman without its arguments. If root runs them, they keep
+    /// what they know about blobs in /var/lib/containers/cache. A mount namespace puts that folder
+    /// into this home.
+    fn with_own_cache(&self, program: &str) -> Command {
         let script = "mkdir -p /var/lib/containers/cache && mount --bind \"$0\" \
                       /var/lib/containers/cache && exec \"$@\"";
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", script]);
-        command.arg(self.subfolder("skopeo"));
-        command.args(["skopeo", "--insecure-policy", "copy", "--quiet"]);
-        command.arg("--dest-tls-verify=false");
+        command.arg(self.subfolder("blob-cache")).arg(program);
         command
+    }
+}
+
+/// Returns an image as imgsync names it, and skopeo for what is not in an engine.
+fn imgsync_source(source: Source, archive: &Archive) -> String {
+    match source {
+        Source::Docker => format!("docker-daemon:{}", archive.name),
+        Source::Podman => format!("docker-daemon:localhost/{}", archive.name),
+        Source::Layout => format!("oci:{}", archive.layout.display()),
+        Source::Archive => format!("docker-archive:{}", archive.path.display()),
     }
 }

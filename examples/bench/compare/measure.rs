@@ -6,13 +6,28 @@ use std::time::{Duration, Instant};
 use super::relay::Relay;
 
 /// The cost of one push.
+#[derive(Clone)]
 pub(super) struct Cost {
     wall: Duration,
     cpu: f64,
-    /// The CPU time of the Docker daemon during the push, in seconds, if the client uses a daemon.
+    /// The CPU time of the engine during the push, in seconds, if the client uses one.
     daemon: Option<f64>,
     bytes: u64,
     requests: usize,
+}
+
+impl Cost {
+    /// Returns the cost with the median time.
+    pub(super) fn median(mut costs: Vec<Self>) -> Self {
+        costs.sort_by_key(|cost| cost.wall);
+        let middle = costs.len() / 2;
+        costs.swap_remove(middle)
+    }
+
+    /// Returns the time in seconds.
+    pub(super) fn seconds(&self) -> f64 {
+        self.wall.as_secs_f64()
+    }
 }
 
 impl std::fmt::Display for Cost {
@@ -53,7 +68,7 @@ pub(super) fn measured(command: &mut Command, relay: &Relay, daemon: Option<u32>
 }
 
 /// Returns the CPU time, user and system, of a running process in seconds.
-fn cpu_of(process: u32) -> f64 {
+pub(super) fn cpu_of(process: u32) -> f64 {
     ticks(&process.to_string(), 13) / ticks_per_second()
 }
 

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use super::measure::cpu_of;
+
 /// The program of a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -30,6 +32,10 @@ impl Kind {
         }
     }
 }
+
+/// A registry is idle that uses little CPU time for this long.
+const IDLE_TIME: Duration = Duration::from_millis(500);
+const MAX_IDLE_CPU_SECONDS: f64 = 0.015;
 
 const STOCK: &str = "/usr/bin/docker-registry";
 
@@ -67,6 +73,20 @@ impl Registry {
 
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Waits until the registry has done what it does after a push, such as computing diffIDs. Real
+    /// pushes are further apart than those of the benchmark.
+    pub(super) fn wait_until_idle(&self) {
+        let mut before = cpu_of(self.process.id());
+        loop {
+            std::thread::sleep(IDLE_TIME);
+            let now = cpu_of(self.process.id());
+            if now - before < MAX_IDLE_CPU_SECONDS {
+                return;
+            }
+            before = now;
+        }
     }
 }
 

@@ -4,13 +4,18 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use super::archive::{Entry, header, tar_of};
+use super::archive::{Entry, header, tar_of, write_folder};
 use super::bytes::{digest, mixed};
-use super::image;
+use super::image::{self, Image};
 
-/// An image in an archive, as `docker save` writes it.
+/// The layers of an image: a seed and a number of bytes.
+type LayerSizes = [(u64, u64); 4];
+
+/// An image in an archive, as `docker save` writes it, and in an OCI layout.
 pub(super) struct Archive {
     pub(super) path: PathBuf,
+    /// The folder of the layout, whose layers are compressed.
+    pub(super) layout: PathBuf,
     /// The name of the image in the archive.
     pub(super) name: &'static str,
 }
@@ -27,10 +32,11 @@ impl Sample {
         eprintln!("making two images of {megabytes} MB");
         let version = |name: &'static str, last: u64| {
             let path = folder.join(format!("{megabytes}-{last}.tar"));
-            let layers = [(1, 60), (2, 25), (3, 14), (last, 1)];
-            let layers = layers.map(|(seed, percent)| (seed, megabytes * 10_000 * percent));
+            let layers = layers(megabytes, last);
             write(&path, name, &layers);
-            Archive { path, name }
+            let layout = folder.join(format!("{megabytes}-{last}"));
+            write_layout(&layout, &layers);
+            Archive { path, layout, name }
         };
         Self {
             first: version("imgsync-bench:v1", 4),
@@ -39,14 +45,29 @@ impl Sample {
     }
 }
 
+/// Returns the seed and the size in bytes of each layer.
+fn layers(megabytes: u64, last: u64) -> LayerSizes {
+    let shares = [(1, 60), (2, 25), (3, 14), (last, 1)];
+    shares.map(|(seed, percent)| (seed, megabytes * 10_000 * percent))
+}
+
+fn content((seed, size): (u64, u64)) -> Vec<u8> {
+    image::layer("data", mixed(seed, usize::try_from(size).expect("a size")))
+}
+
+/// Writes an OCI layout with all layers compressed. The whole image is in memory.
+fn write_layout(folder: &Path, layers: &LayerSizes) {
+    let image = Image::new(layers.map(content).to_vec());
+    write_folder(&image.oci_layout("v1"), folder);
+}
+
 /// Writes an archive with one layer for each pair of a seed and a size. One layer is in memory at a
 /// time.
 fn write(path: &Path, name: &str, layers: &[(u64, u64)]) {
     let mut file = BufWriter::new(File::create(path).expect("an archive"));
     let (mut diff_ids, mut names) = (Vec::new(), Vec::new());
-    for (seed, size) in layers {
-        let content = mixed(*seed, usize::try_from(*size).expect("a size"));
-        let layer = image::layer("data", content);
+    for layer in layers {
+        let layer = content(*layer);
         let name = format!("{}.tar", names.len());
         let header = header(&name, layer.len() as u64);
         file.write_all(header.as_bytes()).expect("room for it");
