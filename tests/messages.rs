@@ -11,6 +11,7 @@ use crate::support::prelude::*;
 use crate::support::{HttpProxy, SmallDisk, fake};
 
 const SOURCE: i32 = 3;
+const TARGET: i32 = 4;
 const AUTHENTICATION: i32 = 5;
 const NETWORK: i32 = 6;
 
@@ -28,6 +29,16 @@ const HELPER_HANGS: &str = "\
 error: the credential helper docker-credential-sleepy did not answer within 1 s and was stopped
  hint: run `echo HOST | docker-credential-sleepy get` to see what it waits for, or set \
 IMGSYNC_USERNAME and IMGSYNC_PASSWORD to run without it";
+
+const LOGIN_NOT_SENT: &str = "\
+error: target: HOST answered GET /v2/app/manifests/v1 with 401 Unauthorized
+ hint: HOST asks for a login of the kind Negotiate, so the one of alice was not sent: a password \
+needs Basic or Bearer, and an identity token Bearer";
+
+const WEB_PAGE: &str = "\
+error: target: HOST answered GET /v2/app/manifests/v1 with a web page, which no registry sends
+ hint: check the address: a registry often has another host name or port than the web site of HOST; \
+behind a proxy, check that it forwards /v2/ to the registry";
 
 const UNKNOWN_AUTHORITY: &str = "\
 error: target: cannot reach HOST: its certificate is signed by a CA that this machine does not know
@@ -141,6 +152,28 @@ fn a_wrong_password() {
     let login = [("IMGSYNC_USERNAME", "alice"), ("IMGSYNC_PASSWORD", "guess")];
     let outcome = fixture.push(&format!("{host}/app:v1"), &login);
     assert_message(&outcome, &[(&host, "HOST")], AUTHENTICATION, WRONG_PASSWORD);
+}
+
+#[test]
+fn a_login_that_the_registry_does_not_ask_for() {
+    let fixture = MessageFixture::new();
+    let registry = FakeServer::start(|_| fake::status(401).header("WWW-Authenticate", "Negotiate"));
+    let host = registry.address();
+    let login = [("IMGSYNC_USERNAME", "alice"), ("IMGSYNC_PASSWORD", "guess")];
+    let outcome = fixture.push(&format!("{host}/app:v1"), &login);
+    assert_message(&outcome, &[(&host, "HOST")], AUTHENTICATION, LOGIN_NOT_SENT);
+}
+
+#[test]
+fn a_web_site_instead_of_a_registry() {
+    let fixture = MessageFixture::new();
+    let site = FakeServer::start(|_| {
+        let page = fake::status(200).header("Content-Type", "text/html");
+        page.body("<html>Welcome</html>")
+    });
+    let host = site.address();
+    let outcome = fixture.push(&format!("{host}/app:v1"), &[]);
+    assert_message(&outcome, &[(&host, "HOST")], TARGET, WEB_PAGE);
 }
 
 #[test]

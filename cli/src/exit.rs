@@ -130,9 +130,9 @@ impl Failure {
             client::Error::Setup { .. }
             | client::Error::Connect { .. }
             | client::Error::ConnectionLost { .. } => FailureKind::Network,
-            client::Error::ForbiddenAddress { .. } | client::Error::InvalidResponse { .. } => {
-                refused
-            }
+            client::Error::ForbiddenAddress { .. }
+            | client::Error::WebPage { .. }
+            | client::Error::InvalidResponse { .. } => refused,
             client::Error::Status {
                 status, is_login, ..
             } => match *status {

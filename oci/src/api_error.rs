@@ -47,6 +47,8 @@ codes! {
     ManifestBlobUnknown "MANIFEST_BLOB_UNKNOWN" BAD_REQUEST "manifest references a manifest or blob unknown to registry",
     /// The bytes are no manifest.
     ManifestInvalid "MANIFEST_INVALID" BAD_REQUEST "manifest invalid",
+    /// The stored manifest is damaged. Not a code of the specification.
+    ManifestDamaged "MANIFEST_DAMAGED" INTERNAL_SERVER_ERROR "the stored manifest is damaged; push it again to repair it",
     /// The manifest exceeds the limit. The code is the one of any invalid manifest.
     ManifestTooLarge "MANIFEST_INVALID" PAYLOAD_TOO_LARGE "manifest too large",
     /// The repository has no such manifest or tag.
@@ -65,6 +67,8 @@ codes! {
     RequestInvalid "UNSUPPORTED" BAD_REQUEST "the request is malformed",
     /// The body is not as long as its headers state.
     SizeInvalid "SIZE_INVALID" BAD_REQUEST "provided length did not match content length",
+    /// The registry may not use its own storage. Not a code of the specification.
+    StorageForbidden "STORAGE_FORBIDDEN" INTERNAL_SERVER_ERROR "the registry has no permission to read or write its storage folder",
     /// The disk of the registry is full.
     StorageFull "UNAVAILABLE" INSUFFICIENT_STORAGE "no space left at the registry",
     /// The text is no valid tag.

@@ -20,6 +20,7 @@ pub mod name;
 mod parse_error;
 pub mod range;
 pub mod referrers;
+mod text_file;
 pub mod units;
 
 pub use api_error::{ApiError, ErrorCode};
@@ -28,6 +29,7 @@ pub use endpoint::Endpoint;
 pub use manifest::{Descriptor, Manifest};
 pub use name::{LocalName, Reference, Registry, RemoteName, Repository, Tag};
 pub use parse_error::ParseError;
+pub use text_file::decode_text_file;
 
 /// The largest manifest that the client and the server accept, in bytes. OCI distribution-spec,
 /// "Pushing Manifests", asks for at least 4 MiB, and the stock registry accepts no more.

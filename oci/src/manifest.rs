@@ -319,10 +319,13 @@ impl Manifest {
                     .collect(),
                 manifests: Vec::new(),
             },
-            Self::Index { manifests, .. } => Children {
-                blobs: Vec::new(),
-                manifests: manifests.clone(),
-            },
+            Self::Index { manifests, .. } => {
+                let listed = manifests.iter().filter(|child| !child.is_foreign());
+                let (blobs, manifests) = listed
+                    .cloned()
+                    .partition(|child| media::is_blob(&child.media_type));
+                Children { blobs, manifests }
+            }
         }
     }
 }

@@ -45,6 +45,15 @@ pub fn is_image_config(media_type: &str) -> bool {
     media_type == OCI_CONFIG || media_type == DOCKER_CONFIG
 }
 
+/// Reports whether content of this type is a blob and never a manifest. BuildKit's cache, as older
+/// versions write it, is an index that lists layers and the config of the cache.
+pub fn is_blob(media_type: &str) -> bool {
+    Compression::of_media_type(media_type).is_some()
+        || is_image_config(media_type)
+        || is_non_distributable(media_type)
+        || media_type.starts_with("application/vnd.buildkit.cacheconfig.")
+}
+
 /// Reports whether layers of this type are never stored in a registry but downloaded from their
 /// `urls` (OCI image-spec, "Non-Distributable Layers"; Docker's foreign layers).
 pub fn is_non_distributable(media_type: &str) -> bool {

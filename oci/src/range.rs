@@ -107,7 +107,7 @@ impl PartialContent {
 /// The part of a blob that the `Range` header of a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestedRange {
-    /// The whole blob: there is no range, or one to be ignored (another unit, several ranges).
+    /// The whole blob: there is no range, or one to be ignored (another unit).
     Whole,
     /// `len` bytes from `first` on; `len` is at least one.
     Part {
@@ -120,43 +120,63 @@ pub enum RequestedRange {
     Unsatisfiable,
 }
 
-/// Parses the `Range` header of a request for a blob of `size` bytes (RFC 9110, section 14).
+/// The most ranges of one request. podman's partial pulls ask for some hundreds.
+const MAX_RANGES: usize = 1024;
+
+/// Parses the `Range` header of a request for a blob of `size` bytes (RFC 9110, section 14). Ranges
+/// that the blob does not have are left out, unless all of them are. A header with more than one
+/// range left counts as missing here; [`parse_several_ranges`] returns those.
 pub fn parse_requested_range(header: Option<&str>, size: u64) -> RequestedRange {
-    let Some(range) = header.and_then(|text| text.strip_prefix("bytes=")) else {
-        return RequestedRange::Whole;
-    };
-    let Some((first, last)) = range.split_once('-') else {
-        return RequestedRange::Whole;
-    };
-    match (first, last) {
-        ("", suffix) => match parse_digits(suffix) {
-            Some(0) => RequestedRange::Unsatisfiable,
-            Some(_) if size == 0 => RequestedRange::Unsatisfiable,
-            Some(len) => {
-                let len = len.min(size);
-                let first = size - len;
-                RequestedRange::Part { first, len }
-            }
-            None => RequestedRange::Whole,
+    match parse_ranges(header, size).as_deref() {
+        None | Some([_, _, ..]) => RequestedRange::Whole,
+        Some([]) => RequestedRange::Unsatisfiable,
+        Some([(first, len)]) => RequestedRange::Part {
+            first: *first,
+            len: *len,
         },
-        (first, last) => {
-            let Some(first) = parse_digits(first) else {
-                return RequestedRange::Whole;
-            };
-            let last = match last {
-                "" => u64::MAX,
-                last => match parse_digits(last) {
-                    Some(last) if last >= first => last,
-                    _ => return RequestedRange::Whole,
-                },
-            };
-            if first >= size {
-                return RequestedRange::Unsatisfiable;
-            }
-            let len = last.min(size - 1) - first + 1;
-            RequestedRange::Part { first, len }
-        }
     }
+}
+
+/// Returns the ranges of a `Range` header with two or more, as first byte and number of bytes.
+/// Returns `None` also if they are more bytes than the blob has, as overlapping ranges can be, or
+/// very many: the whole blob is the better answer then.
+pub fn parse_several_ranges(header: Option<&str>, size: u64) -> Option<Vec<(u64, u64)>> {
+    let ranges = parse_ranges(header, size)?;
+    let total = ranges
+        .iter()
+        .try_fold(0_u64, |sum, (_, len)| sum.checked_add(*len))?;
+    (ranges.len() > 1 && total <= size).then_some(ranges)
+}
+
+/// Returns the ranges of a header that the blob has; `None` for a header that is ignored.
+fn parse_ranges(header: Option<&str>, size: u64) -> Option<Vec<(u64, u64)>> {
+    let list = header?.strip_prefix("bytes=")?;
+    let mut ranges = Vec::new();
+    for (count, range) in list.split(',').enumerate() {
+        if count >= MAX_RANGES {
+            return None;
+        }
+        // A list may have spaces and tabs (RFC 9110, section 5.6.1).
+        ranges.extend(parse_range(range.trim_matches([' ', '\t']), size)?);
+    }
+    Some(ranges)
+}
+
+/// Parses one range. Returns `None` if it is malformed, and `Some(None)` if the blob does not have
+/// it.
+#[expect(clippy::option_option, reason = "malformed and missing are different")]
+fn parse_range(range: &str, size: u64) -> Option<Option<(u64, u64)>> {
+    let (first, last) = range.split_once('-')?;
+    if first.is_empty() {
+        let len = parse_digits(last)?.min(size);
+        return Some((len > 0).then(|| (size - len, len)));
+    }
+    let first = parse_digits(first)?;
+    let last = match last {
+        "" => u64::MAX,
+        last => parse_digits(last).filter(|last| *last >= first)?,
+    };
+    Some((first < size).then(|| (first, last.min(size - 1) - first + 1)))
 }
 
 /// Parses digits alone, because `parse` also accepts a plus sign.
@@ -250,5 +270,34 @@ mod tests {
                 "{ignored}"
             );
         }
+    }
+
+    #[test]
+    fn several_requested_ranges() {
+        let parse = |header| parse_several_ranges(Some(header), 100);
+        assert_eq!(parse("bytes=0-9,20-29"), Some(vec![(0, 10), (20, 10)]));
+        assert_eq!(parse("bytes=0-0, -5"), Some(vec![(0, 1), (95, 5)]));
+        assert_eq!(parse("bytes=9-9,3-4"), Some(vec![(9, 1), (3, 2)]));
+        // A range that the blob does not have is left out.
+        assert_eq!(parse("bytes=0-9,100-,98-"), Some(vec![(0, 10), (98, 2)]));
+        let single = |header| parse_requested_range(Some(header), 100);
+        let part = RequestedRange::Part { first: 0, len: 10 };
+        assert_eq!(single("bytes=0-9,100-"), part);
+        assert_eq!(single("bytes=100-,200-"), RequestedRange::Unsatisfiable);
+        for ignored in [
+            "bytes=0-9",
+            "bytes=0-9,x",
+            "bytes=0-,0-",
+            "bytes=0-9,,20-29",
+            "lines=0-1,3-4",
+        ] {
+            assert_eq!(parse(ignored), None, "{ignored}");
+        }
+        let many = |count: usize| format!("bytes={}", vec!["0-0"; count].join(","));
+        assert_eq!(
+            parse_several_ranges(Some(&many(1024)), 2000).map(|ranges| ranges.len()),
+            Some(1024)
+        );
+        assert_eq!(parse_several_ranges(Some(&many(1025)), 2000), None);
     }
 }

@@ -116,7 +116,12 @@ impl ImageCopy<'_> {
     }
 
     async fn resolve_source(&self) -> Result<ManifestDescriptor, Failure> {
-        let head = self.source.head_manifest(&self.request.from).await?;
+        let mut head = self.source.head_manifest(&self.request.from).await?;
+        // Some registries answer 404 to the HEAD request of a tag that they have.
+        if head.is_none() && matches!(self.request.from, Reference::Tag(_)) {
+            let fetched = self.source.fetch_manifest(&self.request.from).await?;
+            head = fetched.map(Into::into);
+        }
         head.ok_or_else(|| {
             let what = format!("source: there is no {}", self.source_image());
             Failure::new(FailureKind::Source, what)

@@ -3,8 +3,8 @@
 //! This module does not classify failures. Start reading at [`hint`].
 
 use http::StatusCode;
-use imgsync_oci::Registry;
-use imgsync_oci::client::{ConnectErrorKind, Error};
+use imgsync_oci::client::{ConnectErrorKind, CredentialUse, Error};
+use imgsync_oci::{ErrorCode, Registry};
 
 use super::body_limit;
 
@@ -23,6 +23,20 @@ pub(super) fn hint(error: &Error) -> Option<String> {
         Error::Setup { .. } | Error::ForbiddenAddress { .. } | Error::InvalidResponse { .. } => {
             None
         }
+        Error::WebPage { registry, .. } => Some(format!(
+            "check the address: a registry often has another host name or port than the web site of \
+             {registry}; behind a proxy, check that it forwards /v2/ to the registry"
+        )),
+        Error::Connect {
+            registry,
+            redirected_by: Some(redirected_by),
+            kind: ConnectErrorKind::Network | ConnectErrorKind::UnknownHost,
+            ..
+        } => Some(format!(
+            "{redirected_by} names {registry} in its Location header; if that is not the address of \
+             a store, correct the Host and X-Forwarded headers that a proxy in front of the registry \
+             sets (nginx: proxy_set_header Host $http_host;)"
+        )),
         Error::Connect { registry, kind, .. } => Some(hint_for_connect_error(registry, *kind)),
         Error::ConnectionLost { .. } => {
             Some("run the same command again; complete blobs are not sent again".to_owned())
@@ -59,6 +73,11 @@ fn hint_for_connect_error(registry: &Registry, kind: ConnectErrorKind) -> String
             "use a host name that the certificate is valid for, or install another certificate on \
              {registry}; --insecure skips the verification"
         ),
+        ConnectErrorKind::UnusableCertificate => format!(
+            "install a certificate of X.509 version 3 on {registry}, with the host name in \
+             subjectAltName, CA:FALSE, and serverAuth if it has extended key usages; --insecure \
+             skips the verification"
+        ),
         ConnectErrorKind::ClientCertificate => format!(
             "save your client certificate and its key as client.cert and client.key in \
              /etc/docker/certs.d/{registry}/"
@@ -85,6 +104,23 @@ fn hint_for_login(host: &str) -> String {
     format!("the password or token is wrong or has expired: {action}")
 }
 
+/// Returns the hint for credentials that were not sent, because the registry asks for none or for
+/// others.
+fn hint_for_unsent_login(registry: &Registry, account: &str, schemes: &[String]) -> String {
+    if schemes.is_empty() {
+        return format!(
+            "the response does not say which login {registry} wants (no WWW-Authenticate header), \
+             so the one of {account} was not sent: check that a proxy in front of the registry does \
+             not remove the header"
+        );
+    }
+    let schemes = schemes.join(", ");
+    format!(
+        "{registry} asks for a login of the kind {schemes}, so the one of {account} was not sent: \
+         a password needs Basic or Bearer, and an identity token Bearer"
+    )
+}
+
 fn hint_for_status(error: &Error) -> Option<String> {
     let Error::Status {
         registry,
@@ -93,27 +129,35 @@ fn hint_for_status(error: &Error) -> Option<String> {
         faults,
         server,
         is_login,
-        account,
+        credentials,
         retry_after,
     } = error
     else {
         return None;
     };
-    let text = match (*status, account) {
-        (status, Some(_)) if *is_login && status.is_client_error() => {
+    use CredentialUse::{NoCredentials, NotSent, Sent};
+    let text = match (*status, &**credentials) {
+        (status, Sent { .. }) if *is_login && status.is_client_error() => {
             // The token server refused the request, but the login to store is that of the registry.
             let host = operation.strip_prefix("a login for ");
             hint_for_login(host.unwrap_or(registry.as_str()))
         }
-        (StatusCode::UNAUTHORIZED, Some(_)) => hint_for_login(registry.as_str()),
-        (StatusCode::UNAUTHORIZED, None) => format!(
+        (StatusCode::UNAUTHORIZED, Sent { .. }) => hint_for_login(registry.as_str()),
+        (StatusCode::UNAUTHORIZED, NotSent { account, schemes }) => {
+            hint_for_unsent_login(registry, account, schemes)
+        }
+        (StatusCode::UNAUTHORIZED, NoCredentials) => format!(
             "log in with imgsync login {registry} (docker login and podman login work too), or set \
              IMGSYNC_USERNAME and IMGSYNC_PASSWORD"
         ),
-        (StatusCode::FORBIDDEN, Some(account)) => {
+        (StatusCode::FORBIDDEN, NotSent { account, .. }) => format!(
+            "{registry} did not ask for a login, so the one of {account} was not sent: check the \
+             address, and the access rules of {registry} and of a proxy in front of it"
+        ),
+        (StatusCode::FORBIDDEN, Sent { account }) => {
             format!("ask the administrator of {registry} to give {account} this permission")
         }
-        (StatusCode::FORBIDDEN, None) => {
+        (StatusCode::FORBIDDEN, NoCredentials) => {
             format!("log in with imgsync login {registry}; anonymous access is denied")
         }
         (StatusCode::PAYLOAD_TOO_LARGE, _) => {
@@ -123,18 +167,31 @@ fn hint_for_status(error: &Error) -> Option<String> {
             "the disk of the registry is full: free space there, and run the same command again"
                 .to_owned()
         }
-        (StatusCode::TOO_MANY_REQUESTS, account) => {
+        (StatusCode::TOO_MANY_REQUESTS, credentials) => {
             let when = retry_after.map_or("later".to_owned(), |pause| {
                 format!("in {} min", pause.as_secs().div_ceil(60))
             });
-            let login = account
-                .as_ref()
-                .map_or("; a login may raise the limit", |_| "");
+            let login = match credentials {
+                NoCredentials => "; a login may raise the limit",
+                Sent { .. } | NotSent { .. } => "",
+            };
             format!("{registry} limits the request rate: run the same command again {when}{login}")
+        }
+        (StatusCode::NOT_FOUND | StatusCode::METHOD_NOT_ALLOWED, _)
+            if faults.is_empty() && !operation.starts_with("HEAD") =>
+        {
+            format!(
+                "check the address: the response has no error of a registry, so another web server \
+                 at {registry} may have sent it"
+            )
         }
         (StatusCode::NOT_IMPLEMENTED, _) => {
             "check the address: this is not a registry, or it does not accept pushes".to_owned()
         }
+        _ if error.has_fault(ErrorCode::StorageForbidden) => format!(
+            "on the machine of {registry}, make the user that runs the registry the owner of its \
+             storage folder and of all that is in it; its log names the file"
+        ),
         (status, _) if status.is_server_error() => {
             "see the log of the registry for the cause, and run the same command again".to_owned()
         }

@@ -10,12 +10,15 @@ use rustls::server::ParsedCertificate;
 use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
+use super::ca_leaf::is_signed_by;
+
 /// The error for a CA certificate that a server uses as its own. It is reported after the dates are
 /// checked, and before the signature is checked.
 const CA_AS_SERVER_ERROR: &str = "CaUsedAsEndEntity";
 
 /// Accepts certificates that a trusted CA has signed, and CA certificates of the user that a server
 /// uses as its own: Docker's manual recommends `openssl req -x509`, which creates a CA certificate.
+/// A certificate that is marked as that of a CA is also accepted if a CA of the user has signed it.
 ///
 /// The system's roots are read at the first handshake: a client that speaks plain HTTP needs none of
 /// their files, which are more than a hundred on some systems.
@@ -77,12 +80,13 @@ impl ServerCertVerifier for CertificateVerifier {
             Ok(verified) => return Ok(verified),
             Err(error) => error,
         };
-        if !is_ca_as_server(&error)
-            || !self
-                .user_certificates
-                .iter()
-                .any(|named| named == end_entity)
-        {
+        let named = &self.user_certificates;
+        let algorithms = &self.provider.signature_verification_algorithms;
+        let is_trusted = || {
+            named.iter().any(|named| named == end_entity)
+                || is_signed_by(end_entity, named, algorithms)
+        };
+        if !is_ca_as_server(&error) || !is_trusted() {
             return Err(error);
         }
         verify_server_name(&ParsedCertificate::try_from(end_entity)?, server_name)?;
@@ -147,6 +151,110 @@ mod tests {
     /// The start of the validity of [`SELF_SIGNED`], in seconds since 1970.
     const VALID_FROM: u64 = 1_795_314_881;
     const DAY: u64 = 86_400;
+
+    // Created by `openssl ecparam`, `req -x509` and `x509 -req -extfile`, for ten years from
+    // [`SIGNED_AT`], in seconds since 1970.
+    const SIGNED_AT: u64 = 1_796_050_929;
+    /// A CA.
+    const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----\n\
+        MIIBczCCARmgAwIBAgIUDV2dbdk4RHvhyAOr+vD4dBPJ/uUwCgYIKoZIzj0EAwIw\n\
+        DzENMAsGA1UEAwwEUm9vdDAeFw0yNjExMzAxNTAyMDlaFw0zNjExMjcxNTAyMDla\n\
+        MA8xDTALBgNVBAMMBFJvb3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAROIvur\n\
+        kuZl0RjJdokriX8Za5cVUsdGH5NwYvJOQdxmFt8QussG170rt1+z9KbxBSeiNuJt\n\
+        hmfB4pDFpNLlByaoo1MwUTAdBgNVHQ4EFgQU1zOI5sAhuLLpRUqWMOds1hQvOG4w\n\
+        HwYDVR0jBBgwFoAU1zOI5sAhuLLpRUqWMOds1hQvOG4wDwYDVR0TAQH/BAUwAwEB\n\
+        /zAKBggqhkjOPQQDAgNIADBFAiAvbklA7N+g77JNkU9i/tEnpcS7F3qcaaQOlZm3\n\
+        +dIZOQIhAOkzdMQYVjjAbDZgxNoONQkZjkbZrqU23sddTva11qAa\n\
+        -----END CERTIFICATE-----";
+    /// Another CA of the same name.
+    const OTHER_AUTHORITY: &str = "-----BEGIN CERTIFICATE-----\n\
+        MIIBczCCARmgAwIBAgIUS+mHVfxQtPbigxdCq+1t/L0kPOwwCgYIKoZIzj0EAwIw\n\
+        DzENMAsGA1UEAwwEUm9vdDAeFw0yNjExMzAxNTAyMDlaFw0zNjExMjcxNTAyMDla\n\
+        MA8xDTALBgNVBAMMBFJvb3QwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAScyY43\n\
+        SAJxhNPIhmH/59ot/yO97QGsnRR9gwAAVLBZCeJnrkXAEVhlKm+hOgG/aKDXw74P\n\
+        ntJy/1exrCUFKlHHo1MwUTAdBgNVHQ4EFgQUML753PR3gNxQBnVnoMKmhBEBfLcw\n\
+        HwYDVR0jBBgwFoAUML753PR3gNxQBnVnoMKmhBEBfLcwDwYDVR0TAQH/BAUwAwEB\n\
+        /zAKBggqhkjOPQQDAgNIADBFAiAZF0EX2rno2tKRqgGkCPX1tOKYVfU1ZAbLIrYF\n\
+        0s+AlwIhAMGvj3VwNP/0pxZr20wF6PzwQGIdjNxWPHRHkUu6Oi27\n\
+        -----END CERTIFICATE-----";
+    /// Signed by [`AUTHORITY`], for `registry.example.com`, with `CA:TRUE`.
+    const CA_LEAF: &str = "-----BEGIN CERTIFICATE-----\n\
+        MIIBlTCCATugAwIBAgIUJyZOcOJB1zb313g+pYL8UV8XTiAwCgYIKoZIzj0EAwIw\n\
+        DzENMAsGA1UEAwwEUm9vdDAeFw0yNjExMzAxNTAyMDlaFw0zNjExMjcxNTAyMDla\n\
+        MBMxETAPBgNVBAMMCHJlZ2lzdHJ5MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n\
+        TLh4mxcGgseEh+0hBxyXtrPXNv/swiDQ290hpxdacaHvX1TQOPvOx0CaS3VB5ENQ\n\
+        W8QaSoJikhwq+2T+Dj3YoqNxMG8wHwYDVR0RBBgwFoIUcmVnaXN0cnkuZXhhbXBs\n\
+        ZS5jb20wDAYDVR0TBAUwAwEB/zAdBgNVHQ4EFgQUjUqZnO7AA+3c9nhzeB+aV0kX\n\
+        7zcwHwYDVR0jBBgwFoAU1zOI5sAhuLLpRUqWMOds1hQvOG4wCgYIKoZIzj0EAwID\n\
+        SAAwRQIgUFr4g0ZPZBqMFaVOwtcUhZehdqRm24Lnd89qF8NJFp8CIQDTn+6eOtFw\n\
+        f33em0ewAE9CHpsNZhe9TAkGfJbd+qN29g==\n\
+        -----END CERTIFICATE-----";
+    /// Signed by [`AUTHORITY`], of X.509 version 1.
+    const VERSION_1: &str = "-----BEGIN CERTIFICATE-----\n\
+        MIIBHDCBwwIUJyZOcOJB1zb313g+pYL8UV8XTiIwCgYIKoZIzj0EAwIwDzENMAsG\n\
+        A1UEAwwEUm9vdDAeFw0yNjExMzAxNTAyMDlaFw0zNjExMjcxNTAyMDlaMBMxETAP\n\
+        BgNVBAMMCHJlZ2lzdHJ5MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEJzJ05AMi\n\
+        eiSLY7gG1RJU7bv8/jsIYo8En2Nqa6vfnvtt0ExfUp0o0qBfv39672k2ePxzt1cb\n\
+        kniq7Bu7ihHHUjAKBggqhkjOPQQDAgNIADBFAiA56b1aee8zsrZxC1eLIaPO+4Jn\n\
+        /p1yB2YXK5B4g/gv5wIhAJS9gXNUaCw+8HL82RNlJZZFCyopLokUS2yFPh/x0+y0\n\
+        -----END CERTIFICATE-----";
+    /// Signed by [`AUTHORITY`], for `registry.example.com`, with `clientAuth` only.
+    const FOR_CLIENTS: &str = "-----BEGIN CERTIFICATE-----\n\
+        MIIBnDCCAUKgAwIBAgIUJyZOcOJB1zb313g+pYL8UV8XTiEwCgYIKoZIzj0EAwIw\n\
+        DzENMAsGA1UEAwwEUm9vdDAeFw0yNjExMzAxNTAyMDlaFw0zNjExMjcxNTAyMDla\n\
+        MBMxETAPBgNVBAMMCHJlZ2lzdHJ5MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE\n\
+        h77MTu4+3ITO2K9y1ZbuPQWruzqpkFd1PoyuS35aOeGpHbIcWU6sxJiZtVPjT8X/\n\
+        lyefWT+YkrJ53cFO5NHKqKN4MHYwHwYDVR0RBBgwFoIUcmVnaXN0cnkuZXhhbXBs\n\
+        ZS5jb20wEwYDVR0lBAwwCgYIKwYBBQUHAwIwHQYDVR0OBBYEFL441bFjkZN6InZc\n\
+        uJs9lvh+WPliMB8GA1UdIwQYMBaAFNcziObAIbiy6UVKljDnbNYULzhuMAoGCCqG\n\
+        SM49BAMCA0gAMEUCICcyI6YYorN6HZrYmpEvxjCGAbCRkkCRQJeAYsGiAkjfAiEA\n\
+        yIoNLE8BreqtBM/jd27b16Szz38OyEHh4SWzu96i9P4=\n\
+        -----END CERTIFICATE-----";
+
+    fn certificate(pem: &str) -> CertificateDer<'static> {
+        CertificateDer::from_pem_slice(pem.as_bytes()).unwrap()
+    }
+
+    /// Verifies a certificate for `registry.example.com`, one day after it was signed.
+    fn verify_signed(authority: &str, pem: &str, host: &str) -> Result<(), Error> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = CertificateVerifier::new(vec![certificate(authority)], provider).unwrap();
+        let name = ServerName::try_from(host.to_owned()).unwrap();
+        let now = UnixTime::since_unix_epoch(Duration::from_secs(SIGNED_AT + DAY));
+        let verified = verifier.verify_server_cert(&certificate(pem), &[], &name, &[], now);
+        verified.map(drop)
+    }
+
+    #[test]
+    fn a_certificate_that_is_marked_as_a_ca_is_valid_if_a_named_ca_signed_it() {
+        let host = "registry.example.com";
+        verify_signed(AUTHORITY, CA_LEAF, host).unwrap();
+        verify_signed(OTHER_AUTHORITY, CA_LEAF, host).unwrap_err();
+        verify_signed(AUTHORITY, CA_LEAF, "other.example.com").unwrap_err();
+    }
+
+    #[test]
+    fn unusable_certificates_are_described_in_words() {
+        use crate::client::ConnectErrorKind;
+        for (pem, reason) in [
+            (
+                VERSION_1,
+                "its certificate is of X.509 version 1 and has no subjectAltName",
+            ),
+            (
+                FOR_CLIENTS,
+                "its certificate is not for servers: its extended key usage lacks serverAuth",
+            ),
+        ] {
+            let error = verify_signed(AUTHORITY, pem, "registry.example.com").unwrap_err();
+            let (kind, text) = ConnectErrorKind::of_tls(&error);
+            assert_eq!(kind, ConnectErrorKind::UnusableCertificate, "{error}");
+            assert_eq!(text, reason);
+        }
+        let error = verify_signed(OTHER_AUTHORITY, CA_LEAF, "registry.example.com").unwrap_err();
+        let (_, text) = ConnectErrorKind::of_tls(&error);
+        assert_eq!(text, "its certificate is marked as that of a CA (CA:TRUE)");
+    }
 
     fn verify(named: bool, name: &str, at: u64) -> Result<(), String> {
         let certificate = CertificateDer::from_pem_slice(SELF_SIGNED.as_bytes()).unwrap();

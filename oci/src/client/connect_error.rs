@@ -17,6 +17,8 @@ pub enum ConnectErrorKind {
     UnknownAuthority,
     /// The certificate is for another host, has expired or is not valid yet.
     Certificate,
+    /// The certificate cannot be used for a server, whatever its host and its CA.
+    UnusableCertificate,
     /// The server requires a client certificate, or rejects the one that was sent.
     ClientCertificate,
     /// The TLS handshake failed for another reason.
@@ -45,7 +47,7 @@ impl ConnectErrorKind {
         (Self::Network, text)
     }
 
-    fn of_tls(error: &rustls::Error) -> (Self, String) {
+    pub(super) fn of_tls(error: &rustls::Error) -> (Self, String) {
         let text = error.to_string();
         match error {
             rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => {
@@ -75,6 +77,29 @@ impl ConnectErrorKind {
             ) => (
                 Self::Certificate,
                 "its certificate is not valid yet; is this machine's clock right?".to_owned(),
+            ),
+            rustls::Error::InvalidCertificate(CertificateError::Other(other)) => {
+                let reason = match &*other.0.to_string() {
+                    "UnsupportedCertVersion" => {
+                        "its certificate is of X.509 version 1 and has no subjectAltName".to_owned()
+                    }
+                    "CaUsedAsEndEntity" => {
+                        "its certificate is marked as that of a CA (CA:TRUE)".to_owned()
+                    }
+                    "EkuError" | "certificate had invalid extensions" => {
+                        "its certificate is not for servers: its extended key usage lacks serverAuth"
+                            .to_owned()
+                    }
+                    reason => format!("its certificate is not valid: {reason}"),
+                };
+                (Self::UnusableCertificate, reason)
+            }
+            rustls::Error::InvalidCertificate(
+                CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. },
+            ) => (
+                Self::UnusableCertificate,
+                "its certificate is not for servers: its extended key usage lacks serverAuth"
+                    .to_owned(),
             ),
             rustls::Error::InvalidCertificate(_) => (Self::Certificate, text),
             rustls::Error::AlertReceived(

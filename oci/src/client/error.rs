@@ -7,7 +7,7 @@ use http::header::SERVER;
 use url::Url;
 
 use super::address_policy::refusal_in;
-use super::{Client, ConnectErrorKind, response_headers};
+use super::{Client, ConnectErrorKind, CredentialUse, response_headers};
 use crate::{ApiError, Endpoint, ErrorCode, Registry, api_error};
 
 /// The failure of a request. The text names the registry and the operation.
@@ -22,10 +22,12 @@ pub enum Error {
         what: String,
     },
     /// No connection could be opened.
-    #[error("cannot reach {registry}: {what}")]
+    #[error("cannot reach {registry}: {what}{}", redirect_suffix(.redirected_by.as_ref()))]
     Connect {
-        /// The registry.
+        /// The host that cannot be reached: the registry, or a host that it names.
         registry: Registry,
+        /// The registry that named the host in a `Location` header, if it is another one.
+        redirected_by: Option<Registry>,
         /// The error with its causes.
         what: String,
         /// The kind of error.
@@ -42,7 +44,7 @@ pub enum Error {
         what: String,
     },
     /// The registry, its token server, or a proxy in front of them answered with an error status.
-    #[error("{registry} answered {operation} with {status}{}{}", errors_suffix(*.status, .faults), account_suffix(*.status, .account.as_deref()))]
+    #[error("{registry} answered {operation} with {status}{}{}", errors_suffix(*.status, .faults), account_suffix(*.status, .credentials))]
     Status {
         /// The registry.
         registry: Registry,
@@ -59,8 +61,8 @@ pub enum Error {
         retry_after: Option<Duration>,
         /// Whether the token server of the registry refused the login.
         is_login: bool,
-        /// The account that the request was made with.
-        account: Option<Box<str>>,
+        /// How far the request made use of the credentials.
+        credentials: Box<CredentialUse>,
     },
     /// The registry named a host that must not be contacted.
     #[error(
@@ -75,6 +77,14 @@ pub enum Error {
         host: String,
         /// The reason.
         reason: String,
+    },
+    /// The response is a web page, and so not that of a registry.
+    #[error("{registry} answered {operation} with a web page, which no registry sends")]
+    WebPage {
+        /// The host.
+        registry: Registry,
+        /// The method and path.
+        operation: String,
     },
     /// The response violates the protocol.
     #[error("invalid response from {registry} to {operation}: {what}")]
@@ -101,15 +111,17 @@ impl Error {
     /// Returns whether a retry may succeed.
     pub fn retry_verdict(&self) -> RetryVerdict {
         match self {
-            Self::Setup { .. } | Self::ForbiddenAddress { .. } | Self::InvalidResponse { .. } => {
-                RetryVerdict::Never
-            }
+            Self::Setup { .. }
+            | Self::ForbiddenAddress { .. }
+            | Self::WebPage { .. }
+            | Self::InvalidResponse { .. } => RetryVerdict::Never,
             Self::Connect { kind, .. } => match kind {
                 ConnectErrorKind::Network => RetryVerdict::After(None),
                 ConnectErrorKind::UnknownHost
                 | ConnectErrorKind::PlainHttp
                 | ConnectErrorKind::UnknownAuthority
                 | ConnectErrorKind::Certificate
+                | ConnectErrorKind::UnusableCertificate
                 | ConnectErrorKind::ClientCertificate
                 | ConnectErrorKind::Handshake => RetryVerdict::Never,
             },
@@ -118,7 +130,7 @@ impl Error {
                 status,
                 retry_after,
                 ..
-            } if is_transient(*status) && !self.is_upstream_failure() => {
+            } if is_transient(*status) && !self.is_permanent_failure() => {
                 RetryVerdict::After(*retry_after)
             }
             Self::Status { .. } => RetryVerdict::Never,
@@ -128,7 +140,19 @@ impl Error {
     /// Reports whether an upstream of the registry failed, rather than the registry itself: our server
     /// answers 502 with an error body then, after its own retries.
     pub fn is_upstream_failure(&self) -> bool {
-        let code = ErrorCode::UpstreamFailed;
+        self.has_fault(ErrorCode::UpstreamFailed)
+    }
+
+    /// Reports whether a server failed in a way that lasts until somebody mends it, although the
+    /// status says that a retry may help.
+    fn is_permanent_failure(&self) -> bool {
+        self.is_upstream_failure()
+            || self.has_fault(ErrorCode::StorageForbidden)
+            || self.has_fault(ErrorCode::ManifestDamaged)
+    }
+
+    /// Reports whether the response has this status and this error code.
+    pub fn has_fault(&self, code: ErrorCode) -> bool {
         match self {
             Self::Status { status, faults, .. } => {
                 *status == code.status() && faults.iter().any(|fault| fault.code == code.as_str())
@@ -137,6 +161,7 @@ impl Error {
             | Self::Connect { .. }
             | Self::ConnectionLost { .. }
             | Self::ForbiddenAddress { .. }
+            | Self::WebPage { .. }
             | Self::InvalidResponse { .. } => false,
         }
     }
@@ -157,6 +182,7 @@ impl Error {
             | Self::Connect { .. }
             | Self::ConnectionLost { .. }
             | Self::ForbiddenAddress { .. }
+            | Self::WebPage { .. }
             | Self::InvalidResponse { .. } => None,
         }
     }
@@ -169,6 +195,7 @@ impl Error {
             | Self::Connect { .. }
             | Self::ConnectionLost { .. }
             | Self::ForbiddenAddress { .. }
+            | Self::WebPage { .. }
             | Self::InvalidResponse { .. } => None,
         }
     }
@@ -211,10 +238,16 @@ pub(super) fn root_cause(error: &dyn std::error::Error) -> String {
     error.to_string()
 }
 
+fn redirect_suffix(redirected_by: Option<&Registry>) -> String {
+    redirected_by.map_or(String::new(), |registry| {
+        format!(" (redirected by {registry})")
+    })
+}
+
 /// Names the account, for statuses that depend on it.
-fn account_suffix(status: StatusCode, account: Option<&str>) -> String {
-    match (status, account) {
-        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Some(account)) => {
+fn account_suffix(status: StatusCode, credentials: &CredentialUse) -> String {
+    match (status, credentials) {
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, CredentialUse::Sent { account }) => {
             format!(" (as {account})")
         }
         _ => String::new(),
@@ -275,6 +308,7 @@ impl Client {
     ) -> Error {
         const MAX_ERROR_BODY_BYTES: usize = 64 * 1024;
         let status = response.status();
+        let credentials = self.credential_use(response.headers());
         let server = response_headers::text(response.headers(), &SERVER).map(Box::from);
         let retry_after = response_headers::retry_after(response.headers());
         let body = self
@@ -290,8 +324,36 @@ impl Client {
             server,
             retry_after,
             is_login: false,
-            account: self.account().map(Box::from),
+            credentials: Box::new(credentials),
         }
+    }
+
+    /// Rejects a web page in place of a response. Blobs may have any type, and are not checked.
+    ///
+    /// # Errors
+    /// Returns [`Error::WebPage`].
+    pub(super) fn reject_web_page(
+        &self,
+        endpoint: &Endpoint,
+        response: &reqwest::Response,
+    ) -> Result<(), Error> {
+        use crate::endpoint::RepositoryOperation::{GetBlob, HeadBlob};
+        let is_blob = matches!(
+            endpoint,
+            Endpoint::Repository(_, GetBlob { .. } | HeadBlob { .. })
+        );
+        let media_type = response_headers::media_type(response.headers());
+        let is_page = media_type.is_some_and(|media_type| {
+            let media_type = media_type.to_ascii_lowercase();
+            media_type == "text/html" || media_type == "application/xhtml+xml"
+        });
+        if is_blob || !is_page || !response.status().is_success() {
+            return Ok(());
+        }
+        Err(Error::WebPage {
+            registry: self.registry.clone(),
+            operation: endpoint.to_string(),
+        })
     }
 
     pub(super) fn invalid_response(&self, endpoint: &Endpoint, what: String) -> Error {
@@ -337,13 +399,10 @@ impl Client {
         let elsewhere = elsewhere
             .and_then(registry_of_url)
             .filter(|host| host != server);
-        let redirected = match &elsewhere {
-            Some(_) => format!(" (redirected by {server})"),
-            None => String::new(),
-        };
+        let redirected_by = elsewhere.is_some().then(|| server.clone());
         let registry = elsewhere.unwrap_or_else(|| server.clone());
         if !error.is_connect() {
-            let what = chain(&error.without_url()) + &redirected;
+            let what = chain(&error.without_url()) + &redirect_suffix(redirected_by.as_ref());
             return Error::ConnectionLost {
                 registry,
                 operation,
@@ -358,7 +417,8 @@ impl Client {
         };
         Error::Connect {
             registry,
-            what: what + &redirected,
+            redirected_by,
+            what,
             kind,
         }
     }

@@ -4,9 +4,10 @@ use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 
+use super::error::is_transient;
 use super::{Client, Error, SMALL_REQUEST_TIMEOUT, response_headers};
 use crate::endpoint::RepositoryOperation;
-use crate::{Digest, Endpoint, MAX_MANIFEST_BYTES, Reference, Repository, media};
+use crate::{Digest, Endpoint, ErrorCode, MAX_MANIFEST_BYTES, Reference, Repository, media};
 
 /// The description of a manifest in the response to a HEAD request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,10 +33,12 @@ pub struct FetchedManifest {
 
 impl Client {
     /// Asks for the description of a manifest; `None` if the registry does not have the manifest.
+    /// Where the registry refuses the HEAD request, the manifest is fetched instead: some registries
+    /// and proxies support only GET, and the response to a HEAD request does not tell why it failed.
     ///
     /// # Errors
-    /// Fails on any response but 200 and 404: a failed request does not mean that the manifest is
-    /// missing.
+    /// Fails if the registry answers neither 200 nor 404: a failed request does not mean that the
+    /// manifest is missing.
     pub async fn head_manifest(
         &self,
         repository: &Repository,
@@ -47,7 +50,23 @@ impl Client {
                 reference: reference.clone(),
             },
         );
-        let response = self.send_with_retry(&endpoint, accept_manifests()).await?;
+        let scopes = self.scopes(&endpoint);
+        let response = self
+            .retry(|| async {
+                let request = self
+                    .request(&endpoint)
+                    .timeout(SMALL_REQUEST_TIMEOUT)
+                    .headers(accept_manifests());
+                let operation = endpoint.to_string();
+                let response = self.send(&operation, &scopes, &self.base, request).await?;
+                let status = response.status();
+                if is_transient(status) && status != StatusCode::INTERNAL_SERVER_ERROR {
+                    return Err(self.status_error(&endpoint, response).await);
+                }
+                self.reject_web_page(&endpoint, &response)?;
+                Ok(response)
+            })
+            .await?;
         match response.status() {
             StatusCode::OK => Ok(Some(ManifestHead {
                 digest: response_headers::digest(response.headers()),
@@ -55,11 +74,24 @@ impl Client {
                 size: response_headers::number(response.headers(), &CONTENT_LENGTH),
             })),
             StatusCode::NOT_FOUND => Ok(None),
+            StatusCode::BAD_REQUEST
+            | StatusCode::FORBIDDEN
+            | StatusCode::METHOD_NOT_ALLOWED
+            | StatusCode::INTERNAL_SERVER_ERROR
+            | StatusCode::NOT_IMPLEMENTED => {
+                let fetched = self.fetch_manifest(repository, reference).await?;
+                Ok(fetched.map(|fetched| ManifestHead {
+                    size: Some(fetched.bytes.len() as u64),
+                    digest: Some(fetched.digest),
+                    media_type: fetched.media_type,
+                }))
+            }
             _ => Err(self.status_error(&endpoint, response).await),
         }
     }
 
-    /// Fetches a manifest; `None` if the registry does not have it.
+    /// Fetches a manifest; `None` if the registry does not have it. A client for pushing also returns
+    /// `None` for one that is damaged at the registry.
     ///
     /// # Errors
     /// As [`Client::head_manifest`]; also on more than [`MAX_MANIFEST_BYTES`], and on bytes that do
@@ -75,7 +107,13 @@ impl Client {
                 reference: reference.clone(),
             },
         );
-        let response = self.send_with_retry(&endpoint, accept_manifests()).await?;
+        let response = match self.send_with_retry(&endpoint, accept_manifests()).await {
+            // A push of the manifest repairs it.
+            Err(error) if self.is_for_push && error.has_fault(ErrorCode::ManifestDamaged) => {
+                return Ok(None);
+            }
+            response => response?,
+        };
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => return Ok(None),

@@ -8,9 +8,11 @@
 mod address_policy;
 mod auth;
 mod blobs;
+mod ca_leaf;
 mod certificate_verifier;
 mod connect_error;
 mod download;
+mod environment_proxies;
 mod error;
 mod lists;
 mod manifests;
@@ -32,9 +34,9 @@ use std::time::Duration;
 use url::Url;
 
 pub use address_policy::AddressPolicy;
-pub use auth::Credentials;
 #[cfg(any(test, fuzzing))]
 pub use auth::fuzz_challenges;
+pub use auth::{CredentialUse, Credentials};
 pub use connect_error::ConnectErrorKind;
 pub use download::BlobDownload;
 pub use error::{Error, RetryVerdict};
@@ -206,11 +208,6 @@ impl Client {
             is_for_push: false,
             ..self.clone()
         }
-    }
-
-    /// Returns the account of the credentials, for messages.
-    pub fn account(&self) -> Option<&str> {
-        self.auth.credentials.as_ref().map(Credentials::account)
     }
 
     fn has_answered(&self) -> bool {

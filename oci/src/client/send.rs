@@ -81,6 +81,7 @@ impl Client {
         if error::is_transient(response.status()) {
             return Err(self.status_error(endpoint, response).await);
         }
+        self.reject_web_page(endpoint, &response)?;
         Ok(response)
     }
 

@@ -11,7 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::certificate_verifier::CertificateVerifier;
-use super::{CONNECT_TIMEOUT, error};
+use super::{CONNECT_TIMEOUT, environment_proxies, error};
 
 /// The `User-Agent` of the tool.
 const DEFAULT_USER_AGENT: &str = concat!("imgsync/", env!("CARGO_PKG_VERSION"));
@@ -132,6 +132,10 @@ impl TlsOptions {
         }
         if !proxies {
             builder = builder.no_proxy();
+        } else if let Some(proxies) = environment_proxies::with_remote_names() {
+            builder = proxies
+                .into_iter()
+                .fold(builder.no_proxy(), reqwest::ClientBuilder::proxy);
         }
         Ok(builder)
     }

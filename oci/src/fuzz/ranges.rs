@@ -2,7 +2,7 @@
 
 use crate::range::{
     ContentRange, PartialContent, RequestedRange, format_upload_range, parse_requested_range,
-    parse_upload_range,
+    parse_several_ranges, parse_upload_range,
 };
 
 /// The first line of an input is the size of a blob, the second one is the header.
@@ -49,6 +49,14 @@ fn check_requested_range(header: &str, size: u64) {
             "{found:?}"
         );
     }
+    if let Some(ranges) = parse_several_ranges(Some(header), size) {
+        assert_eq!(found, RequestedRange::Whole);
+        let total: u128 = ranges.iter().map(|(_, len)| wide(*len)).sum();
+        assert!(ranges.len() > 1 && total <= wide(size), "{ranges:?}");
+        for (first, len) in &ranges {
+            assert!(*len > 0 && wide(*first) + wide(*len) <= wide(size));
+        }
+    }
     if header.contains(',') {
         return;
     }
@@ -65,7 +73,7 @@ fn check_requested_range(header: &str, size: u64) {
 
 /// Returns the first byte and the byte after the last one; `None` for a header that is ignored.
 fn reference(header: &str, size: u64) -> Option<(u64, u64)> {
-    let range = header.strip_prefix("bytes=")?;
+    let range = header.strip_prefix("bytes=")?.trim_matches([' ', '\t']);
     let dash = range.find('-')?;
     let (first, last) = (&range[..dash], &range[dash + 1..]);
     let last_or = |default: u64| match last {

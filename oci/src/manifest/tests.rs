@@ -43,6 +43,31 @@ fn an_index_needs_its_manifests() {
     assert_eq!(manifest.children().manifests.len(), 1);
 }
 
+/// BuildKit's cache, as older versions write it.
+#[test]
+fn an_index_can_list_blobs() {
+    let types = [
+        "application/vnd.oci.image.layer.v1.tar+gzip",
+        "application/vnd.docker.image.rootfs.diff.tar.zstd",
+        "application/vnd.buildkit.cacheconfig.v0",
+        media::OCI_MANIFEST,
+        "application/vnd.example.manifest.v1+json",
+        "",
+    ];
+    let listed = types.map(|media_type| descriptor(media_type, media_type));
+    let index = serde_json::json!({ "schemaVersion": 2, "manifests": listed });
+    let (_, index) = Manifest::parse(index.to_string().as_bytes(), None).unwrap();
+    let children = index.children();
+    let names = |children: &[Descriptor]| -> Vec<String> {
+        children
+            .iter()
+            .map(|child| child.media_type.clone())
+            .collect()
+    };
+    assert_eq!(names(&children.blobs), types[..3]);
+    assert_eq!(names(&children.manifests), types[3..]);
+}
+
 #[test]
 fn null_counts_as_empty() {
     let mut image = image();

@@ -417,3 +417,79 @@ async fn lists_are_read_to_their_end_and_not_from_other_hosts() {
         .unwrap_err();
     assert!(matches!(error, Error::InvalidResponse { .. }), "{error}");
 }
+
+/// Challenges as other servers send them: Basic authentication needs no parameter.
+#[tokio::test]
+async fn a_login_does_not_depend_on_the_form_of_the_challenge() {
+    for challenge in [
+        "Basic realm=/",
+        "Basic realm=\"\u{79c1}\u{6709}\"",
+        "Basic realm=My Registry",
+        "Basic realm='My Registry'",
+        "Basic  realm=\"x\"",
+        "basic",
+        "Negotiate, Basic realm=x",
+        "Bearer realm=\"ftp://nowhere\", Basic realm=\"x\"",
+    ] {
+        let registry = FakeServer::start(move |request| match request.authorization() {
+            BASIC => blob_found(),
+            _ => status(401).header("WWW-Authenticate", challenge),
+        });
+        let client = new_client(&registry.address(), alice("secret"));
+        let found = client.head_blob(&repository(), &digest()).await;
+        assert_eq!(found.unwrap(), Some(4), "{challenge}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_preferred_in_any_order_of_the_challenges() {
+    let server = tokens("");
+    for is_bearer_first in [true, false] {
+        let realm = realm(&server);
+        let hub = FakeServer::start(move |request| {
+            if request.authorization().starts_with("Bearer ") {
+                return blob_found();
+            }
+            let mut challenges = ["Negotiate".to_owned(), format!("Bearer realm=\"{realm}\"")];
+            if is_bearer_first {
+                challenges.reverse();
+            }
+            let [first, second] = challenges;
+            let refused = status(401).header("WWW-Authenticate", "Basic realm=\"x\"");
+            refused
+                .header("WWW-Authenticate", first)
+                .header("WWW-Authenticate", second)
+        });
+        let client = new_client(&hub.address(), alice("secret"));
+        client.head_blob(&repository(), &digest()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn an_error_tells_whether_the_credentials_were_sent() {
+    use imgsync_oci::client::CredentialUse;
+    let credential_use = async |challenge: &'static str| {
+        let registry = FakeServer::start(move |_| match challenge {
+            "" => status(401),
+            challenge => status(401).header("WWW-Authenticate", challenge),
+        });
+        let client = new_client(&registry.address(), alice("secret"));
+        let error = client.head_blob(&repository(), &digest()).await;
+        match error.unwrap_err() {
+            Error::Status { credentials, .. } => *credentials,
+            error => panic!("{error}"),
+        }
+    };
+    let account: Box<str> = "alice".into();
+    let not_sent = |schemes: &[&str]| CredentialUse::NotSent {
+        account: account.clone(),
+        schemes: schemes.iter().map(ToString::to_string).collect(),
+    };
+    assert_eq!(credential_use("").await, not_sent(&[]));
+    assert_eq!(
+        credential_use("Negotiate, NTLM").await,
+        not_sent(&["Negotiate", "NTLM"])
+    );
+    let sent = CredentialUse::Sent { account };
+    assert_eq!(credential_use("Basic realm=\"x\"").await, sent);
+}

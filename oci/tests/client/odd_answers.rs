@@ -189,3 +189,71 @@ async fn an_error_status_means_that_there_is_no_extension() {
     let answer = resolve(&registry).await;
     assert_eq!(answer.unwrap_err().status().unwrap().as_u16(), 401);
 }
+
+/// Some registries and proxies refuse the HEAD request of a manifest.
+#[tokio::test]
+async fn a_manifest_is_fetched_where_head_is_refused() {
+    let tag = Reference::Tag("v1".parse().unwrap());
+    for refusal in [400, 403, 405, 500, 501] {
+        let registry = FakeServer::start(move |request| match &*request.method {
+            "HEAD" => status(refusal),
+            _ => status(200).body(MANIFEST),
+        });
+        let head = client(&registry).head_manifest(&repository(), &tag).await;
+        let head = head.unwrap().unwrap();
+        assert_eq!(head.digest.unwrap().to_string(), manifest_digest());
+        assert_eq!(head.size, Some(2), "{refusal}");
+        let methods: Vec<_> = registry.requests().into_iter().map(|r| r.method).collect();
+        assert_eq!(methods, ["HEAD", "GET"], "{refusal}");
+    }
+    // A refusal of both is an error, and a missing manifest is none.
+    let registry = FakeServer::start(|_| status(403));
+    let head = client(&registry).head_manifest(&repository(), &tag).await;
+    assert_eq!(head.unwrap_err().status().unwrap().as_u16(), 403);
+    let registry = FakeServer::start(|_| status(404));
+    let head = client(&registry).head_manifest(&repository(), &tag).await;
+    assert_eq!(head.unwrap(), None);
+    assert_eq!(registry.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_web_page_is_no_answer_of_a_registry() {
+    let site = FakeServer::start(|_| {
+        let page = status(200).header("Content-Type", "text/html; charset=utf-8");
+        page.body("<html>Welcome</html>")
+    });
+    let tag = Reference::Tag("v1".parse().unwrap());
+    let client = client(&site);
+    for error in [
+        client.check().await.unwrap_err(),
+        client.head_manifest(&repository(), &tag).await.unwrap_err(),
+        client
+            .fetch_manifest(&repository(), &tag)
+            .await
+            .unwrap_err(),
+        client.list_tags(&repository(), None).await.unwrap_err(),
+        client.start_upload(&repository(), None).await.unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::WebPage { .. }), "{error}");
+    }
+}
+
+/// Our server states with these codes that a retry does not help.
+#[tokio::test]
+async fn a_failure_that_lasts_is_not_retried() {
+    let tag = Reference::Tag("v1".parse().unwrap());
+    for code in ["STORAGE_FORBIDDEN", "MANIFEST_DAMAGED"] {
+        let registry = FakeServer::start(move |_| {
+            status(500).body(format!(
+                r#"{{"errors":[{{"code":"{code}","message":"why"}}]}}"#
+            ))
+        });
+        let fetched = client(&registry).fetch_manifest(&repository(), &tag).await;
+        assert!(fetched.unwrap_err().to_string().contains(code));
+        assert_eq!(registry.requests().len(), 1);
+        // A push replaces a damaged manifest.
+        let pushing = client(&registry).with_login(None, true);
+        let found = pushing.fetch_manifest(&repository(), &tag).await;
+        assert_eq!(found.is_ok(), code == "MANIFEST_DAMAGED");
+    }
+}

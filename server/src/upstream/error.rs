@@ -120,6 +120,10 @@ impl UpstreamFailure {
                 UpstreamFailureKind::InvalidResponse,
                 "it refers to an internal address, which this server does not contact",
             ),
+            (None, client::Error::WebPage { .. }) => (
+                UpstreamFailureKind::InvalidResponse,
+                "a web page instead of a registry's response",
+            ),
             (None, client::Error::InvalidResponse { .. }) => {
                 (UpstreamFailureKind::InvalidResponse, "invalid response")
             }

@@ -3,6 +3,7 @@
 //! Credentials are sent to their registry and to the token server that it names, and nowhere else.
 //! If the registry uses TLS, the token server must use it too.
 
+pub(super) mod challenge;
 mod scopes;
 mod token;
 
@@ -11,14 +12,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, StatusCode};
 use url::Url;
 
 use super::{Client, Error};
-use token::Token;
+use challenge::parse_challenges;
 #[cfg(any(test, fuzzing))]
 pub use token::fuzz::challenges as fuzz_challenges;
+use token::{Token, TokenServer};
 
 /// The credentials of a user at a registry.
 #[derive(Clone, PartialEq, Eq)]
@@ -50,6 +51,26 @@ impl std::fmt::Debug for Credentials {
     }
 }
 
+/// Tells how far a request that failed made use of the credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialUse {
+    /// There are none.
+    NoCredentials,
+    /// They were sent to the registry or to its token server.
+    Sent {
+        /// The account, for messages.
+        account: Box<str>,
+    },
+    /// They were not sent, because the registry did not ask for them in a way that the client
+    /// supports.
+    NotSent {
+        /// The account, for messages.
+        account: Box<str>,
+        /// The authentication schemes that the response asks for.
+        schemes: Vec<String>,
+    },
+}
+
 /// Called with the name of the host to which a secret is about to be sent without encryption.
 pub(super) type CleartextWarning = Arc<dyn Fn(&str) + Send + Sync>;
 
@@ -63,6 +84,8 @@ pub(super) struct ClientAuth {
     token_request_lock: tokio::sync::Mutex<()>,
     warn: Option<CleartextWarning>,
     has_warned: AtomicBool,
+    /// Whether the credentials were sent to the registry or to its token server.
+    were_credentials_sent: AtomicBool,
 }
 
 impl std::fmt::Debug for ClientAuth {
@@ -83,7 +106,7 @@ enum ChallengeState {
     Basic,
     /// Tokens of a token server, by their scopes.
     Bearer {
-        server: token::TokenServer,
+        server: TokenServer,
         tokens: HashMap<Vec<String>, Token>,
     },
 }
@@ -104,7 +127,7 @@ impl ClientAuth {
     }
 
     /// Returns the token for these scopes, and the token server that renews it.
-    fn cached_token(&self, scopes: &[String]) -> Option<(token::TokenServer, Token)> {
+    fn cached_token(&self, scopes: &[String]) -> Option<(TokenServer, Token)> {
         match &*self.challenge() {
             ChallengeState::NotChallenged | ChallengeState::Basic => None,
             ChallengeState::Bearer { server, tokens } => {
@@ -113,7 +136,7 @@ impl ClientAuth {
         }
     }
 
-    fn cache_token(&self, server: &token::TokenServer, scopes: &[String], token: Token) {
+    fn cache_token(&self, server: &TokenServer, scopes: &[String], token: Token) {
         let mut state = self.challenge();
         match &mut *state {
             ChallengeState::Bearer {
@@ -138,6 +161,21 @@ impl Client {
     /// Reports whether the registry has asked for a login, and got one.
     pub fn has_logged_in(&self) -> bool {
         !matches!(&*self.auth.challenge(), ChallengeState::NotChallenged)
+    }
+
+    /// Returns how far the credentials were used, for the error of a response with these headers.
+    pub(super) fn credential_use(&self, headers: &HeaderMap) -> CredentialUse {
+        let Some(credentials) = &self.auth.credentials else {
+            return CredentialUse::NoCredentials;
+        };
+        let account = credentials.account().into();
+        if self.auth.were_credentials_sent.load(Ordering::Relaxed) {
+            return CredentialUse::Sent { account };
+        }
+        let challenges = parse_challenges(headers);
+        let schemes = challenges.into_iter().map(|challenge| challenge.scheme);
+        let schemes = schemes.collect();
+        CredentialUse::NotSent { account, schemes }
     }
 
     /// Adds the authentication that the registry is known to require. A token that is about to expire
@@ -194,14 +232,20 @@ impl Client {
             return Ok(false);
         }
         let challenges = parse_challenges(response.headers());
-        let of = |scheme: &str| {
-            let mut all = challenges.iter();
-            all.find(|challenge| challenge.scheme.eq_ignore_ascii_case(scheme))
+        let may_use_basic = matches!(self.auth.credentials, Some(Credentials::Password { .. }))
+            && challenges.iter().any(|challenge| challenge.is("basic"));
+        let mut bearer = challenges.iter().filter(|challenge| challenge.is("bearer"));
+        let bearer = match bearer.next() {
+            Some(bearer) => match self.token_server(bearer) {
+                Ok(server) => Some((bearer, server)),
+                Err(_) if may_use_basic => None,
+                Err(error) => return Err(error),
+            },
+            None => None,
         };
-        if let Some(bearer) = of("bearer") {
-            let server = self.token_server(bearer)?;
-            let challenged = token::challenge_parameter(bearer, "scope").unwrap_or_default();
-            let requested = scopes::merge_scopes(scopes, &challenged);
+        if let Some((bearer, server)) = bearer {
+            let challenged = bearer.parameter("scope").unwrap_or_default();
+            let requested = scopes::merge_scopes(scopes, challenged);
             let _guard = self.auth.token_request_lock.lock().await;
             let cached = self.auth.cached_token(scopes);
             if cached.is_some_and(|(cached_server, token)| {
@@ -213,8 +257,7 @@ impl Client {
             self.auth.cache_token(&server, scopes, token);
             return Ok(true);
         }
-        let password = matches!(self.auth.credentials, Some(Credentials::Password { .. }));
-        if of("basic").is_none() || !password {
+        if !may_use_basic {
             return Ok(false);
         }
         let mut state = self.auth.challenge();
@@ -227,15 +270,18 @@ impl Client {
     fn basic(&self, request: reqwest::RequestBuilder, url: &Url) -> reqwest::RequestBuilder {
         match &self.auth.credentials {
             Some(Credentials::Password { username, password }) => {
-                self.warn_if_in_clear(url);
+                self.record_credentials_sent(url);
                 request.basic_auth(username, Some(password))
             }
             Some(Credentials::IdentityToken(_)) | None => request,
         }
     }
 
-    /// Warns, once, that a secret is about to be sent without encryption.
-    fn warn_if_in_clear(&self, url: &Url) {
+    /// Records that credentials are about to be sent, and warns, once, if there is no encryption.
+    fn record_credentials_sent(&self, url: &Url) {
+        self.auth
+            .were_credentials_sent
+            .store(true, Ordering::Relaxed);
         let host = url.host_str().unwrap_or_default();
         if url.scheme() != "http" || crate::name::is_loopback(host) {
             return;
@@ -246,12 +292,4 @@ impl Client {
             warn(host);
         }
     }
-}
-
-/// Returns the challenges in all `WWW-Authenticate` headers. Leaves out headers that are malformed.
-fn parse_challenges(headers: &HeaderMap) -> Vec<http_auth::ChallengeRef<'_>> {
-    let headers = headers.get_all(WWW_AUTHENTICATE);
-    let texts = headers.iter().filter_map(|value| value.to_str().ok());
-    let parsed = texts.filter_map(|text| http_auth::parse_challenges(text).ok());
-    parsed.flatten().collect()
 }

@@ -6,13 +6,14 @@ pub(super) mod fuzz;
 
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
+use serde_json::{Map, Value};
 use url::Url;
 
 use super::super::error::registry_of_url;
 use super::super::send::execute;
 use super::super::{Client, Error, SMALL_REQUEST_TIMEOUT};
 use super::Credentials;
+use super::challenge::Challenge;
 
 /// The time before its end at which a token is renewed; half of its lifetime if that is shorter.
 const TOKEN_RENEWAL_MARGIN: Duration = Duration::from_secs(10);
@@ -54,21 +55,26 @@ impl Token {
     }
 }
 
-#[derive(Deserialize)]
-struct TokenResponse {
-    token: Option<String>,
-    access_token: Option<String>,
-    expires_in: Option<u64>,
+/// Reads the response of a token server: the token, and its lifetime in seconds. Members of another
+/// type than the specification's count as missing, as far as they have no obvious meaning.
+fn parse_token_response(body: &[u8]) -> Option<(String, u64)> {
+    let answer: Map<String, Value> = serde_json::from_slice(body).ok()?;
+    let text = |name: &str| answer.get(name)?.as_str().filter(|text| !text.is_empty());
+    let token = text("token").or_else(|| text("access_token"))?.to_owned();
+    let seconds = answer.get("expires_in").and_then(parse_seconds);
+    Some((token, seconds.unwrap_or(DEFAULT_TOKEN_SECONDS)))
 }
 
-/// Returns a parameter of a challenge.
-pub(super) fn challenge_parameter(
-    challenge: &http_auth::ChallengeRef<'_>,
-    name: &str,
-) -> Option<String> {
-    let mut all = challenge.params.iter();
-    let parameter = all.find(|(key, _)| key.eq_ignore_ascii_case(name));
-    parameter.map(|(_, value)| value.to_unescaped())
+/// Returns a lifetime in whole seconds: a number, or the text of one. A negative lifetime makes no
+/// sense, and counts as missing.
+fn parse_seconds(value: &Value) -> Option<u64> {
+    let seconds = match value {
+        Value::String(text) => text.trim().parse().ok()?,
+        value => value.as_f64()?,
+    };
+    // A conversion of floating-point numbers saturates.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    (seconds >= 0.0).then_some(seconds as u64)
 }
 
 impl Client {
@@ -76,17 +82,14 @@ impl Client {
     ///
     /// # Errors
     /// Fails if the challenge names none, or one without TLS although the registry uses TLS.
-    pub(super) fn token_server(
-        &self,
-        challenge: &http_auth::ChallengeRef<'_>,
-    ) -> Result<TokenServer, Error> {
+    pub(super) fn token_server(&self, challenge: &Challenge) -> Result<TokenServer, Error> {
         let invalid = |what: &str| Error::InvalidResponse {
             registry: self.registry.clone(),
             operation: "a login".to_owned(),
             what: what.to_owned(),
         };
-        let realm =
-            challenge_parameter(challenge, "realm").and_then(|realm| self.base.join(&realm).ok());
+        let realm = challenge.parameter("realm");
+        let realm = realm.and_then(|realm| self.base.join(realm).ok());
         let realm = realm
             .filter(|realm| matches!(realm.scheme(), "http" | "https"))
             .ok_or_else(|| invalid("its challenge has no valid realm"))?;
@@ -97,7 +100,7 @@ impl Client {
         }
         Ok(TokenServer {
             realm,
-            service: challenge_parameter(challenge, "service"),
+            service: challenge.parameter("service").map(str::to_owned),
         })
     }
 
@@ -128,17 +131,14 @@ impl Client {
         let body = self
             .read_bounded(&operation(), response, MAX_TOKEN_RESPONSE_BYTES)
             .await?;
-        let answer: Option<TokenResponse> = serde_json::from_slice(&body).ok();
-        let lifetime = answer.as_ref().and_then(|answer| answer.expires_in);
-        let lifetime = lifetime.unwrap_or(DEFAULT_TOKEN_SECONDS);
-        let value = answer.and_then(|answer| answer.token.or(answer.access_token));
-        let value = value.filter(|value| !value.is_empty());
+        let answer = parse_token_response(&body).ok_or_else(|| Error::InvalidResponse {
+            registry: named,
+            operation: operation(),
+            what: "there is no token".to_owned(),
+        });
+        let (value, lifetime) = answer?;
         Ok(Token {
-            value: value.ok_or_else(|| Error::InvalidResponse {
-                registry: named,
-                operation: operation(),
-                what: "there is no token".to_owned(),
-            })?,
+            value,
             requested_at,
             lifetime: Duration::from_secs(lifetime.min(MAX_TOKEN_SECONDS)),
             scopes: scopes.to_vec(),
@@ -155,7 +155,7 @@ impl Client {
         let http = self.http_for(operation, realm)?;
         Ok(match &self.auth.credentials {
             Some(Credentials::IdentityToken(identity)) => {
-                self.warn_if_in_clear(realm);
+                self.record_credentials_sent(realm);
                 let mut form = form_urlencoded::Serializer::new(String::new());
                 form.append_pair("grant_type", "refresh_token")
                     .append_pair("client_id", "imgsync")
@@ -184,7 +184,40 @@ impl Client {
 
 #[cfg(test)]
 mod tests {
+    use super::super::challenge::parse_challenges;
     use super::*;
+    use http::HeaderMap;
+    use http::header::WWW_AUTHENTICATE;
+
+    #[test]
+    fn token_responses_of_other_servers_are_read() {
+        let parse = |body: &str| parse_token_response(body.as_bytes());
+        let token = |seconds| Some(("t".to_owned(), seconds));
+        for (life, seconds) in [
+            ("", DEFAULT_TOKEN_SECONDS),
+            (r#","expires_in":300"#, 300),
+            (r#","expires_in":300.5"#, 300),
+            (r#","expires_in":"300""#, 300),
+            (r#","expires_in":-1"#, DEFAULT_TOKEN_SECONDS),
+            (r#","expires_in":"soon""#, DEFAULT_TOKEN_SECONDS),
+            (r#","expires_in":null"#, DEFAULT_TOKEN_SECONDS),
+            (r#","expires_in":[]"#, DEFAULT_TOKEN_SECONDS),
+            (r#","expires_in":1e300"#, u64::MAX),
+        ] {
+            let body = format!(r#"{{"token":"t"{life}}}"#);
+            assert_eq!(parse(&body), token(seconds), "{body}");
+        }
+        for body in [
+            r#"{"token":"","access_token":"t"}"#,
+            r#"{"token":null,"access_token":"t"}"#,
+            r#"{"token":"old","token":"t"}"#,
+        ] {
+            assert_eq!(parse(body), token(DEFAULT_TOKEN_SECONDS), "{body}");
+        }
+        for body in [r#"{"token":""}"#, r#"{"token":7}"#, "[]", "<html>", ""] {
+            assert_eq!(parse(body), None, "{body}");
+        }
+    }
 
     #[test]
     fn a_token_is_renewed_before_its_end() {
@@ -206,10 +239,9 @@ mod tests {
         let server = |realm: &str, scheme| {
             let client = Client::new(&"registry.example.com".parse().unwrap(), scheme).unwrap();
             let text = format!("Bearer realm=\"{realm}\"");
-            let challenges = http_auth::parse_challenges(&text).unwrap();
-            client
-                .token_server(&challenges[0])
-                .map(|server| server.realm)
+            let headers = HeaderMap::from_iter([(WWW_AUTHENTICATE, text.parse().unwrap())]);
+            let server = client.token_server(&parse_challenges(&headers)[0]);
+            server.map(|server| server.realm)
         };
         use super::super::super::UrlScheme::{Http, Https};
         assert!(server("http://auth.example.com/token", Https).is_err());

@@ -72,7 +72,7 @@ impl Client {
         response_headers::text(response.headers(), &LOCATION)
             .and_then(|location| response.url().join(location).ok())
             .filter(|url| matches!(url.scheme(), "http" | "https"))
-            .map(|url| upgrade_to_https(url, response.url()))
+            .map(|url| correct_origin(url, response.url()))
             .ok_or_else(|| Error::InvalidResponse {
                 registry: self.registry.clone(),
                 operation: operation.to_owned(),
@@ -91,13 +91,20 @@ fn is_path_of(path: &str, repository: &Repository) -> bool {
     is_plain && !is_other
 }
 
-/// Upgrades the URL of a session to HTTPS if the response came over HTTPS from the same host: a
-/// registry behind a proxy that terminates TLS may state its own address with `http`.
-fn upgrade_to_https(mut next: Url, from: &Url) -> Url {
-    let same = |url: &Url| (url.host_str().map(str::to_owned), url.port());
-    if from.scheme() == "https" && next.scheme() == "http" && same(&next) == same(from) {
+/// Corrects the URL of a session that a registry behind a proxy builds from the request that it
+/// sees. A proxy that terminates TLS may hide the scheme, and one that forwards `Host` without the
+/// port hides the port: `proxy_set_header Host $host` of nginx does. The URL then names the host
+/// that sent the response, without a port, and the origin of the response is used.
+fn correct_origin(mut next: Url, from: &Url) -> Url {
+    if next.host_str() != from.host_str() {
+        return next;
+    }
+    let lost_the_port = next.port().is_none() && from.port().is_some();
+    let lost_tls = from.scheme() == "https" && next.scheme() == "http";
+    if lost_the_port || lost_tls && next.port() == from.port() {
         // Only special schemes, with a host: this cannot fail.
-        let _ = next.set_scheme("https");
+        let _ = next.set_scheme(from.scheme());
+        let _ = next.set_port(from.port());
     }
     next
 }
@@ -122,17 +129,23 @@ mod tests {
     }
 
     #[test]
-    fn a_session_stays_encrypted_at_the_registry() {
-        let next = |from: &str, to: &str| {
+    fn a_session_stays_at_the_registry() {
+        for (from, to, expected) in [
+            ("https://a/x", "http://a/u?s=1", "https://a/u?s=1"),
+            ("https://a:5000/x", "http://a:5000/u", "https://a:5000/u"),
+            ("https://a/x", "http://b/u", "http://b/u"),
+            ("http://a/x", "http://a/u", "http://a/u"),
+            // The port is lost, and with it the scheme.
+            ("http://a:5000/x", "http://a/u?s=1", "http://a:5000/u?s=1"),
+            ("https://a:5000/x", "https://a/u", "https://a:5000/u"),
+            ("https://a:5000/x", "http://a/u", "https://a:5000/u"),
+            // Another port that is stated may be a store for uploads.
+            ("http://a:5000/x", "http://a:5001/u", "http://a:5001/u"),
+            ("http://a:5000/x", "https://b/u", "https://b/u"),
+        ] {
             let (from, to) = (Url::parse(from).unwrap(), Url::parse(to).unwrap());
-            upgrade_to_https(to, &from).to_string()
-        };
-        assert_eq!(next("https://a/x", "http://a/u?s=1"), "https://a/u?s=1");
-        assert_eq!(
-            next("https://a:5000/x", "http://a:5000/u"),
-            "https://a:5000/u"
-        );
-        assert_eq!(next("https://a/x", "http://b/u"), "http://b/u");
-        assert_eq!(next("http://a/x", "http://a/u"), "http://a/u");
+            let case = format!("{to} in a response of {from}");
+            assert_eq!(correct_origin(to, &from).to_string(), expected, "{case}");
+        }
     }
 }

@@ -6,9 +6,10 @@ use http::header::WWW_AUTHENTICATE;
 use http::{HeaderMap, HeaderValue};
 use reqwest::RequestBuilder;
 
+use super::super::Client;
+use super::super::challenge::parse_challenges;
 use super::super::scopes::merge_scopes;
-use super::super::{Client, parse_challenges};
-use super::{TokenServer, challenge_parameter};
+use super::TokenServer;
 use crate::client::UrlScheme;
 use crate::client::lists::next_link;
 
@@ -27,16 +28,16 @@ pub fn challenges(data: &[u8]) {
         }
     }
     for challenge in parse_challenges(&headers) {
-        let scope = challenge_parameter(&challenge, "scope").unwrap_or_default();
-        check_scopes(&scope);
+        let scope = challenge.parameter("scope").unwrap_or_default();
+        check_scopes(scope);
         let [plain, tls] = &*CLIENTS;
         if let Ok(server) = tls.token_server(&challenge) {
             assert_eq!(server.realm.scheme(), "https");
-            check_request(tls, &server, &scope);
+            check_request(tls, &server, scope);
         }
         if let Ok(server) = plain.token_server(&challenge) {
             assert!(matches!(server.realm.scheme(), "http" | "https"));
-            check_request(plain, &server, &scope);
+            check_request(plain, &server, scope);
             check_printed(plain, &server);
         }
     }
@@ -87,8 +88,9 @@ fn check_printed(client: &Client, server: &TokenServer) {
     if let Some(service) = &server.service {
         printed += &format!(",service=\"{}\"", quoted(service));
     }
-    let Ok(parsed) = http_auth::parse_challenges(&printed) else {
-        panic!("{printed} is not parsed");
+    let Ok(printed) = HeaderValue::from_str(&printed) else {
+        return;
     };
+    let parsed = parse_challenges(&HeaderMap::from_iter([(WWW_AUTHENTICATE, printed)]));
     assert_eq!(client.token_server(&parsed[0]).ok().as_ref(), Some(server));
 }
