@@ -7,8 +7,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use imgsync_oci::Registry;
 use imgsync_oci::client::TlsOptions;
+use imgsync_oci::{Registry, decode_text_file};
 
 use super::credentials::files::config_folder;
 use crate::disk;
@@ -77,5 +77,6 @@ fn read_with_key(certificate: &Path) -> Result<Vec<u8>, String> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|error| error.to_string())
+    let content = std::fs::read(path).map_err(|error| error.to_string())?;
+    Ok(decode_text_file(content))
 }

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use imgsync_oci::Registry;
+use imgsync_oci::{Registry, decode_text_file};
 use ipnet::IpNet;
 use serde::Deserialize;
 
@@ -49,7 +49,7 @@ impl InsecureRegistries {
         let mut entries = Vec::new();
         for path in [system, user].into_iter().flatten() {
             // A file that cannot be read or parsed is skipped; the daemon reports the error itself.
-            let content = std::fs::read(path).unwrap_or_default();
+            let content = decode_text_file(std::fs::read(path).unwrap_or_default());
             if let Ok(config) = serde_json::from_slice::<DaemonConfigFile>(&content) {
                 entries.extend(config.insecure_registries);
             }

@@ -7,6 +7,7 @@ mod certificates;
 pub mod credentials;
 mod insecure_registries;
 mod password;
+mod proxy_variables;
 mod registry_settings;
 mod timeouts;
 
@@ -15,7 +16,7 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use imgsync_oci::client::{Client, Credentials, Error, RetryPolicy, TlsOptions, UrlScheme};
-use imgsync_oci::{Registry, Repository};
+use imgsync_oci::{Registry, Repository, decode_text_file};
 
 use crate::exit::{Failure, FailureKind};
 use crate::report::Report;
@@ -189,6 +190,9 @@ impl RegistryAccess {
         registry: &Registry,
         report: &Arc<dyn Report>,
     ) -> Result<Client, Failure> {
+        if !registry.is_loopback() {
+            proxy_variables::warn_about_ignored(report);
+        }
         let plain_http = || Ok(Client::new(registry, UrlScheme::Http)?);
         let https = |tls: &TlsOptions| Client::with_tls(registry, UrlScheme::Https, tls);
         if self.tls_mode == TlsMode::PlainHttp {
@@ -274,6 +278,7 @@ fn with_credentials(
 
 fn add_ca_file(tls: &mut TlsOptions, path: &Path) -> Result<(), Failure> {
     let pem = std::fs::read(path).map_err(|error| error.to_string());
+    let pem = pem.map(decode_text_file);
     let added = pem.and_then(|pem| tls.add_ca_certificates(&pem));
     added.map_err(|reason| {
         let what = format!("cannot use --ca-file {}: {reason}", path.display());

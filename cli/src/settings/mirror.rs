@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use imgsync_oci::{Digest, Reference, Registry, Tag};
+use imgsync_oci::{Digest, Reference, Registry, Tag, decode_text_file};
 
 use crate::args::{AccessArgs, MirrorArgs, PullArgs};
 use crate::cache::UserFolders;
@@ -238,11 +238,13 @@ fn jobs_from_file(path: &Path) -> Result<(Vec<MirrorJob>, MirrorAccess), Failure
     let shown = path.display();
     let unreadable =
         |error: std::io::Error| Failure::usage(format!("cannot read {shown}: {error}"));
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let file = std::fs::File::open(path).map_err(unreadable)?;
     file.take(MAX_CONFIG_FILE_BYTES + 1)
-        .read_to_string(&mut text)
+        .read_to_end(&mut bytes)
         .map_err(unreadable)?;
+    let text = String::from_utf8(decode_text_file(bytes))
+        .map_err(|error| unreadable(std::io::Error::other(error)))?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let config = config::parse(&text, folder)
         .map_err(|error| Failure::usage(format!("{shown}: {error}")))?;

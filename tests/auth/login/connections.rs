@@ -3,8 +3,8 @@
 use std::net::TcpListener;
 
 use super::{LoginFixture, stderr_of, with_tls};
-use crate::support::HttpProxy;
 use crate::support::prelude::*;
+use crate::support::{HttpProxy, SocksProxy};
 use serde_json::json;
 
 #[test]
@@ -40,6 +40,27 @@ fn the_proxy_is_used_except_for_no_proxy() {
          hint: check the spelling of the host, and the DNS settings of this machine"
     );
     assert_eq!(proxy.request_lines(), seen);
+}
+
+#[test]
+fn a_socks_proxy_is_used_and_a_value_that_is_no_proxy_is_reported() {
+    let mut fixture = LoginFixture::new();
+    let registry = Server::start(&fixture.scratch.folder("root"));
+    let proxy = SocksProxy::start(registry.address());
+    let remote = "registry.invalid:5000/app:v1";
+    for scheme in ["socks5h", "socks5"] {
+        fixture.set("ALL_PROXY", format!("{scheme}://{}", proxy.address()));
+        fixture.push(&["--plain-http"], remote).succeeded();
+    }
+    let hosts = proxy.hosts();
+    assert!(!hosts.is_empty() && hosts.iter().all(|host| host == "registry.invalid"));
+    fixture.set("HTTP_PROXY", " http://proxy.example:3128");
+    let outcome = fixture.push(&["--plain-http"], remote).succeeded();
+    let warnings = outcome
+        .stderr
+        .matches("warning: HTTP_PROXY is ignored")
+        .count();
+    assert_eq!(warnings, 1, "{outcome}");
 }
 
 #[test]

@@ -272,3 +272,43 @@ fn a_password_is_not_sent_over_plain_http_after_a_tls_error() {
     let outcome = fixture.push(&["--plain-http"], &remote).succeeded();
     assert!(outcome.stderr.contains(warning), "{outcome}");
 }
+
+/// Docker finds a login by its host, however the key in its configuration is written.
+#[test]
+fn a_stored_login_is_found_in_every_form_that_docker_reads() {
+    if !programs_available(&["docker-registry"]) {
+        return;
+    }
+    let mut fixture = LoginFixture::new();
+    let registry = with_login(&fixture.scratch, "");
+    let host = registry.address().to_string();
+    let remote = format!("{host}/team/app:v1");
+    // alice:secret
+    let login = |key: &str| json!({"auths": {key: {"auth": "YWxpY2U6c2VjcmV0"}}});
+    for key in [
+        format!("http://{host}/v2/"),
+        format!("{host}/"),
+        format!("https://{host}/v2/team/app"),
+    ] {
+        fixture.write_config(&login(&key));
+        fixture.push(&[], &remote).succeeded();
+    }
+    // PowerShell writes UTF-16, and editors write a byte order mark.
+    let text = login(&host).to_string();
+    let utf16: Vec<u8> = std::iter::once(0xfeff)
+        .chain(text.encode_utf16())
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    for content in [utf16, [b"\xef\xbb\xbf", text.as_bytes()].concat()] {
+        std::fs::write(fixture.config(), content).unwrap();
+        fixture.push(&[], &remote).succeeded();
+    }
+    fixture.run(&["logout", &host]).succeeded();
+    fixture.push(&[], &remote).failed(5, &["imgsync login"]);
+    fixture.set("DOCKER_AUTH_CONFIG", text);
+    fixture.push(&[], &remote).succeeded();
+    fixture.set("DOCKER_AUTH_CONFIG", "{");
+    fixture
+        .push(&[], &remote)
+        .failed(5, &["DOCKER_AUTH_CONFIG"]);
+}

@@ -57,6 +57,19 @@ impl DockerConfig {
         (!name.is_empty()).then_some(name)
     }
 
+    /// Returns the keys in the file that name one of these hosts. As Docker does, the scheme and the
+    /// path are ignored. A path without a scheme, other than that of the API, belongs to podman,
+    /// where it limits the entry to some repositories.
+    pub(super) fn keys_of_hosts(&self, hosts: &[&str]) -> Vec<String> {
+        let auths = self.0.get("auths").and_then(Value::as_object);
+        let keys = auths.into_iter().flat_map(Map::keys);
+        let is_named = |key: &&String| {
+            let host = host_of_key(key).unwrap_or_default();
+            hosts.iter().any(|name| name.eq_ignore_ascii_case(host))
+        };
+        keys.filter(is_named).cloned().collect()
+    }
+
     /// Returns the credentials stored in the file itself.
     ///
     /// # Errors
@@ -109,6 +122,18 @@ impl DockerConfig {
     }
 }
 
+/// Returns the host and port of a key that applies to all repositories of a registry.
+fn host_of_key(key: &str) -> Option<&str> {
+    let without_scheme = key
+        .strip_prefix("https://")
+        .or_else(|| key.strip_prefix("http://"));
+    let (host, path) = match without_scheme.unwrap_or(key).split_once('/') {
+        Some((host, path)) => (host, path.trim_end_matches('/')),
+        None => (without_scheme.unwrap_or(key), ""),
+    };
+    (without_scheme.is_some() || matches!(path, "" | "v1" | "v2")).then_some(host)
+}
+
 fn password_of(username: &str, password: &str) -> Option<Credentials> {
     // A credential store that knows the registry but not the user returns an empty username.
     (!username.is_empty()).then(|| Credentials::Password {
@@ -139,6 +164,30 @@ mod tests {
         assert_eq!(config.inline_credentials("token").unwrap(), token);
         assert!(config.inline_credentials("bad").is_err());
         assert!(DockerConfig::parse(b"[]").is_err());
+    }
+
+    #[test]
+    fn keys_with_scheme_and_path_name_their_host() {
+        let keys = |text: &str| {
+            let text = format!(r#"{{"auths": {{"{text}": {{}}}}}}"#);
+            let config = DockerConfig::parse(text.as_bytes()).unwrap();
+            config.keys_of_hosts(&["a:5000"]).len()
+        };
+        for key in [
+            "a:5000",
+            "A:5000",
+            "https://a:5000",
+            "http://a:5000",
+            "http://a:5000/v2/",
+            "a:5000/",
+            "a:5000/v2",
+            "https://a:5000/v2/team/app",
+        ] {
+            assert_eq!(keys(key), 1, "{key}");
+        }
+        for key in ["a", "a:5001", "b/a:5000", "a:5000/team", "ftp://a:5000", ""] {
+            assert_eq!(keys(key), 0, "{key}");
+        }
     }
 
     #[test]

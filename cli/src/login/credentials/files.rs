@@ -1,10 +1,12 @@
 //! Locates the files with stored credentials, reads them, and replaces them in one step.
 //!
 //! This module does not interpret the files; [`DockerConfig`] does. Start reading at
-//! [`candidates`].
+//! [`sources`].
 
 use std::io;
 use std::path::{Path, PathBuf};
+
+use imgsync_oci::decode_text_file;
 
 use super::docker_config::DockerConfig;
 use super::failure;
@@ -23,7 +25,7 @@ pub(super) fn docker_config_path() -> Option<PathBuf> {
 }
 
 /// Returns the files in which Docker and podman store credentials, in order of precedence.
-pub(super) fn candidates() -> Vec<PathBuf> {
+fn candidates() -> Vec<PathBuf> {
     // As podman does, which uses a system folder if the user has no session.
     let session = env_path("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json"));
     let system = || {
@@ -41,6 +43,28 @@ pub(super) fn candidates() -> Vec<PathBuf> {
     .collect()
 }
 
+/// Reads the places where Docker and podman store credentials, in order of precedence: each with
+/// its name for messages. A file is read when the iterator reaches it.
+pub(super) fn sources() -> impl Iterator<Item = Result<(String, DockerConfig), Failure>> {
+    let from_file = |path: PathBuf| Ok((path.display().to_string(), read(&path)?));
+    let from_variable = read_variable().transpose().into_iter();
+    from_variable.chain(candidates().into_iter().map(from_file))
+}
+
+/// Reads `DOCKER_AUTH_CONFIG`, which CI systems set, and which Docker 28.3 and later read before
+/// the file. Its value is the content of a file.
+fn read_variable() -> Result<Option<(String, DockerConfig)>, Failure> {
+    const NAME: &str = "DOCKER_AUTH_CONFIG";
+    let Some(content) = std::env::var_os(NAME).filter(|value| !value.is_empty()) else {
+        return Ok(None);
+    };
+    let config = DockerConfig::parse(content.as_encoded_bytes()).map_err(|error| {
+        let what = format!("{NAME} is not the content of Docker's config.json: {error}");
+        failure(what).with_hint(format!("correct or unset {NAME}"))
+    })?;
+    Ok(Some((NAME.to_owned(), config)))
+}
+
 /// Reads a configuration file; a missing file counts as an empty one.
 ///
 /// # Errors
@@ -54,7 +78,7 @@ pub(super) fn read(path: &Path) -> Result<DockerConfig, Failure> {
             _ => return Err(failure(format!("cannot read {shown}: {error}"))),
         },
     };
-    DockerConfig::parse(&content).map_err(|error| {
+    DockerConfig::parse(&decode_text_file(content)).map_err(|error| {
         failure(format!("{shown} is damaged: {error}")).with_hint("repair the file, or rename it")
     })
 }

@@ -37,9 +37,9 @@ pub async fn find_stored(
     registry: &Registry,
     repository: Option<&Repository>,
 ) -> Result<Option<Credentials>, Failure> {
-    for path in files::candidates() {
-        let config = files::read(&path)?;
-        for key in config_keys(registry, repository) {
+    for source in files::sources() {
+        let (shown, config) = source?;
+        for key in all_keys(&config, registry, repository) {
             // The common credential store is asked once, under the name that Docker uses. Docker
             // uses only the helper if one is configured; here the credentials in the file are used
             // too.
@@ -54,7 +54,6 @@ pub async fn find_stored(
                 return Ok(Some(credentials));
             }
             let inline = config.inline_credentials(&key).map_err(|error| {
-                let shown = path.display();
                 failure(format!(
                     "cannot read the credentials for {key} in {shown}: {error}"
                 ))
@@ -131,7 +130,7 @@ pub async fn erase(registry: &Registry) -> Result<bool, Failure> {
         }
     }
     let mut is_in_file = false;
-    for key in config_keys(registry, None) {
+    for key in all_keys(&config, registry, None) {
         is_in_file |= config.remove(&key);
     }
     if is_in_file {
@@ -158,8 +157,29 @@ fn docker_key(registry: &Registry) -> String {
     }
 }
 
+/// Returns the names under which a registry may be configured, and those under which the file names
+/// its host.
+fn all_keys(
+    config: &DockerConfig,
+    registry: &Registry,
+    repository: Option<&Repository>,
+) -> Vec<String> {
+    let mut keys = config_keys(registry, repository);
+    let hosts: &[&str] = if registry.is_docker_hub() {
+        &["docker.io", "index.docker.io", "registry-1.docker.io"]
+    } else {
+        &[registry.as_str()]
+    };
+    for key in config.keys_of_hosts(hosts) {
+        if !keys.contains(&key) {
+            keys.push(key);
+        }
+    }
+    keys
+}
+
 /// Returns the names under which a registry may be configured: those of the repository and its
-/// parents, which `podman login` supports, then the usual name, then the others.
+/// parents, which `podman login` supports, then the usual name, then that of the Hub.
 fn config_keys(registry: &Registry, repository: Option<&Repository>) -> Vec<String> {
     let is_hub = registry.is_docker_hub();
     let host = if is_hub {
@@ -176,9 +196,6 @@ fn config_keys(registry: &Registry, repository: Option<&Repository>) -> Vec<Stri
     keys.push(docker_key(registry));
     if is_hub {
         keys.push(host.to_owned());
-    } else {
-        keys.push(format!("https://{host}"));
-        keys.extend(["", "v1/", "v2/"].map(|path| format!("https://{host}/{path}")));
     }
     keys
 }
