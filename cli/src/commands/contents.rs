@@ -29,7 +29,7 @@ pub(super) struct ManifestContents {
     pub(super) images: Vec<RemoteImage>,
 }
 
-/// One image: a config and layers.
+/// One image: a config and layers. A blob that an index lists has itself as the config.
 pub(super) struct RemoteImage {
     pub(super) digest: Digest,
     pub(super) media_type: String,
@@ -119,6 +119,16 @@ async fn fetch_children(
 ) -> Result<Vec<RemoteImage>, Failure> {
     let children = manifests.into_iter().take(MAX_INDEX_CHILDREN);
     let children = children.map(|child| async move {
+        if media::is_blob(&child.media_type) {
+            return Ok(RemoteImage {
+                digest: child.digest.clone(),
+                media_type: child.media_type.clone(),
+                platform: None,
+                config: Some(child),
+                layers: Vec::new(),
+                config_json: None,
+            });
+        }
         let name = name.with_reference(Reference::Digest(child.digest.clone()));
         let fetched = client.fetch_manifest(&name.repository, &name.reference);
         // A registry may have an index with some of its platforms only.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use imgsync_oci::Descriptor;
+use imgsync_oci::{Descriptor, media};
 use serde_json::{Value, json};
 
 use super::contents::{ManifestContents, RemoteImage, fetch_contents};
@@ -88,7 +88,9 @@ fn lines(name: &ManifestName, contents: &ManifestContents) -> Vec<String> {
     ];
     for image in &contents.images {
         if contents.is_index {
-            let platform = image.platform.as_deref().unwrap_or("(no platform)");
+            let blob = media::is_blob(&image.media_type).then_some("(a blob)");
+            let platform = image.platform.as_deref().or(blob);
+            let platform = platform.unwrap_or("(no platform)");
             lines.extend([String::new(), platform.to_owned()]);
             lines.push(field("digest", &image.digest.to_string()));
         } else if let Some(platform) = &image.platform {
@@ -96,6 +98,11 @@ fn lines(name: &ManifestName, contents: &ManifestContents) -> Vec<String> {
         }
         if image.config.is_none() {
             lines.push(field("size", "(not in this registry)"));
+            continue;
+        }
+        if media::is_blob(&image.media_type) {
+            lines.push(field("size", &format_bytes(total_size(image))));
+            lines.push(field("type", &image.media_type));
             continue;
         }
         let (size, layers) = (format_bytes(total_size(image)), image.layers.len());

@@ -4,6 +4,7 @@ use imgsync_oci::Digest;
 use imgsync_oci::manifest::Platform;
 use serde::Deserialize;
 
+// Programs in Go write `null` for an empty list.
 #[derive(Deserialize)]
 struct ImageConfigFields {
     rootfs: ConfigRootFs,
@@ -11,14 +12,12 @@ struct ImageConfigFields {
 
 #[derive(Deserialize)]
 struct ConfigRootFs {
-    #[serde(default)]
-    diff_ids: Vec<Digest>,
+    diff_ids: Option<Vec<Digest>>,
 }
 
 #[derive(Deserialize)]
 struct ConfigHistory {
-    #[serde(default)]
-    history: Vec<HistoryEntry>,
+    history: Option<Vec<HistoryEntry>>,
 }
 
 #[derive(Deserialize)]
@@ -31,7 +30,8 @@ struct HistoryEntry {
 /// "history"). Returns nothing if the config does not say so.
 pub(crate) fn steps_with_layer(config: &[u8]) -> Vec<bool> {
     let parsed: Result<ConfigHistory, _> = serde_json::from_slice(config);
-    let history = parsed.map(|config| config.history).unwrap_or_default();
+    let history = parsed.ok().and_then(|config| config.history);
+    let history = history.unwrap_or_default();
     history.iter().map(|entry| !entry.empty_layer).collect()
 }
 
@@ -41,7 +41,7 @@ pub(crate) fn steps_with_layer(config: &[u8]) -> Vec<bool> {
 /// Returns a message if the JSON is invalid.
 pub(crate) fn diff_ids(config: &[u8]) -> Result<Vec<Digest>, String> {
     serde_json::from_slice::<ImageConfigFields>(config)
-        .map(|fields| fields.rootfs.diff_ids)
+        .map(|fields| fields.rootfs.diff_ids.unwrap_or_default())
         .map_err(|error| format!("the image's config cannot be read: {error}"))
 }
 

@@ -298,8 +298,8 @@ impl Error {
                  with docker save --platform"
             }
             Self::Ambiguous { .. } | Self::ImageNotFound { .. } => {
-                "select one of them: docker-archive:PATH:NAME, docker-archive:PATH:@NUMBER, or \
-                 oci:PATH:TAG"
+                "select one of them: docker-archive:PATH:NAME, docker-archive:PATH:@NUMBER, \
+                 oci:PATH:TAG or oci:PATH:@NUMBER"
             }
             Self::PlatformNotFound { .. } => {
                 "choose one of them with --platform, or omit it to push all of them"

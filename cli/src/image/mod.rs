@@ -225,10 +225,16 @@ impl VerifiedManifest {
     }
 }
 
-/// Returns whether an entry of an index is an attestation about another entry rather than an image,
-/// by the annotation of BuildKit.
+/// Returns whether an entry of an index is an attestation about another entry rather than an image:
+/// by the annotation of BuildKit, or by that of containerd, which Docker 29.1 and later add to the
+/// entries of an export.
 pub(crate) fn is_attestation(entry: &Descriptor) -> bool {
-    entry.annotation("vnd.docker.reference.type").is_some()
+    let annotations = [
+        "vnd.docker.reference.type",
+        "io.containerd.manifest.subject",
+    ];
+    let mut annotations = annotations.into_iter();
+    annotations.any(|key| entry.annotation(key).is_some())
 }
 
 /// Where the bytes of configs and layers are, by their digests at the source

@@ -4,8 +4,9 @@
 use std::sync::{Arc, Mutex};
 
 use super::{FROM, TO, find_digest, large_image, sent_bytes, version};
+use crate::support::fake::{self, FakeServer};
 use crate::support::prelude::*;
-use crate::support::seed::RemoteRepository;
+use crate::support::seed::{self, RemoteRepository};
 
 #[test]
 fn a_mirror_that_is_killed_continues_at_its_offset() {
@@ -289,4 +290,64 @@ fn a_layer_of_300_mb_takes_less_than_50_mb_of_memory() {
         peak > 0 && peak < MAX_MEMORY_BYTES,
         "imgsync took {peak} bytes of memory"
     );
+}
+
+/// Starts a registry with the content of another one that answers HEAD requests of manifests with
+/// 404.
+fn without_head(source: SocketAddr) -> FakeServer {
+    FakeServer::start(move |request| {
+        if request.method == "HEAD" && request.target.contains("/manifests/") {
+            return fake::status(404);
+        }
+        let found = http::get(source, &request.target);
+        let reply = match found.header("content-type") {
+            Some(media_type) => fake::status(found.status).header("Content-Type", media_type),
+            None => fake::status(found.status),
+        };
+        reply.body(found.body)
+    })
+}
+
+/// BuildKit's cache, as older versions write it: an index of layers and the config of the cache. And
+/// a registry that answers HEAD requests of manifests with 404.
+#[test]
+fn a_cache_of_buildkit_is_copied_from_a_registry_without_head() {
+    let scratch = Scratch::new();
+    let source = Server::start(&scratch.folder("source"));
+    let target = Server::start(&scratch.folder("target"));
+    let repository = RemoteRepository {
+        address: source.address(),
+        repository: FROM,
+    };
+    let image = version(1);
+    repository.push_image(Some("v1"), &image);
+    let config = br#"{"layers":[]}"#;
+    repository.push_blob(config);
+    let layers = image.compressed();
+    let mut listed: Vec<_> = layers
+        .iter()
+        .map(|layer| seed::descriptor("application/vnd.oci.image.layer.v1.tar+gzip", layer))
+        .collect();
+    let config_type = "application/vnd.buildkit.cacheconfig.v0";
+    listed.push(seed::descriptor(config_type, config));
+    let index = serde_json::json!({
+        "schemaVersion": 2, "mediaType": seed::OCI_INDEX, "manifests": listed,
+    });
+    let index = index.to_string();
+    let expected = repository.push_manifest("buildcache", seed::OCI_INDEX, index.as_bytes());
+    let without_head = without_head(source.address());
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    imgsync
+        .mirror(
+            &[],
+            &format!("{}/{FROM}", without_head.address()),
+            &format!("{}/{TO}", target.address()),
+        )
+        .succeeded();
+    let found = find_digest(target.address(), TO, "buildcache");
+    assert_eq!(found, Some(expected));
+    let remote = format!("{}/{TO}:buildcache", target.address());
+    let mut inspect = imgsync.command();
+    let outcome = run(inspect.args(["inspect", &remote])).succeeded();
+    assert_eq!(outcome.stdout.matches("(a blob)").count(), 4, "{outcome}");
 }

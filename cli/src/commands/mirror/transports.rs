@@ -56,6 +56,12 @@ impl MirrorRunner<'_> {
                 missing(format!("{name} has more than one image, or none"))
                     .with_hint(format!("write {name}:TAG"))
             })?)
+        } else if let Some(count @ 2..) = source.untagged_images() {
+            let what = format!("{name} has {count} images, and none of them has a tag");
+            return Err(missing(what).with_hint(
+                "a mirror copies tags: push one of the images with imgsync push oci:PATH:@NUMBER \
+                 REMOTE, or name them when the layout is written",
+            ));
         } else {
             None
         };

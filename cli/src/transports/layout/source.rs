@@ -69,6 +69,15 @@ impl LayoutSource {
         }
     }
 
+    /// Returns the number of images of a layout without any tag; `None` if there are tags.
+    pub fn untagged_images(&self) -> Option<usize> {
+        let referrers = self.referrer_map().values().flatten();
+        let referrers: HashSet<_> = referrers.map(|referrer| &referrer.digest).collect();
+        let images = self.index.entries();
+        let images = images.filter(|entry| !referrers.contains(&entry.digest));
+        self.index.tags().is_empty().then_some(images.count())
+    }
+
     fn referrer_map(&self) -> &HashMap<Digest, Vec<Descriptor>> {
         self.referrers
             .get_or_init(|| walk::referrers_by_subject(&*self.files, &self.index))

@@ -229,3 +229,21 @@ async fn a_source_says_what_is_damaged() {
     std::fs::write(blobs.join(cut.digest.hex()), "").unwrap();
     assert!(read.locate_blob(&cut).await.is_err());
 }
+
+#[tokio::test]
+async fn images_without_a_tag_are_counted() {
+    let scratch = tempfile::tempdir().unwrap();
+    let (a, b) = (image(b"a"), image(b"b"));
+    let layout = target(scratch.path()).await;
+    put(&layout, &a, &ManifestRole::Untagged).await;
+    put(&layout, &b, &ManifestRole::Untagged).await;
+    let signature = referrer_image(b"signature", Some(&a.manifest));
+    let subject = a.manifest.digest.clone();
+    put(&layout, &signature, &ManifestRole::Referrer { subject }).await;
+    layout.finish().await.unwrap();
+    assert_eq!(source(scratch.path()).await.untagged_images(), Some(2));
+    let layout = target(scratch.path()).await;
+    put(&layout, &a, &tagged("v1")).await;
+    layout.finish().await.unwrap();
+    assert_eq!(source(scratch.path()).await.untagged_images(), None);
+}

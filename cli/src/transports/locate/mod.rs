@@ -122,7 +122,7 @@ fn detect_image(
     let only = &ImageSelector::Only;
     let has_layout = contents.has(OCI_INDEX_FILE);
     if contents.has(DOCKER_MANIFEST_FILE) {
-        if has_layout && image_reader::is_authoritative(contents)? {
+        if has_layout && image_reader::is_authoritative(contents, platforms)? {
             return image_reader::read_image(contents, only, platforms);
         }
         return docker_archive::read_image(contents, only, platforms);

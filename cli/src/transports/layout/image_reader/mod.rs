@@ -28,7 +28,7 @@ pub(crate) fn read_image(
     selector: &ImageSelector,
     platforms: &Platforms,
 ) -> Result<(Image, ImageBlobs), Error> {
-    let (root, name) = select_root(contents, selector)?;
+    let (root, name) = select_root(contents, selector, platforms)?;
     let media_type = Some(&*root.media_type);
     let (content, blobs, notes) = read_content(contents, &root.digest, media_type, platforms)?;
     let image = Image {
@@ -44,11 +44,17 @@ pub(crate) fn read_image(
 /// which some versions omitted layers.
 ///
 /// # Errors
-/// Returns [`Error::Ambiguous`].
-pub(crate) fn is_authoritative(contents: &SourceFiles) -> Result<bool, Error> {
-    let root = match select_root(contents, &ImageSelector::Only) {
+/// Returns [`Error::Ambiguous`], and [`Error::PlatformNotFound`] if several images have none of the
+/// platforms.
+pub(crate) fn is_authoritative(
+    contents: &SourceFiles,
+    platforms: &Platforms,
+) -> Result<bool, Error> {
+    let root = match select_root(contents, &ImageSelector::Only, platforms) {
         Ok((root, _)) => root,
-        Err(error @ Error::Ambiguous { .. }) => return Err(error),
+        Err(error @ (Error::Ambiguous { .. } | Error::PlatformNotFound { .. })) => {
+            return Err(error);
+        }
         Err(_) => return Ok(false),
     };
     let manifest = read_manifest(contents, &root.digest, Some(&root.media_type));

@@ -68,7 +68,7 @@ pub(super) fn select_platforms(
 }
 
 /// Returns the platform of an entry: from the entry itself, otherwise from the config of the image.
-fn platform_of(contents: &SourceFiles, entry: &Descriptor) -> Option<Platform> {
+pub(super) fn platform_of(contents: &SourceFiles, entry: &Descriptor) -> Option<Platform> {
     if let Some(platform) = &entry.platform {
         return Some(platform.clone());
     }

@@ -3,6 +3,7 @@
 mod compressed;
 mod daemon;
 mod hostile;
+mod layouts;
 mod platforms;
 mod recorded;
 
