@@ -168,6 +168,13 @@ pub struct PushArgs {
     #[arg(long, conflicts_with = "no_reuse")]
     pub trust_registry: bool,
 
+    /// Use layers that the registry has in zstd only, also if the local engine cannot unpack zstd
+    ///
+    /// Docker before version 23 cannot pull such an image. By default, these layers are used if the
+    /// image comes from an engine that can unpack them, and otherwise they are sent in gzip.
+    #[arg(long, conflicts_with = "no_reuse")]
+    pub reuse_zstd: bool,
+
     /// Ignore the cache, and the layers that images in the registry claim to have
     ///
     /// Every layer that the registry has not verified itself is read and compressed.

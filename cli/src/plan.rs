@@ -4,6 +4,7 @@
 
 use std::collections::HashSet;
 
+use imgsync_oci::media::Compression;
 use imgsync_oci::{Descriptor, Digest, Repository, Tag};
 
 /// The evidence for a layer, collected before any of its bytes are read.
@@ -31,6 +32,11 @@ pub struct BlobCandidate {
 }
 
 impl BlobCandidate {
+    /// Returns whether the blob is compressed with zstd, which not every engine can unpack.
+    pub fn is_zstd(&self) -> bool {
+        Compression::of_media_type(&self.blob.media_type) == Some(Compression::Zstd)
+    }
+
     /// Returns whether registries need not hold the blob. Only the image itself can say so.
     pub fn is_foreign(&self) -> bool {
         self.evidence == EvidenceSource::Image && self.blob.is_foreign()

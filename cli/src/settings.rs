@@ -47,6 +47,7 @@ impl PushSettings {
             is_dry_run: args.dry_run,
             reuse: !args.no_reuse,
             trust_registry: args.trust_registry,
+            reuses_zstd: args.reuse_zstd,
             verifies: !args.no_verify,
             transfer_options: TransferOptions {
                 max_uploads: args.jobs.map(usize::from),

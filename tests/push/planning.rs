@@ -2,6 +2,7 @@
 //! other images, without a cache.
 
 use crate::support::prelude::*;
+use crate::support::seed::{self, RemoteRepository};
 use crate::support::store;
 
 /// Returns the tar of a layer with one file of random bytes.
@@ -179,4 +180,53 @@ fn no_reuse_replaces_an_image_whose_layers_do_not_match() {
     assert!(outcome.stdout.contains(": sent 0 B"), "{outcome}");
     assert_eq!(check::at_registry(address, "app:v1"), replaced);
     stock.stop();
+}
+
+/// Docker before version 23 cannot unpack zstd, so it could not pull an image that it pushed.
+#[test]
+fn a_layer_that_the_registry_has_in_zstd_is_sent_in_gzip() {
+    if !programs_available(&["docker-registry"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let registry = StockRegistry::start(&scratch.folder("root"));
+    let address = registry.address();
+    let image = Image::new([1, 2].map(layer).to_vec());
+    let repository = RemoteRepository {
+        address,
+        repository: "app",
+    };
+    let layers = image.layers.iter().map(|layer| {
+        let blob = zstd::stream::encode_all(&layer[..], 1).unwrap();
+        repository.push_blob(&blob);
+        seed::descriptor("application/vnd.oci.image.layer.v1.tar+zstd", &blob)
+    });
+    let layers: Vec<_> = layers.collect();
+    repository.push_blob(&image.config);
+    let manifest = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": seed::OCI_MANIFEST,
+        "config": seed::descriptor("application/vnd.oci.image.config.v1+json", &image.config),
+        "layers": layers,
+    });
+    let manifest = manifest.to_string();
+    repository.push_manifest("latest", seed::OCI_MANIFEST, manifest.as_bytes());
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let archive = write_archive(&scratch, "image.tar", &image);
+    for (options, compression) in [
+        (&["--trust-registry"][..], "gzip"),
+        (&["--trust-registry", "--reuse-zstd"], "zstd"),
+    ] {
+        imgsync.clear_cache();
+        let tag = format!("app:{compression}");
+        let remote = format!("{address}/{tag}");
+        imgsync
+            .push_with(options, text(&archive), &remote)
+            .succeeded();
+        let pushed = http::get(address, &format!("/v2/app/manifests/{compression}")).json();
+        for layer in pushed["layers"].as_array().unwrap() {
+            let media_type = layer["mediaType"].as_str().unwrap();
+            assert!(media_type.ends_with(compression), "{tag}: {media_type}");
+        }
+    }
 }

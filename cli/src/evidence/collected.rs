@@ -18,6 +18,8 @@ pub(super) struct CollectedEvidence {
     pub(super) candidates: HashMap<Digest, BlobCandidate>,
     /// The image's config, and another repository that has it.
     pub(super) copied_config: Option<(Descriptor, Repository)>,
+    /// Whether a raw layer may be a blob in zstd.
+    accepts_zstd: bool,
     /// Whether the registry computes diffIDs itself.
     pub(super) has_extension: bool,
     /// The layers whose blob the registry confirmed.
@@ -41,8 +43,9 @@ pub(super) async fn collect(
     tagged: Option<&ParsedManifest>,
 ) -> Result<CollectedEvidence, Failure> {
     let reusable = tagged.filter(|_| request.reuse);
-    let same_image = same_image_claims(single, reusable);
-    let mut evidence = CollectedEvidence::of_image(single);
+    let mut same_image = same_image_claims(single, reusable);
+    same_image.retain(|_, claim| request.accepts_zstd || !claim.is_zstd());
+    let mut evidence = CollectedEvidence::of_image(single, request.accepts_zstd);
     evidence
         .query_registry(request, single, &same_image)
         .await?;
@@ -109,9 +112,17 @@ fn same_image_claims(
 }
 
 impl CollectedEvidence {
+    /// Returns whether a raw layer may be this blob.
+    fn is_usable(&self, candidate: &BlobCandidate) -> bool {
+        self.accepts_zstd || !candidate.is_zstd()
+    }
+
     /// Returns the blobs that the image itself names.
-    fn of_image(single: &SingleImage) -> Self {
-        let mut collected = Self::default();
+    fn of_image(single: &SingleImage, accepts_zstd: bool) -> Self {
+        let mut collected = Self {
+            accepts_zstd,
+            ..Self::default()
+        };
         for layer in &single.layers {
             if let Layer::Blob { descriptor, .. } = layer {
                 let candidate = BlobCandidate {
@@ -161,13 +172,13 @@ impl CollectedEvidence {
         for (diff_id, answer) in answers {
             self.pending.remove(&diff_id);
             match answer {
-                LayerAnswer::Found(candidate) => {
+                LayerAnswer::Found(candidate) if self.is_usable(&candidate) => {
                     if candidate.evidence == EvidenceSource::Registry {
                         self.confirmed.insert(diff_id.clone());
                     }
                     self.candidates.insert(diff_id, *candidate);
                 }
-                LayerAnswer::Absent => {
+                LayerAnswer::Found(_) | LayerAnswer::Absent => {
                     self.candidates.remove(&diff_id);
                     self.absent.insert(diff_id);
                 }
@@ -188,7 +199,9 @@ impl CollectedEvidence {
     ) -> Result<(), Failure> {
         let probe = &request.probe;
         for diff_id in &self.pending {
-            if let Some(candidate) = probe.cached(diff_id) {
+            if let Some(candidate) = probe.cached(diff_id)
+                && (self.accepts_zstd || !candidate.is_zstd())
+            {
                 self.candidates.insert(diff_id.clone(), candidate);
             }
         }
@@ -216,7 +229,8 @@ impl CollectedEvidence {
     ) -> Result<Vec<(Digest, BlobCandidate)>, Failure> {
         let layers = self.layers_without_candidate(single).into_iter();
         let cached = layers.filter_map(|diff_id| {
-            let candidate = probe.cached(&diff_id)?;
+            let candidate = probe.cached(&diff_id);
+            let candidate = candidate.filter(|candidate| self.is_usable(candidate))?;
             Some((diff_id, candidate))
         });
         let cached: Vec<_> = cached.collect();
@@ -276,7 +290,7 @@ impl CollectedEvidence {
         claims: impl IntoIterator<Item = (Digest, BlobCandidate)>,
     ) {
         for (diff_id, mut claim) in claims {
-            if self.candidates.contains_key(&diff_id) {
+            if self.candidates.contains_key(&diff_id) || !self.is_usable(&claim) {
                 continue;
             }
             if probe.was_verified(&claim.blob, &diff_id) {

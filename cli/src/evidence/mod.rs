@@ -55,6 +55,9 @@ pub struct LookupRequest {
     pub reuse: bool,
     /// Whether to use claims without verifying them.
     pub trust_registry: bool,
+    /// Whether an uncompressed layer may be a blob in zstd. This tool compresses with gzip, and the
+    /// engine that pushes an image must be able to pull it.
+    pub accepts_zstd: bool,
     /// The manifests of the image at the registry, as the local engine recorded them.
     pub copies: Vec<RecordedImage>,
     /// Finds further images that the local engine recorded; `None` without an engine.

@@ -128,7 +128,8 @@ impl LayerLookup {
             return Ok(Some(unchanged));
         }
         match self.resolve(&probe, digest).await? {
-            Some(LayerAnswer::Found(blob)) => return Ok(Some(*blob)),
+            Some(LayerAnswer::Found(blob)) if self.is_usable(&blob) => return Ok(Some(*blob)),
+            Some(LayerAnswer::Found(_)) => return Ok(None),
             // The whole image is looked up later, and that waits for the registry.
             Some(LayerAnswer::Absent | LayerAnswer::Pending) => return Ok(None),
             None => {}
@@ -144,7 +145,7 @@ impl LayerLookup {
         };
         let claim = self.find_claim(&probe, digest).await?;
         for mut candidate in [probe.cached(digest), claim].into_iter().flatten() {
-            if !probe.holds(&candidate.blob).await? {
+            if !self.is_usable(&candidate) || !probe.holds(&candidate.blob).await? {
                 continue;
             }
             if policy.judge(&candidate) == ClaimVerdict::Verify {
@@ -158,6 +159,11 @@ impl LayerLookup {
             }
         }
         Ok(None)
+    }
+
+    /// Returns whether a layer may be this blob. The engine that will pull the image is not known.
+    fn is_usable(&self, candidate: &BlobCandidate) -> bool {
+        self.settings.reuses_zstd || !candidate.is_zstd()
     }
 
     /// Returns the blob that the image under the tag claims for a layer.

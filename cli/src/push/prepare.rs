@@ -43,6 +43,7 @@ pub(super) async fn prepare(
         LocatedImage::Local { image, .. } => (&image.name, None),
         LocatedImage::Daemon(found) => (&found.name, found.insecure_registries.clone()),
     };
+    let unpacks_zstd = matches!(&found, LocatedImage::Daemon(found) if found.unpacks_zstd());
     let registry = &settings.remote.registry;
     let (repository, tag) = resolve_target(&settings.remote, name.clone())?;
     let (copies, related) = match &found {
@@ -94,6 +95,7 @@ pub(super) async fn prepare(
             can_verify: !settings.is_dry_run,
             reuse: settings.reuse,
             trust_registry: settings.trust_registry,
+            accepts_zstd: settings.reuses_zstd || unpacks_zstd,
             copies,
             find_related: related,
         },

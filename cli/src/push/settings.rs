@@ -25,6 +25,8 @@ pub struct PushSettings {
     pub reuse: bool,
     /// Whether to use claims without verifying them.
     pub trust_registry: bool,
+    /// Whether an uncompressed layer may be a blob in zstd, whatever the engine can unpack.
+    pub reuses_zstd: bool,
     /// Whether layers that are sent as they are are verified.
     pub verifies: bool,
     /// Limits for uploads.

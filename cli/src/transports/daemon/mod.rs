@@ -78,6 +78,14 @@ pub struct DaemonImage {
     is_podman: bool,
 }
 
+impl DaemonImage {
+    /// Returns whether the daemon can pull layers in zstd: podman, and Docker since version 23, whose
+    /// API has the version 1.42.
+    pub fn unpacks_zstd(&self) -> bool {
+        self.is_podman || self.api_version.is_some_and(|api| api >= ApiVersion(1, 42))
+    }
+}
+
 /// The image store of a daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ImageStore {

@@ -118,7 +118,7 @@ impl Registry {
                     let size = stored.bytes.len() as u64;
                     manifests.push(Descriptor::new(&stored.media_type, stored.digest, size));
                 }
-                Err(Error::ManifestUnknown(_)) => {}
+                Err(Error::ManifestUnknown(_) | Error::ManifestDamaged(_)) => {}
                 Err(error) => return Err(error),
             }
         }
@@ -186,7 +186,12 @@ impl ResolveQuery<'_> {
                 repositories: record.repositories,
             });
         }
-        candidates.sort_by_key(|candidate| !self.preferred.contains(&candidate.blob.digest));
+        // Every engine can unpack gzip, but not zstd.
+        candidates.sort_by_key(|candidate| {
+            let blob = &candidate.blob;
+            let is_zstd = Compression::of_media_type(&blob.media_type) == Some(Compression::Zstd);
+            (!self.preferred.contains(&blob.digest), is_zstd)
+        });
         Ok(candidates)
     }
 
