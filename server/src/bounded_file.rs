@@ -1,10 +1,12 @@
-//! Reads the small files that the operator names: configuration, users, certificates, passwords.
+//! Reads the small files that the operator names: configuration, users, certificates, passwords. All
+//! of them are text, and are returned in UTF-8 without a byte order mark.
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::os::unix::fs::{FileTypeExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use imgsync_oci::decode_text_file;
 use rustix::fs::OFlags;
 
 /// Reads a whole file. Does not wait for a program that writes to a named pipe.
@@ -37,7 +39,7 @@ fn read_bounded(file: File, max_bytes: u64) -> io::Result<Vec<u8>> {
         let text = format!("the file is larger than {max_bytes} bytes");
         return Err(io::Error::other(text));
     }
-    Ok(bytes)
+    Ok(decode_text_file(bytes))
 }
 
 #[cfg(test)]
@@ -59,6 +61,8 @@ mod tests {
         assert_eq!(read_file_or_pipe(&pipe, 10).unwrap(), b"content");
         writing.join().unwrap();
         let file = folder.path().join("file");
+        std::fs::write(&file, b"\xef\xbb\xbfcontent").unwrap();
+        assert_eq!(read(&file, 10).unwrap(), b"content");
         std::fs::write(&file, b"content").unwrap();
         assert_eq!(read(&file, 7).unwrap(), b"content");
         assert!(read(&file, 6).is_err());

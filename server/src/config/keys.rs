@@ -257,9 +257,9 @@ const CONFIG_KEYS: &[ConfigKey] = &[
     supported("proxy.ttl"),
     no_effect("proxy.cachewritetimeout", "downloads have their own timeouts"),
 
-    unsupported("validation", "manifests are not checked against these rules; every layer must exist, except foreign layers"),
     supported("validation.enabled"),
     supported("validation.disabled"),
+    unsupported("validation.manifests.urls", "layers may have any URLs; every layer must exist, except foreign layers"),
     supported("validation.manifests.urls.allow.#"),
     supported("validation.manifests.urls.deny.#"),
     supported("validation.manifests.indexes.platforms"),

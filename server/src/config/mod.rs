@@ -39,9 +39,9 @@ pub use self::network::Network;
 pub use self::restart::{keep_auth, keys_needing_restart};
 pub use self::tree::ValueOrigin;
 pub use self::types::{
-    CacheConfig, Config, HttpConfig, ImgsyncConfig, ListenAddress, LogConfig, LogFormat, LogLevel,
-    PurgeConfig, Secret, StorageConfig, TlsConfig, TlsVersion, UpstreamConfig, UpstreamLogin,
-    UpstreamPassword,
+    CacheConfig, Config, HttpConfig, ImgsyncConfig, IndexPlatforms, ListenAddress, LogConfig,
+    LogFormat, LogLevel, PurgeConfig, Secret, StorageConfig, TlsConfig, TlsVersion, UpstreamConfig,
+    UpstreamLogin, UpstreamPassword,
 };
 
 use self::diagnostics::Diagnostics;
@@ -135,7 +135,7 @@ fn parse_file(file: Option<(&str, &str)>, diagnostics: &mut Diagnostics) -> Opti
         duplicates.push((key.to_owned(), origin))
     });
     for (key, origin) in duplicates {
-        let text = "duplicate key in this section; the last one is used";
+        let text = "duplicate key in this section; the last one takes precedence";
         diagnostics.warning(&origin, &key, text);
     }
     let tree = match tree {

@@ -95,10 +95,11 @@ pub(super) fn parse_path(text: &str) -> Result<PathBuf, String> {
     Ok(text.into())
 }
 
-/// Parses a value that is sent in an HTTP header: printable ASCII, so no line ends.
+/// Parses a value that is sent in an HTTP header, so without line ends. As in the stock registry, it
+/// may be in any language.
 pub(super) fn parse_header_value(text: &str) -> Result<String, String> {
-    if !text.chars().all(|c| c == ' ' || c.is_ascii_graphic()) {
-        return Err("must be printable ASCII: it is sent in an HTTP header".to_owned());
+    if text.chars().any(char::is_control) {
+        return Err("must not have control characters: it is sent in an HTTP header".to_owned());
     }
     Ok(text.to_owned())
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use imgsync_oci::{Registry, Repository};
+use imgsync_oci::{Descriptor, Registry, Repository};
 
 use super::host_port::HostPort;
 use super::network::Network;
@@ -25,10 +25,39 @@ pub struct Config {
     pub catalog_max_entries: u64,
     /// The maximum number of tags that one request may ask for.
     pub tags_max: u64,
+    /// Which manifests of a pushed index must exist.
+    pub index_platforms: IndexPlatforms,
     /// Pull-through caching of other registries.
     pub cache: CacheConfig,
     /// The section `imgsync`, which the stock registry does not have.
     pub imgsync: ImgsyncConfig,
+}
+
+/// The section `validation.manifests.indexes`: the platforms whose manifests must be in the repository
+/// before an index that lists them is pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IndexPlatforms {
+    /// All manifests must exist.
+    All,
+    /// No manifest need exist.
+    None,
+    /// The manifests of these platforms must exist, each given by architecture and operating system.
+    Listed(Vec<(String, String)>),
+}
+
+impl IndexPlatforms {
+    /// Returns whether a manifest of an index must exist.
+    pub fn must_exist(&self, manifest: &Descriptor) -> bool {
+        let Self::Listed(platforms) = self else {
+            return *self == Self::All;
+        };
+        manifest.platform.as_ref().is_some_and(|own| {
+            let is_own = |(architecture, os): &(String, String)| {
+                *architecture == own.architecture && *os == own.os
+            };
+            platforms.iter().any(is_own)
+        })
+    }
 }
 
 /// The section `log`. The log is written to standard error.

@@ -19,8 +19,13 @@ pub(super) struct YamlError {
     pub(super) text: String,
 }
 
-/// Parses the first document of a text. Anchors, aliases and merge keys are supported. Of a
-/// duplicate key the last value is used, as in the stock registry, and `on_duplicate` is called.
+/// The sections of the stock registry whose second occurrence replaces the first. It merges the
+/// other ones.
+const REPLACED_SECTIONS: [&str; 2] = ["storage", "auth"];
+
+/// Parses the first document of a text. Anchors, aliases and merge keys are supported. Duplicate
+/// keys are treated as in the stock registry, and `on_duplicate` is called: mappings are merged,
+/// except for [`REPLACED_SECTIONS`], and of other values the last one is used.
 ///
 /// # Errors
 /// When the text is not YAML, nested more than 64 levels deep, or has more than 20,000 values.
@@ -140,7 +145,11 @@ impl<'a> TreeBuilder<'a> {
                 merged.push((node, line));
             } else if let Some((_, old)) = entries.iter_mut().find(|(name, _)| *name == key) {
                 (self.on_duplicate)(&key, node.origin.clone());
-                *old = node;
+                if depth == 0 && REPLACED_SECTIONS.contains(&&*key) {
+                    *old = node;
+                } else {
+                    merge_duplicate(old, node);
+                }
             } else {
                 entries.push((key, node));
             }
@@ -149,6 +158,23 @@ impl<'a> TreeBuilder<'a> {
             merge(&mut entries, node, line)?;
         }
         Ok(NodeValue::Map(entries))
+    }
+}
+
+/// Merges the second value of a duplicate key into the first one.
+fn merge_duplicate(old: &mut Node, new: Node) {
+    match (&mut old.value, new.value) {
+        (NodeValue::Map(old), NodeValue::Map(entries)) => {
+            for (key, node) in entries {
+                match old.iter_mut().find(|(name, _)| *name == key) {
+                    Some((_, before)) => merge_duplicate(before, node),
+                    None => old.push((key, node)),
+                }
+            }
+        }
+        (_, value) => {
+            *old = Node::new(value, new.origin);
+        }
     }
 }
 
@@ -261,6 +287,23 @@ mod tests {
         let node = parse("a: 1\nb: 2\na: 3\n", &origin, &mut on_duplicate).unwrap();
         assert_eq!(node.at("a").unwrap().value, NodeValue::Scalar("3".into()));
         assert_eq!(duplicates, ["a f:3"]);
+    }
+
+    /// The stock registry 2.8.2 does the same with these files.
+    #[test]
+    fn duplicate_sections_are_merged_except_for_storage_and_auth() {
+        let node = read(
+            "http: {addr: :5000, headers: {A: [b]}}\nstorage: {delete: {enabled: true}}\n\
+             http: {addr: :5001, headers: {C: [d]}}\nstorage: {filesystem: {maxthreads: 50}}\n",
+        )
+        .unwrap();
+        assert_eq!(text(&node, "http.addr"), "Scalar(\":5001\") f:3");
+        assert!(node.at("http.headers.A").is_some() && node.at("http.headers.C").is_some());
+        assert!(node.at("storage.delete").is_none());
+        assert_eq!(
+            text(&node, "storage.filesystem.maxthreads"),
+            "Scalar(\"50\") f:4"
+        );
     }
 
     #[test]

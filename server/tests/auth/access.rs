@@ -45,6 +45,17 @@ async fn requests_without_a_login_get_a_challenge() {
             assert_eq!(errors[0].detail, detail, "{method} {path}");
         }
     }
+    // As in the stock registry, the realm can be in any language.
+    let realm = [(
+        "REGISTRY_AUTH_HTPASSWD_REALM",
+        "\u{79c1}\u{6709}\u{4ed3}\u{5e93}",
+    )];
+    let foreign = AuthServer::with("", &[("alice", "4")], &realm);
+    let response = foreign.get("/v2/").send().await.unwrap();
+    assert_eq!(
+        response.headers()["www-authenticate"].as_bytes(),
+        "Basic realm=\"\u{79c1}\u{6709}\u{4ed3}\u{5e93}\"".as_bytes()
+    );
     let head = client().head(auth.server.url("/v2/a/manifests/v1")).send();
     assert_eq!(head.await.unwrap().status(), 401);
     for bad in [

@@ -17,6 +17,7 @@ mod headers;
 mod http;
 mod storage;
 mod tls;
+mod validation;
 
 use super::cache;
 use super::reader::ConfigReader;
@@ -37,6 +38,7 @@ pub(super) fn build_config(reader: &mut ConfigReader<'_>) -> Option<Config> {
         http: http::build_http(reader),
         catalog_max_entries: reader.value("catalog.maxentries", "1000", parse_page_limit),
         tags_max: reader.value("tags.maxtags", "1000", parse_page_limit),
+        index_platforms: validation::build_index_platforms(reader),
         cache: cache::build_cache(reader),
         imgsync: build_imgsync(reader),
     })

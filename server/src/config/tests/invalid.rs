@@ -79,8 +79,8 @@ fn unsupported_sections_are_reported_once() {
         ("health: {tcp: [{addr: 'redis:6379'}]}", "health.tcp"),
         ("policy: {repository: {classes: [image]}}", "policy"),
         (
-            "validation: {manifests: {indexes: {platforms: list, platformlist: [{architecture: amd64, os: linux}]}}}",
-            "validation",
+            "validation: {manifests: {urls: {allow: ['^https://']}}}",
+            "validation.manifests.urls",
         ),
         (
             "middleware: {storage: [{name: redirect, options: {baseurl: 'https://x'}}]}",
@@ -168,7 +168,7 @@ fn invalid_values_name_their_key() {
         ),
         (
             "headers: {X: [\"a\\r\\nSet-Cookie: b\"]}",
-            "http.headers.X: must be printable ASCII",
+            "http.headers.X: must not have control characters",
         ),
         (
             "headers: {Content-Length: ['0']}",

@@ -16,6 +16,7 @@ fn the_full_example_is_parsed() {
         catalog_max_entries,
         tags_max,
         cache,
+        index_platforms,
         imgsync,
     } = &loaded.config;
     assert_eq!(
@@ -66,8 +67,9 @@ fn the_full_example_is_parsed() {
     let messages = warnings(&loaded);
     assert_eq!(http.metrics_path.as_deref(), Some("/metrics"));
     assert!(cache.upstreams.is_empty());
+    assert_eq!(*index_platforms, IndexPlatforms::All);
     assert_eq!(messages.len(), 1, "{messages:#?}");
-    assert!(messages[0].starts_with("c.yml:65: validation: not supported"));
+    assert!(messages[0].starts_with("c.yml:67: validation.manifests.urls: not supported"));
     let messages = notes(&loaded).join("\n");
     for key in [
         "maxthreads",
@@ -210,4 +212,19 @@ fn old_keys_and_yaml_1_1_booleans() {
         [("X-A".to_owned(), vec!["b".to_owned()])]
     );
     assert!(warnings(&loaded)[0].contains("TLS 1.2 is the oldest"));
+}
+
+#[test]
+fn the_platforms_of_an_index() {
+    let platforms = |section: &str| {
+        let file = format!("validation: {{manifests: {{indexes: {section}}}}}\n");
+        load_with(&file).config.index_platforms
+    };
+    let listed = IndexPlatforms::Listed(vec![("amd64".to_owned(), "linux".to_owned())]);
+    let list = "platformlist: [{architecture: amd64, os: linux}]";
+    assert_eq!(platforms(&format!("{{platforms: List, {list}}}")), listed);
+    assert_eq!(platforms("{platforms: none}"), IndexPlatforms::None);
+    assert_eq!(platforms(&format!("{{{list}}}")), IndexPlatforms::All);
+    let errors = load_errors_with("validation: {manifests: {indexes: {platforms: some}}}\n");
+    assert!(errors.contains("must be all, none or list"), "{errors}");
 }
