@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::TryStreamExt as _;
+use futures::{Stream, TryStreamExt as _};
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use hyper::header::{
@@ -13,7 +13,7 @@ use hyper::header::{
 };
 use hyper::{Response, StatusCode};
 use imgsync_oci::endpoint::Action;
-use imgsync_oci::range::{RequestedRange, parse_requested_range};
+use imgsync_oci::range::{RequestedRange, parse_requested_range, parse_several_ranges};
 use imgsync_oci::{Digest, ErrorCode, Repository};
 use tokio::task::JoinHandle;
 
@@ -22,7 +22,9 @@ use super::blocking::{run_blocking, try_blocking};
 use super::body::{ResponseBody, full};
 use super::buffer_pool::{BUFFER_BYTES, Buffer, BufferPool};
 use super::caller::Caller;
+use super::entity_tag::{etag, is_cached_by_client};
 use super::error_response::ErrorResponse;
+use super::multipart_ranges;
 use super::responses::{self, header_value};
 use crate::registry::{Error, OpenBlob, PartialBlob};
 use crate::upstream::{self, BlobAvailability, DownloadReader, UncachedBlob};
@@ -36,6 +38,7 @@ pub(super) async fn head(
     caller: &Caller,
     repository: Repository,
     digest: Digest,
+    headers: &HeaderMap,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     let size = match app.upstreams.upstream_for(&repository) {
         Some(upstream) => match app.upstreams.blob_size(&upstream, &digest).await {
@@ -53,6 +56,9 @@ pub(super) async fn head(
             try_blocking(move || registry.blob_size(&repository, &digest)).await?
         }
     };
+    if is_cached_by_client(headers, &digest) {
+        return Ok(not_modified(&digest, size));
+    }
     let mut response = responses::empty(StatusCode::OK);
     set_blob_headers(&mut response, &digest, size);
     Ok(response)
@@ -77,10 +83,14 @@ pub(super) async fn get(
     digest: Digest,
     headers: &HeaderMap,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
-    let range = requested_range(headers, &digest);
-    let Some(upstream) = app.upstreams.upstream_for(&repository) else {
-        return Ok(serve_local(app, &repository, &digest, range).await?);
+    let request = BlobRequest {
+        range: requested_range(headers, &digest),
+        is_cached: is_cached_by_client(headers, &digest),
     };
+    let Some(upstream) = app.upstreams.upstream_for(&repository) else {
+        return Ok(serve_local(app, &repository, &digest, request).await?);
+    };
+    let range = request.range.as_deref();
     let rights = caller.pull_rights();
     let mut is_refetch = false;
     loop {
@@ -89,15 +99,15 @@ pub(super) async fn get(
             .find_or_fetch_blob(&upstream, &digest, &rights);
         let holder = match found.await? {
             BlobAvailability::Downloading(reader) => {
-                return serve_download(app, reader, &digest, range.as_deref());
+                return serve_download(app, reader, &digest, range);
             }
             BlobAvailability::Uncached(blob) => {
-                return serve_uncached(app, *blob, &digest, range.as_deref());
+                return serve_uncached(app, *blob, &digest, range);
             }
             BlobAvailability::Local => repository.clone(),
             BlobAvailability::LocalIn(holder) => holder,
         };
-        match serve_local(app, &holder, &digest, range.clone()).await {
+        match serve_local(app, &holder, &digest, request.clone()).await {
             // The blob was evicted before the read: fetch it again.
             Err(OpenBlobError::Registry(Error::BlobUnknown(_))) if !is_refetch => {
                 is_refetch = true;
@@ -107,12 +117,21 @@ pub(super) async fn get(
     }
 }
 
+/// The headers of a request that decide what of a blob is sent.
+#[derive(Clone)]
+struct BlobRequest {
+    /// The `Range` header, if it applies to the blob.
+    range: Option<String>,
+    /// Whether the client has the blob already.
+    is_cached: bool,
+}
+
 /// Serves a blob that is in the registry.
 async fn serve_local(
     app: &App,
     repository: &Repository,
     digest: &Digest,
-    range: Option<String>,
+    BlobRequest { range, is_cached }: BlobRequest,
 ) -> Result<Response<ResponseBody>, OpenBlobError> {
     let (registry, repository, blob_digest) =
         (app.registry.clone(), repository.clone(), digest.clone());
@@ -120,6 +139,12 @@ async fn serve_local(
     // A response that fits into one piece is read in the same blocking call.
     let open = move || {
         let blob = registry.open_blob(&repository, &blob_digest)?;
+        if is_cached {
+            return Ok(OpenedBlob::NotModified(blob.size()));
+        }
+        if let Some(ranges) = parse_several_ranges(range.as_deref(), blob.size()) {
+            return Ok(OpenedBlob::Parts(blob, ranges));
+        }
         let range = parse_requested_range(range.as_deref(), blob.size());
         let bytes = match byte_range(range, blob.size()) {
             Some((first, len)) if len <= UNBUFFERED_READ_BYTES => {
@@ -131,16 +156,26 @@ async fn serve_local(
             },
             _ => None,
         };
-        Ok::<_, OpenBlobError>((blob, range, bytes))
+        Ok::<_, OpenBlobError>(OpenedBlob::Single(blob, range, bytes))
     };
     let opened = run_blocking(open).await.map_err(OpenBlobError::Response)?;
-    let (blob, range, bytes) = opened?;
+    let (blob, range, bytes) = match opened? {
+        OpenedBlob::NotModified(size) => return Ok(not_modified(digest, size)),
+        OpenedBlob::Single(blob, range, bytes) => (blob, range, bytes),
+        OpenedBlob::Parts(blob, ranges) => {
+            let buffers = &app.download_buffers;
+            return Ok(multipart_ranges::response(blob, digest, ranges, buffers));
+        }
+    };
     let size = blob.size();
     let (first, len) = byte_range(range, size)
         .ok_or_else(|| OpenBlobError::Response(range_not_satisfiable(size)))?;
     let body = match bytes {
         Some(bytes) => full(bytes),
-        None => stream(blob, first, len, &app.download_buffers),
+        None => {
+            let pieces = read_pieces(Arc::new(blob), first, len, &app.download_buffers);
+            StreamBody::new(pieces.map_ok(Frame::data)).boxed_unsync()
+        }
     };
     Ok(blob_response(digest, range, (first, len), size, body))
 }
@@ -197,6 +232,14 @@ fn count_served(app: &App, body: ResponseBody) -> ResponseBody {
     body.map_frame(count).boxed_unsync()
 }
 
+/// Builds the response to a client that has the blob already (RFC 9110, section 15.4.5).
+fn not_modified(digest: &Digest, size: u64) -> Response<ResponseBody> {
+    let mut response = responses::empty(StatusCode::NOT_MODIFIED);
+    set_blob_headers(&mut response, digest, size);
+    response.headers_mut().remove(CONTENT_LENGTH);
+    response
+}
+
 fn range_not_satisfiable(size: u64) -> ErrorResponse {
     let mut response = ErrorResponse::new(
         ErrorCode::RangeInvalid,
@@ -245,7 +288,7 @@ fn byte_range(range: RequestedRange, size: u64) -> Option<(u64, u64)> {
     }
 }
 
-fn set_blob_headers(response: &mut Response<ResponseBody>, digest: &Digest, len: u64) {
+pub(super) fn set_blob_headers(response: &mut Response<ResponseBody>, digest: &Digest, len: u64) {
     let headers = response.headers_mut();
     headers.insert(CONTENT_LENGTH, len.into());
     headers.insert(
@@ -259,15 +302,15 @@ fn set_blob_headers(response: &mut Response<ResponseBody>, digest: &Digest, len:
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
 }
 
-/// Returns the entity tag of content: its digest.
-pub(super) fn etag(digest: &Digest) -> HeaderValue {
-    header_value(format_args!("\"{digest}\""))
-}
-
 /// Streams a part of a blob, reading one piece ahead of the client.
-fn stream(blob: OpenBlob, first: u64, len: u64, buffers: &Arc<BufferPool>) -> ResponseBody {
+pub(super) fn read_pieces(
+    blob: Arc<OpenBlob>,
+    first: u64,
+    len: u64,
+    buffers: &Arc<BufferPool>,
+) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
     let pieces = BlobPieces {
-        blob: Arc::new(blob),
+        blob,
         offset: first,
         end: first + len,
         buffers: Arc::clone(buffers),
@@ -275,9 +318,9 @@ fn stream(blob: OpenBlob, first: u64, len: u64, buffers: &Arc<BufferPool>) -> Re
     };
     let next = |mut pieces: BlobPieces| async move {
         let bytes = pieces.next().await.transpose()?;
-        Some((bytes.map(Frame::data), pieces))
+        Some((bytes, pieces))
     };
-    StreamBody::new(futures::stream::unfold(pieces, next)).boxed_unsync()
+    futures::stream::unfold(pieces, next)
 }
 
 /// The pieces of a blob that are still to be sent.
@@ -339,6 +382,16 @@ fn read(blob: &OpenBlob, first: u64, len: u64, buffer: Option<Buffer>) -> io::Re
     };
     buffer.fill(len, |bytes| blob.read_into(first, bytes).map(|()| len))?;
     Ok(Bytes::from_owner(buffer))
+}
+
+/// A blob that was opened for a response.
+enum OpenedBlob {
+    /// The client has the blob, which has this size in bytes.
+    NotModified(u64),
+    /// The whole blob or one range of it, with its bytes if they were read already.
+    Single(OpenBlob, RequestedRange, Option<Bytes>),
+    /// Several ranges of it, each as first byte and number of bytes.
+    Parts(OpenBlob, Vec<(u64, u64)>),
 }
 
 /// Why a blob cannot be served.

@@ -51,6 +51,11 @@ impl ErrorResponse {
         }
     }
 
+    /// Returns whether the response has this code.
+    pub(super) fn has_code(&self, code: ErrorCode) -> bool {
+        self.code == code
+    }
+
     /// Logs an internal error, and creates a response that does not contain it.
     pub(super) fn internal(error: &dyn std::error::Error) -> Self {
         tracing::error!(%error, "request failed");
@@ -162,6 +167,7 @@ impl From<Error> for ErrorResponse {
                 ErrorCode::ManifestUnknown,
                 format!("unknown digest={digest}"),
             ),
+            Error::ManifestDamaged(_) => Self::new(ErrorCode::ManifestDamaged, text),
             Error::TooManyUploads | Error::TooManyOwnUploads => {
                 Self::busy(ErrorCode::TooManyRequests, text)
             }
@@ -187,6 +193,10 @@ impl From<Error> for ErrorResponse {
                 tracing::error!(error = text, "request failed");
                 Self::new(ErrorCode::StorageFull, Value::Null)
             }
+            Error::Store(error) if error.is_forbidden() => {
+                tracing::error!(error = text, "request failed");
+                Self::new(ErrorCode::StorageForbidden, Value::Null)
+            }
             // The client is gone, so this response is not sent.
             Error::Store(store::Error::WalkEnded) => Self::new(ErrorCode::Unavailable, text),
             Error::Store(store::Error::Locked { .. } | store::Error::Io { .. }) => {
@@ -194,5 +204,26 @@ impl From<Error> for ErrorResponse {
                 Self::new(ErrorCode::Unknown, Value::Null)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_denied_access_is_told_to_the_client_without_the_path() {
+        let denied = |kind: std::io::ErrorKind| {
+            let error = Error::Store(store::Error::Io {
+                operation: "create",
+                path: "/secret/path".into(),
+                source: kind.into(),
+            });
+            ErrorResponse::from(error)
+        };
+        let response = denied(std::io::ErrorKind::PermissionDenied);
+        assert!(response.has_code(ErrorCode::StorageForbidden));
+        assert!(!format!("{response:?}").contains("secret"));
+        assert!(denied(std::io::ErrorKind::Other).has_code(ErrorCode::Unknown));
     }
 }

@@ -1,17 +1,17 @@
 //! Serves manifests (OCI distribution-spec, "Pulling manifests", "Pushing Manifests").
 
-use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName, IF_NONE_MATCH};
+use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName};
 use hyper::{Response, StatusCode};
 use imgsync_oci::endpoint::RepositoryOperation;
-use imgsync_oci::{Digest, Endpoint, ErrorCode, MAX_MANIFEST_BYTES, Reference, Repository, Tag};
+use imgsync_oci::{Endpoint, ErrorCode, MAX_MANIFEST_BYTES, Reference, Repository, Tag};
 
 use super::app::App;
-use super::blobs::etag;
 use super::blocking::{run_blocking, try_blocking};
 use super::body::{ResponseBody, full};
 use super::buffered_body::MAX_SMALL_BODY_BYTES;
 use super::caller::Caller;
 use super::client_presence::ClientPresence;
+use super::entity_tag::{etag, is_cached_by_client};
 use super::error_response::ErrorResponse;
 use super::leased_body::leased;
 use super::request_body::RequestBody;
@@ -25,7 +25,24 @@ const TAG_HEADER: HeaderName = HeaderName::from_static("oci-tag");
 /// The response header that confirms the subject of a manifest.
 const SUBJECT_HEADER: HeaderName = HeaderName::from_static("oci-subject");
 
-/// Serves `GET` and `HEAD`: the manifest as it is stored, whatever media types the client accepts.
+/// Serves `HEAD` as [`get`] does, except that a damaged manifest counts as missing: containerd and
+/// BuildKit ask before they push a manifest, and repair it only if it is missing.
+pub(super) async fn head(
+    app: &App,
+    repository: Repository,
+    reference: Reference,
+    headers: &HeaderMap,
+) -> Result<Response<ResponseBody>, ErrorResponse> {
+    let found = get(app, repository, reference.clone(), headers).await;
+    found.map_err(|error| {
+        if error.has_code(ErrorCode::ManifestDamaged) {
+            return Error::ManifestUnknown(reference).into();
+        }
+        error
+    })
+}
+
+/// Serves `GET`: the manifest as it is stored, whatever media types the client accepts.
 pub(super) async fn get(
     app: &App,
     repository: Repository,
@@ -93,7 +110,7 @@ async fn read(
         Ok((size, manifest))
     };
     let (size, manifest) = match run_blocking(find).await? {
-        Err(Error::ManifestUnknown(_)) if !is_local => return Ok(None),
+        Err(Error::ManifestUnknown(_) | Error::ManifestDamaged(_)) if !is_local => return Ok(None),
         found => found?,
     };
     if let Some(manifest) = manifest {
@@ -105,7 +122,9 @@ async fn read(
     }
     let manifest = match upstream {
         Some(upstream) => match app.upstreams.read_manifest(upstream, reference).await {
-            Err(upstream::Error::Registry(Error::ManifestUnknown(_))) => return Ok(None),
+            Err(upstream::Error::Registry(
+                Error::ManifestUnknown(_) | Error::ManifestDamaged(_),
+            )) => return Ok(None),
             read => read?,
         },
         None => {
@@ -115,20 +134,6 @@ async fn read(
         }
     };
     Ok(Some((manifest, lease)))
-}
-
-/// Returns whether `If-None-Match` names the manifest. Some clients leave out the quotes.
-fn is_cached_by_client(headers: &HeaderMap, digest: &Digest) -> bool {
-    let digest = digest.to_string();
-    let tags = headers
-        .get_all(IF_NONE_MATCH)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    tags.flat_map(|value| value.split(',')).any(|tag| {
-        let tag = tag.trim();
-        let tag = tag.strip_prefix("W/").unwrap_or(tag);
-        tag == "*" || tag.trim_matches('"') == digest
-    })
 }
 
 /// Serves `PUT`: stores a manifest, and points its tags to it.
@@ -146,9 +151,11 @@ pub(super) async fn put(
     let declared = media_type(headers)?;
     let registry = app.registry.clone();
     let (target, put_reference, put_tags) = (repository.clone(), reference.clone(), tags.clone());
+    let config = app.config.load_full();
     let put = move || {
-        let declared = declared.as_deref();
-        registry.put_manifest(&target, &put_reference, &put_tags, declared, &bytes)
+        let (declared, platforms) = (declared.as_deref(), &config.index_platforms);
+        let (reference, tags) = (&put_reference, &put_tags);
+        registry.put_manifest_with(&target, reference, tags, declared, &bytes, platforms)
     };
     let stored = match (
         run_blocking(put.clone()).await?,

@@ -15,6 +15,7 @@ mod caller;
 mod challenge;
 mod client_presence;
 mod connection_activity;
+mod entity_tag;
 mod error_response;
 mod extensions;
 mod forwarded;
@@ -24,6 +25,8 @@ mod leased_body;
 mod lists;
 mod manifests;
 mod mapped_bytes;
+mod mirror_access;
+mod multipart_ranges;
 mod options;
 mod receive;
 mod referrers;
@@ -214,7 +217,11 @@ async fn admit(
     let resolved =
         repository_resolution::resolve_repository(app, &caller, endpoint, query, &parts.headers)
             .await?;
-    caller.authorize(&resolved.endpoint)?;
+    if let Err(challenge) = caller.authorize(&resolved.endpoint)
+        && !mirror_access::is_open(app, &caller, &resolved.endpoint).await?
+    {
+        return Err(challenge);
+    }
     WritePolicy::from(config).check(&resolved.endpoint)?;
     uploads::check_owner(app, &caller, &resolved.endpoint).await?;
     Ok((resolved, caller))
@@ -246,9 +253,11 @@ async fn dispatch(
         RepositoryOperation::ListTags { page } => {
             lists::tags(app, &body.client(), repository, page, config.tags_max).await
         }
-        RepositoryOperation::GetManifest { reference }
-        | RepositoryOperation::HeadManifest { reference } => {
+        RepositoryOperation::GetManifest { reference } => {
             manifests::get(app, repository, reference, headers).await
+        }
+        RepositoryOperation::HeadManifest { reference } => {
+            manifests::head(app, repository, reference, headers).await
         }
         RepositoryOperation::PutManifest { reference, tags } => {
             manifests::put(app, caller, repository, (reference, tags), headers, body).await
@@ -271,7 +280,7 @@ async fn dispatch(
             blobs::get(app, caller, repository, digest, headers).await
         }
         RepositoryOperation::HeadBlob { digest } => {
-            blobs::head(app, caller, repository, digest).await
+            blobs::head(app, caller, repository, digest, headers).await
         }
         RepositoryOperation::DeleteBlob { digest } => blobs::delete(app, repository, digest).await,
         RepositoryOperation::StartUpload {

@@ -12,6 +12,7 @@ use super::app::App;
 use super::blocking::try_blocking;
 use super::caller::Caller;
 use super::error_response::ErrorResponse;
+use super::mirror_access::is_proxied_pull_allowed;
 
 /// The `User-Agent` prefixes of clients that always send `?ns=` to a mirror: containerd and
 /// programs with its library. imgsync uses no mirrors.
@@ -143,6 +144,8 @@ pub(super) fn is_anonymous_pull(app: &App, anonymous: &Caller, query: Option<&st
         let mirrored = app.upstreams.mirror_repository(&full_name);
         let mirrored = mirrored.map(|mirrored| app.upstreams.expand_hub_name(mirrored));
         let is_open = |repository: &Repository| anonymous.is_allowed(Action::Pull, repository);
-        is_open(&full_name) || mirrored.as_ref().is_some_and(is_open)
+        is_open(&full_name)
+            || mirrored.as_ref().is_some_and(is_open)
+            || is_proxied_pull_allowed(app, anonymous, &full_name)
     })
 }

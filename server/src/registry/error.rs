@@ -16,6 +16,10 @@ pub(crate) enum Error {
     BlobUnknown(Digest),
     #[error("manifest {0} not found in the repository")]
     ManifestUnknown(Reference),
+    /// The stored bytes are no manifest, or not the ones of its digest. The next push of the manifest
+    /// repairs them.
+    #[error("the stored manifest {0} is damaged")]
+    ManifestDamaged(Reference),
     #[error("upload session {0} not found")]
     UploadUnknown(UploadId),
     #[error("too many upload sessions are open")]

@@ -1,7 +1,7 @@
 //! Reads and stores manifests and tags.
 //!
 //! Deleting is up to `deletes`, referrers are up to `referrers`. Start reading at
-//! [`Registry::put_manifest`].
+//! [`Registry::put_manifest_with`].
 
 use std::collections::BTreeSet;
 
@@ -16,6 +16,7 @@ use super::cache::CachedDescendants;
 use super::error::{Error, Result};
 use super::locks::{LockGuard, LockKey};
 use super::reverify::ReverifyOutcome;
+use crate::config::IndexPlatforms;
 use crate::store::ObjectKey;
 
 /// A manifest in a repository.
@@ -102,8 +103,8 @@ impl Registry {
     /// Returns a manifest of a repository.
     ///
     /// # Errors
-    /// [`Error::ManifestUnknown`], also if the stored manifest is damaged, which the next push
-    /// repairs, or has a format that is no longer supported; [`Error::Store`].
+    /// [`Error::ManifestUnknown`]; [`Error::ManifestDamaged`] if the stored manifest is damaged,
+    /// which the next push repairs, or has a format that is no longer supported; [`Error::Store`].
     pub(crate) fn get_manifest(
         &self,
         repository: &Repository,
@@ -117,8 +118,8 @@ impl Registry {
         let bytes = bytes.ok_or_else(unknown)?;
         let matches = |digest: &Digest| Digest::of_with(digest.algorithm(), &bytes) == *digest;
         if !matches(&target) || (target != digest && !matches(&digest)) {
-            tracing::warn!(%repository, %target, "treating a manifest as absent: it is damaged");
-            return Err(unknown());
+            tracing::warn!(%repository, %target, "a manifest is damaged: push it again");
+            return Err(Error::ManifestDamaged(reference.clone()));
         }
         match Manifest::media_type(&bytes) {
             Ok(media_type) => Ok(StoredManifest {
@@ -128,19 +129,13 @@ impl Registry {
             }),
             Err(error) => {
                 tracing::warn!(%repository, %target, %error, "cannot serve a manifest");
-                Err(unknown())
+                Err(Error::ManifestDamaged(reference.clone()))
             }
         }
     }
 
-    /// Stores a manifest and points tags at it: the tag in `reference`, if it is one, and `tags`.
-    /// `declared` is the media type that the client sent.
-    ///
-    /// # Errors
-    /// [`Error::ManifestInvalid`]; [`Error::DigestMismatch`] if `reference` is another digest;
-    /// [`Error::ChildrenUnknown`] if the repository lacks content that the manifest references;
-    /// [`Error::SizeMismatch`] if that content has another size; [`Error::TooManyReverifications`];
-    /// [`Error::Store`].
+    /// Stores a manifest; all manifests of an index must exist.
+    #[cfg(test)]
     pub(crate) fn put_manifest(
         &self,
         repository: &Repository,
@@ -148,6 +143,28 @@ impl Registry {
         tags: &[Tag],
         declared: Option<&str>,
         bytes: &[u8],
+    ) -> Result<AcceptedManifest> {
+        let all = IndexPlatforms::All;
+        self.put_manifest_with(repository, reference, tags, declared, bytes, &all)
+    }
+
+    /// Stores a manifest and points tags at it: the tag in `reference`, if it is one, and `tags`.
+    /// `declared` is the media type that the client sent. The manifests of an index need only exist
+    /// for these platforms.
+    ///
+    /// # Errors
+    /// [`Error::ManifestInvalid`]; [`Error::DigestMismatch`] if `reference` is another digest;
+    /// [`Error::ChildrenUnknown`] if the repository lacks content that the manifest references;
+    /// [`Error::SizeMismatch`] if that content has another size; [`Error::TooManyReverifications`];
+    /// [`Error::Store`].
+    pub(crate) fn put_manifest_with(
+        &self,
+        repository: &Repository,
+        reference: &Reference,
+        tags: &[Tag],
+        declared: Option<&str>,
+        bytes: &[u8],
+        platforms: &IndexPlatforms,
     ) -> Result<AcceptedManifest> {
         let digest = checked_digest(reference, bytes)?;
         let manifest = parse_manifest(declared, bytes).map_err(Error::ManifestInvalid)?;
@@ -162,7 +179,17 @@ impl Registry {
             contents,
             lock,
         } = self.lock_graph(repository, &digest, &children, &tags)?;
-        let missing = self.find_missing_descendants(repository, &children, &descendants)?;
+        let find_missing = || -> Result<MissingChildren> {
+            let mut found = self.find_missing_descendants(repository, &children, &descendants)?;
+            let listed = children.manifests.iter();
+            let optional: BTreeSet<&Digest> = listed
+                .filter(|child| !platforms.must_exist(child))
+                .map(|child| &child.digest)
+                .collect();
+            found.missing.retain(|digest| !optional.contains(digest));
+            Ok(found)
+        };
+        let missing = find_missing()?;
         if !missing.is_empty() {
             drop(lock);
             return Err(self.rejection(missing)?);
@@ -172,7 +199,7 @@ impl Registry {
         self.store_manifest(repository, &digest, is_new, bytes)?;
         // Checked again, because a garbage collection that started before the manifest was stored
         // may have removed a child.
-        let missing = self.find_missing_descendants(repository, &children, &descendants)?;
+        let missing = find_missing()?;
         if !missing.is_empty() {
             if is_new {
                 self.store.delete(revision)?;

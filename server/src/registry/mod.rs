@@ -96,6 +96,15 @@ impl Registry {
         }
     }
 
+    /// Returns the storage folders in which this user may not create files, although the registry
+    /// is not opened for reading only.
+    pub(crate) fn forbidden_folders(&self) -> Vec<std::path::PathBuf> {
+        if !self.store.is_writable() {
+            return Vec::new();
+        }
+        self.store.forbidden_folders()
+    }
+
     /// Gives back the memory that lists took and that was not used lately.
     pub(crate) fn forget_unused_lists(&self) {
         self.store.forget_unused_listings();

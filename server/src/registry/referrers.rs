@@ -159,7 +159,7 @@ impl Registry {
                     _ => None,
                 })
             }
-            Err(Error::ManifestUnknown(_)) => Ok(None),
+            Err(Error::ManifestUnknown(_) | Error::ManifestDamaged(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -218,7 +218,7 @@ fn damaged_content_counts_as_absent_and_the_next_push_repairs_it() {
     for bytes in [&b""[..], &image.manifest[1..]] {
         damage(root.path(), &Digest::of(&image.manifest), bytes);
         let error = registry.get_manifest(&repository(), &tag()).err().unwrap();
-        assert!(matches!(error, Error::ManifestUnknown(_)));
+        assert!(matches!(error, Error::ManifestDamaged(_)));
         push_manifest(&registry, &image).unwrap();
         assert_eq!(tagged(&registry), image.manifest);
     }

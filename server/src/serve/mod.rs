@@ -4,6 +4,7 @@
 //! jobs (purging of uploads, eviction, debug address, reload) and stops them. It answers no client
 //! itself: `listen` accepts connections and `http` handles requests. Start reading at [`run`].
 
+mod access_summary;
 mod apply_config;
 mod auth_config;
 mod debug;
@@ -53,6 +54,7 @@ pub async fn run(
     let auth = Arc::new(AccessController::open(&config.as_ref().into())?);
     let tls = open_tls(&config)?;
     let registry = open_registry(&config.storage).await?;
+    warn_about_forbidden_folders(registry.clone()).await?;
     let upstreams = Upstreams::open(registry.clone(), &config)?;
     import_proxied(upstreams.clone()).await?;
     let parts = Arc::new(ReloadableParts {
@@ -67,6 +69,7 @@ pub async fn run(
     let listener = Listener::bind(&config.http.listen_address).await?;
     let exposure = Exposure::of(&listener, tls.is_some());
     exposure.warn(&auth, &config);
+    access_summary::log(&auth, &config);
     let debug_server = start_debug_server(&config, &upstreams).await?;
     announce(&exposure.url);
     let current = Arc::clone(&parts.config);
@@ -114,6 +117,23 @@ async fn open_registry(storage: &StorageConfig) -> Result<Registry, Error> {
         .await
         .map_err(|error| Error::Start(error.to_string()))?;
     Ok(opened?)
+}
+
+/// Logs the folders that another user owns, for example because a container created them as root.
+/// Pulls may work, but pushes into these folders fail.
+async fn warn_about_forbidden_folders(registry: Registry) -> Result<(), Error> {
+    let found = spawn_blocking(move || registry.forbidden_folders());
+    for folder in found
+        .await
+        .map_err(|error| Error::Start(error.to_string()))?
+    {
+        tracing::warn!(
+            "this user may not write to {}, so pushes fail: change the owner of the storage folder, \
+             with all that is in it (chown -R), to the user that runs the server",
+            folder.display()
+        );
+    }
+    Ok(())
 }
 
 /// Marks what a stock registry with `proxy` has cached in this folder as cached, so that it can be

@@ -81,6 +81,18 @@ impl Disk {
         Ok(())
     }
 
+    /// Returns whether a folder exists, and this user may not create files in it.
+    pub(super) fn is_forbidden(&self, folder: &Path) -> bool {
+        use rustix::fs::Access;
+        let access = Access::WRITE_OK | Access::EXEC_OK;
+        let error = rustix::fs::access(folder, access).map_err(io::Error::from);
+        let kind = error.err().map(|error| error.kind());
+        matches!(
+            kind,
+            Some(io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem)
+        )
+    }
+
     /// Creates one folder; returns false if it exists already.
     pub(super) fn make_folder(&self, path: &Path) -> io::Result<bool> {
         self.permit(&DiskChange::MakeFolder(path))?;

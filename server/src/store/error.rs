@@ -36,6 +36,19 @@ pub enum Error {
     },
 }
 
+impl Error {
+    /// Returns whether the operating system denies this user the access to a file or folder.
+    pub(crate) fn is_forbidden(&self) -> bool {
+        use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        match self {
+            Self::Io { source, .. } => {
+                matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem)
+            }
+            Self::Full { .. } | Self::Locked { .. } | Self::WalkEnded => false,
+        }
+    }
+}
+
 pub(super) type Result<T> = std::result::Result<T, Error>;
 
 /// Adds the operation and the path to the error of a system call.

@@ -88,13 +88,13 @@ impl Store {
     }
 
     fn open_read_only_on(disk: Disk, root: &Path) -> Result<Self> {
-        let (source, path) = match Self::open_on(disk.clone(), root) {
-            Err(Error::Io { source, path, .. }) if is_read_only_error(&source) => (source, path),
+        let error = match Self::open_on(disk.clone(), root) {
+            Err(error) if error.is_forbidden() => error,
             opened => return opened,
         };
         let root = std::path::absolute(root).context("resolve", root)?;
         if !disk.is_folder(&root)? {
-            return Err(source).context("write", &path);
+            return Err(error);
         }
         tracing::warn!(
             ?root,
@@ -147,6 +147,15 @@ impl Store {
         Ok(store)
     }
 
+    /// Returns the folders of the stock registry's layout in which this user may not create files.
+    /// Missing folders are created when they are needed.
+    pub(crate) fn forbidden_folders(&self) -> Vec<std::path::PathBuf> {
+        let folders = self.paths.top_folders().into_iter();
+        folders
+            .filter(|folder| self.disk.is_forbidden(folder))
+            .collect()
+    }
+
     /// Gives back the memory that lists of folders took and that was not used lately.
     pub(crate) fn forget_unused_listings(&self) {
         self.folders.listings.forget_unused();
@@ -161,12 +170,6 @@ impl Store {
     fn temporary_path(&self) -> std::path::PathBuf {
         self.paths.temporary().join(UploadId::random().to_string())
     }
-}
-
-/// Whether an error says that a folder cannot be written.
-fn is_read_only_error(error: &std::io::Error) -> bool {
-    use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
-    matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem)
 }
 
 #[cfg(test)]

@@ -110,6 +110,13 @@ impl StorePaths {
         }
     }
 
+    /// Returns the folders of the layout in which every push creates files or folders.
+    pub(super) fn top_folders(&self) -> [PathBuf; 4] {
+        let blobs = self.stock_root.join("blobs");
+        let sha256 = blobs.join("sha256");
+        [self.stock_root.clone(), blobs, sha256, self.repositories()]
+    }
+
     pub(super) fn repositories(&self) -> PathBuf {
         self.stock_root.join("repositories")
     }

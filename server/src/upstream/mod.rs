@@ -178,6 +178,12 @@ impl Upstreams {
         }
     }
 
+    /// Returns the names by which the operator may name a repository of the stock registry's proxy;
+    /// nothing for other repositories.
+    pub(crate) fn proxied_names(&self, repository: &Repository) -> Vec<Repository> {
+        routing::proxied_names(&self.inner.configured.load().settings, repository)
+    }
+
     /// Counts blob bytes that were sent to a client.
     pub(crate) fn count_served_bytes(&self, bytes: u64) {
         self.inner.metrics.served_bytes.fetch_add(bytes, Relaxed);

@@ -90,6 +90,24 @@ pub(super) fn mirror_repository(
     format!("{prefix}/{repository}").parse().ok()
 }
 
+/// Returns the names by which the operator may name a repository of the stock registry's proxy,
+/// which has no prefix here: below `docker.io`, because Docker's daemon asks a mirror only for images
+/// of Docker Hub, and below the host of the proxy. Nothing for other repositories.
+pub(super) fn proxied_names(
+    upstreams: &[UpstreamConfig],
+    repository: &Repository,
+) -> Vec<Repository> {
+    let proxy = find_upstream(upstreams, repository)
+        .and_then(|(index, _)| upstreams.get(index))
+        .filter(|upstream| upstream.prefix.is_none());
+    let Some(proxy) = proxy else {
+        return Vec::new();
+    };
+    let hosts = [DOCKER_HUB, proxy.remote.as_str()];
+    let names = hosts.iter().map(|host| format!("{host}/{repository}"));
+    names.filter_map(|name| name.parse().ok()).collect()
+}
+
 /// Reports whether an upstream has this address.
 fn has_address(upstream: &UpstreamConfig, namespace: &str) -> bool {
     namespace.parse().is_ok_and(|registry: Registry| {
@@ -202,6 +220,20 @@ mod tests {
             Some("library/app")
         );
         assert_eq!(resolve(&all, "hub.example").as_deref(), Some("library/app"));
+    }
+
+    #[test]
+    fn a_repository_of_the_proxy_has_names_with_its_host() {
+        let names = |upstreams: &[UpstreamConfig], name: &str| -> Vec<String> {
+            let names = proxied_names(upstreams, &name.parse().unwrap());
+            names.iter().map(ToString::to_string).collect()
+        };
+        let mut all = several();
+        assert_eq!(names(&all, "library/app"), [""; 0]);
+        all.push(upstream("", "hub.example"));
+        let expected = ["docker.io/library/app", "hub.example/library/app"];
+        assert_eq!(names(&all, "library/app"), expected);
+        assert_eq!(names(&all, "ghcr.io/owner/app"), [""; 0]);
     }
 
     #[test]

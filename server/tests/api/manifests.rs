@@ -326,3 +326,42 @@ async fn manifests_are_limited_to_4_mib() {
     let response = server.get("/v2/a/manifests/larger").await;
     assert_error(response, StatusCode::NOT_FOUND, "MANIFEST_UNKNOWN").await;
 }
+
+/// `validation.manifests.indexes` of the stock registry 3.0.
+#[tokio::test]
+async fn an_index_can_be_pushed_without_all_of_its_platforms() {
+    let prefix = "REGISTRY_VALIDATION_MANIFESTS_INDEXES";
+    let platforms = format!("{prefix}_PLATFORMS");
+    let (architecture, os) = (
+        format!("{prefix}_PLATFORMLIST_0_ARCHITECTURE"),
+        format!("{prefix}_PLATFORMLIST_0_OS"),
+    );
+    let listed = [(&*architecture, "amd64"), (&*os, "linux")];
+    for (mode, has_amd64, status) in [
+        ("all", true, 400),
+        ("none", false, 201),
+        ("list", true, 201),
+        ("list", false, 400),
+    ] {
+        let root = tempfile::tempdir().unwrap();
+        let mut variables = vec![(&*platforms, mode)];
+        variables.extend(listed);
+        let server = Server::start_with(root.path(), &variables);
+        let image = match has_amd64 {
+            true => server.push_image("a", "v1", "word").await,
+            false => manifest(b"absent", &[]),
+        };
+        let child = |bytes: &[u8], architecture: &str| {
+            let mut child = descriptor(media::OCI_MANIFEST, bytes);
+            child["platform"] = serde_json::json!({"architecture": architecture, "os": "linux"});
+            child
+        };
+        let index = serde_json::json!({
+            "schemaVersion": 2,
+            "manifests": [child(&image, "amd64"), child(b"elsewhere", "arm64")],
+        });
+        let index = index.to_string();
+        let put = server.put_manifest("a", "multi", media::OCI_INDEX, index.as_bytes());
+        assert_eq!(put.await.status().as_u16(), status, "{mode} {has_amd64}");
+    }
+}

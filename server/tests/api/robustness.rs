@@ -110,7 +110,8 @@ async fn an_empty_blob_file() {
     assert_eq!(server.get(&path).await.bytes().await.unwrap(), LAYER);
 }
 
-/// A manifest with an empty file or link counts as missing, and the next push restores it.
+/// A manifest with an empty link counts as missing. One with an empty file is an error that says so.
+/// The next push restores both.
 #[tokio::test]
 async fn an_empty_manifest_file() {
     let root = tempfile::tempdir().unwrap();
@@ -118,15 +119,27 @@ async fn an_empty_manifest_file() {
     let image = server.push_image("a", "v1", "word").await;
     let digest = Digest::of(&image);
     let revision = format!("_manifests/revisions/sha256/{}", digest.hex());
-    for damaged in [
-        data_path(root.path(), &digest),
-        link_path(root.path(), &revision),
+    for (damaged, status, code) in [
+        (
+            data_path(root.path(), &digest),
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "MANIFEST_DAMAGED",
+        ),
+        (
+            link_path(root.path(), &revision),
+            StatusCode::NOT_FOUND,
+            "MANIFEST_UNKNOWN",
+        ),
     ] {
         truncate(&damaged);
         for reference in ["v1", &digest.to_string()] {
             let path = format!("/v2/a/manifests/{reference}");
+            // Clients that push a manifest ask for it first, and repair what is missing.
             assert_eq!(server.head(&path).await.status(), 404);
-            assert_not_found(server.get(&path).await, "MANIFEST_UNKNOWN").await;
+            assert_error(server.get(&path).await, status, code).await;
+        }
+        if code == "MANIFEST_DAMAGED" {
+            server.wait_for_log("a manifest is damaged");
         }
         let put = server.put_manifest("a", "v1", media::OCI_MANIFEST, &image);
         assert_eq!(put.await.status(), 201);

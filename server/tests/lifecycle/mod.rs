@@ -3,4 +3,5 @@
 mod abandoned;
 mod clock;
 mod leftovers;
+mod permissions;
 mod program;

@@ -53,6 +53,11 @@ impl Server {
         Self::start_command(command, config, &[])
     }
 
+    /// Starts a server with a prepared command.
+    pub(crate) fn start_process(command: Command, root: &Path) -> Self {
+        Self::start_command(command, root, &[])
+    }
+
     fn start_command(mut command: Command, root: &Path, variables: &[(&str, &str)]) -> Self {
         let log = tempfile::NamedTempFile::new().unwrap();
         let mut process = command

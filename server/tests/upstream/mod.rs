@@ -3,6 +3,7 @@
 
 mod claims;
 mod limits;
+mod proxy_access;
 mod redirects;
 
 use imgsync_oci::Digest;

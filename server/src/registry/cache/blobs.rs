@@ -45,6 +45,17 @@ impl Registry {
         })
     }
 
+    /// Returns whether a blob was pushed to a repository, and is there not only because it was cached.
+    ///
+    /// # Errors
+    /// Returns the errors of the store.
+    pub(crate) fn is_pushed_blob(&self, repository: &Repository, digest: &Digest) -> Result<bool> {
+        let _lock = lock_shared(&self.locks, digest.clone().into());
+        let mark = MarkKey::Layer(repository, digest);
+        Ok(self.find_linked_blob(repository, digest)?.is_some()
+            && self.store.mark_time(mark)?.is_none())
+    }
+
     /// Returns the size in bytes of the stored blob, if that size is possible for its digest. The
     /// caller holds the lock of the digest.
     fn stored_size(&self, digest: &Digest) -> Result<Option<u64>> {

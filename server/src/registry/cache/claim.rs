@@ -63,7 +63,7 @@ impl Registry {
             let bytes = match self.get_manifest(repository, &reference) {
                 Ok(manifest) => manifest.bytes,
                 // The check of the manifest's children reports it as missing.
-                Err(Error::ManifestUnknown(_)) => continue,
+                Err(Error::ManifestUnknown(_) | Error::ManifestDamaged(_)) => continue,
                 Err(error) => return Err(error),
             };
             let Ok((_, manifest)) = Manifest::parse(&bytes, None) else {

@@ -89,7 +89,7 @@ impl Registry {
             Ok(stored) => Ok(Manifest::parse(&stored.bytes, None)
                 .ok()
                 .map(|(_, manifest)| manifest)),
-            Err(Error::ManifestUnknown(_)) => Ok(None),
+            Err(Error::ManifestUnknown(_) | Error::ManifestDamaged(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }

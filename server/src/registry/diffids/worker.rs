@@ -347,7 +347,7 @@ impl Registry {
         let reference = Reference::Digest(manifest.clone());
         let stored = match self.get_manifest(repository, &reference) {
             Ok(stored) => stored,
-            Err(Error::ManifestUnknown(_)) => return Ok(None),
+            Err(Error::ManifestUnknown(_) | Error::ManifestDamaged(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
         Ok(match Manifest::parse(&stored.bytes, None) {

@@ -67,7 +67,7 @@ impl Registry {
                 walk.step_for_file(manifest.bytes.len())?;
                 Ok(Some(ManifestFacts::of(digest, &manifest.bytes)))
             }
-            Err(Error::ManifestUnknown(_)) => Ok(None),
+            Err(Error::ManifestUnknown(_) | Error::ManifestDamaged(_)) => Ok(None),
             Err(error) => Err(error),
         }
     }

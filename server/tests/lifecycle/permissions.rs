@@ -1,0 +1,67 @@
+//! Tests a storage folder that another user owns, for example because a container created it as root.
+
+use std::io::Write as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
+use crate::support::prelude::*;
+
+/// The user `nobody`.
+const NOBODY: u32 = 65534;
+
+/// Returns the program as a user who may not write to a folder with the mode 555, or `None` if this
+/// user cannot run it.
+fn unprivileged(root: &Path) -> Option<Command> {
+    let program = env!("CARGO_BIN_EXE_imgsync-server");
+    if root.metadata().unwrap().uid() != 0 {
+        return Some(Command::new(program));
+    }
+    let as_nobody = || {
+        let mut command = Command::new("setpriv");
+        let id = NOBODY.to_string();
+        command.args(["--reuid", &id, "--regid", &id, "--clear-groups"]);
+        command.arg(program);
+        command
+    };
+    let probe = as_nobody().arg("--version").output().ok()?;
+    if !probe.status.success() {
+        // The build folder may be private to root.
+        let _ = writeln!(std::io::stderr(), "skipped: {NOBODY} cannot run {program}");
+        return None;
+    }
+    Some(as_nobody())
+}
+
+#[tokio::test]
+async fn a_folder_of_another_user_is_reported_at_the_start_and_to_clients() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    let stock = root.join("docker/registry/v2");
+    let repositories = stock.join("repositories");
+    std::fs::create_dir_all(&repositories).unwrap();
+    let open = std::fs::Permissions::from_mode(0o777);
+    let above = [
+        folder.path(),
+        &root,
+        &root.join("docker"),
+        &root.join("docker/registry"),
+        &stock,
+    ];
+    for path in above {
+        std::fs::set_permissions(path, open.clone()).unwrap();
+    }
+    std::fs::set_permissions(&repositories, std::fs::Permissions::from_mode(0o555)).unwrap();
+    let Some(mut command) = unprivileged(&root) else {
+        return;
+    };
+    command
+        .args(["serve", "--addr", "127.0.0.1:0", "--root"])
+        .arg(&root);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let server = Server::start_process(command, &root);
+    let log = server.wait_for_log("this user may not write to");
+    assert!(log.contains(repositories.to_str().unwrap()), "{log}");
+    let url = server.url("/v2/a/blobs/uploads/");
+    let response = client().post(url).send().await.unwrap();
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    assert_error(response, status, "STORAGE_FORBIDDEN").await;
+}
