@@ -76,6 +76,8 @@ const RULES: &[Rule] = &[
             "server/src/http",
             "server/src/listen",
             "server/src/serve/debug",
+            // A client of this server only.
+            "server/src/health",
         ],
         because: "only http and listen use HTTP server types",
     },
@@ -219,6 +221,7 @@ const MODULE_ORDER: &[(&str, &[&str])] = &[
             "config_loader",
             "args",
             "serve",
+            "health",
             "listen",
             "http",
             "upstream",

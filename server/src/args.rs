@@ -1,55 +1,72 @@
 //! The command line of `imgsync-server`. Start reading at [`ServerArguments`].
 
-use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use imgsync_server::auth::DEFAULT_BCRYPT_COST;
 use imgsync_server::config::HostPort;
 
 /// A small OCI registry that uses the configuration and the storage folder of the stock registry
 #[derive(Debug, Parser)]
 #[command(name = "imgsync-server", version, max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true)]
 #[command(after_help = "\
-Without a command, the server is started. `imgsync-server config.yml` is short for
-`imgsync-server serve config.yml`.
+Without a command, the server is started: `imgsync-server --root DIR` is short for
+`imgsync-server serve --root DIR`.
 
 Examples:
-  imgsync-server serve --root /srv/registry --addr 127.0.0.1:5000
-  imgsync-server serve /etc/imgsync/config.yml
+  imgsync-server --root /srv/registry --addr 127.0.0.1:5000
+  imgsync-server /etc/imgsync/config.yml
   imgsync-server config /etc/imgsync/config.yml        Check a configuration before a restart
-  imgsync-server htpasswd /etc/imgsync/htpasswd alice  Add a user; prompts for the password")]
+  imgsync-server htpasswd /etc/imgsync/htpasswd alice  Add a user; prompts for the password
+  imgsync-server health                                Check whether the server answers")]
 pub(crate) struct ServerArguments {
     /// The command; without one, the server is started.
     #[command(subcommand)]
     pub(crate) command: Option<ServerCommand>,
+
+    #[command(flatten)]
+    /// The arguments of `serve`, if there is no command.
+    pub(crate) serve: ServeArgs,
 }
 
-/// Returns the arguments with `serve` inserted when the first one is a configuration file: the
-/// images of the stock registry are started with the file alone.
-pub(crate) fn with_default_command(
-    arguments: impl Iterator<Item = OsString>,
-) -> impl Iterator<Item = OsString> {
-    let mut arguments = arguments.peekable();
-    let program = arguments.next();
-    let is_config_file = arguments.peek().is_some_and(|argument| {
-        let extension = Path::new(argument).extension();
-        extension.is_some_and(|extension| extension == "yml" || extension == "yaml")
-    });
-    let serve = is_config_file.then(|| "serve".into());
-    program.into_iter().chain(serve).chain(arguments)
+impl ServerArguments {
+    /// Returns the command; without one, `serve` with its arguments.
+    pub(crate) fn into_command(self) -> ServerCommand {
+        self.command.unwrap_or(ServerCommand::Serve(self.serve))
+    }
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ServerCommand {
     /// Start the server
     Serve(ServeArgs),
-    /// Print the effective configuration as YAML, with the source of each value
+    /// Check the configuration, and print it as YAML with the source of each value
+    ///
+    /// Fails if the server could not start: also if a file that the configuration names cannot be
+    /// used, the storage folder cannot be written, or the machine has no such address. Nothing is
+    /// changed, and a server may run meanwhile. The exit code is 2 if the configuration is invalid,
+    /// and 1 if only this machine lacks something.
     Config(ServeArgs),
+    /// Check whether the server answers, for health checks of containers
+    ///
+    /// Takes the arguments of `serve`. The exit code is 0 if the server answers.
+    Health(ServeArgs),
     /// Remove unreferenced blobs (not implemented yet)
     GarbageCollect(GarbageCollectArgs),
     /// Add, change or delete a user in an htpasswd file
     Htpasswd(HtpasswdArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual pages to a folder
+    Man {
+        /// Folder; must exist
+        folder: PathBuf,
+    },
 }
 
 /// The arguments that configure the server, beside environment variables.
@@ -104,20 +121,25 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_configuration_file_alone_means_serve() {
-        for (typed, expected) in [
-            (&["x", "/a/b.yml"][..], &["x", "serve", "/a/b.yml"][..]),
-            (
-                &["x", "c.yaml", "--root", "r"],
-                &["x", "serve", "c.yaml", "--root", "r"],
-            ),
-            (&["x", "serve", "c.yml"], &["x", "serve", "c.yml"]),
-            (&["x"], &["x"]),
-            (&[], &[]),
-        ] {
-            let arguments: Vec<_> =
-                with_default_command(typed.iter().map(OsString::from)).collect();
-            assert_eq!(arguments, expected);
-        }
+    fn without_a_command_the_arguments_are_those_of_serve() {
+        let parse = |words: &[&str]| {
+            let words = ["imgsync-server"].iter().chain(words);
+            match ServerArguments::try_parse_from(words).map(ServerArguments::into_command) {
+                Ok(ServerCommand::Serve(ServeArgs { config, root, addr })) => {
+                    let text = |path: Option<PathBuf>| path.map(|path| path.display().to_string());
+                    let addr = addr.map(|addr| addr.to_string());
+                    [text(config), text(root), addr].map(Option::unwrap_or_default)
+                }
+                Ok(other) => panic!("another command: {other:?}"),
+                Err(error) => [error.to_string(), String::new(), String::new()],
+            }
+        };
+        assert_eq!(parse(&[]), ["", "", ""]);
+        assert_eq!(parse(&["/a/b.yml"]), ["/a/b.yml", "", ""]);
+        assert_eq!(parse(&["c", "--root", "r"]), ["c", "r", ""]);
+        assert_eq!(parse(&["--root=r", "--addr", ":5000"]), ["", "r", ":5000"]);
+        assert_eq!(parse(&["serve", "c.yml"]), ["c.yml", "", ""]);
+        let error = &parse(&["--addr", "127.0.0.1"])[0];
+        assert!(error.contains("for example 127.0.0.1:5000"), "{error}");
     }
 }

@@ -1,6 +1,7 @@
 //! Collects the sources of the configuration (command line, environment, file) and loads them.
 
 use std::ffi::OsString;
+use std::io;
 
 use imgsync_server::config::{
     ConfigErrors, ConfigInput, ConfigSource, LoadedConfig, ReadConfigError, parse_config,
@@ -31,9 +32,12 @@ impl ConfigLoadError {
     /// Returns what the user can do about it, in the imperative.
     pub(crate) fn hint(&self) -> &'static str {
         match self {
+            Self::Unreadable(error) if error.source.kind() == io::ErrorKind::IsADirectory => {
+                "to store images in this folder, pass it with --root: imgsync-server --root DIR"
+            }
             Self::Unreadable(_) => {
-                "check the path and the permissions of the file, or use --root DIR to start without \
-                 a configuration file"
+                "check the path and the permissions of the file; to start without one: imgsync-server \
+                 --root /srv/registry --addr 127.0.0.1:5000"
             }
             Self::Invalid(_) => {
                 "correct or remove these settings; check the result with `imgsync-server config`"

@@ -1,9 +1,9 @@
 //! imgsync-server: a small OCI registry that stores images in the same folders as the stock
 //! registry (CNCF Distribution).
 //!
-//! Modules, from the top: `serve`, `listen`, `http`, `upstream`, `registry`, `store`, `log`, `config`,
+//! Modules, from the top: `serve`, `health`, `listen`, `http`, `upstream`, `registry`, `store`, `log`, `config`,
 //! `auth`, `memory_budget`, `client_address`, `bounded_file`, `wall_clock`. A module uses only modules below it. Only `http`, `listen` and `serve/debug.rs`
-//! use an HTTP server's types; only `upstream` sends requests to other registries; only
+//! use an HTTP server's types, and `health` those of a client; only `upstream` sends requests to other registries; only
 //! `store/paths.rs` builds storage paths; only `store/disk.rs` calls the filesystem for stored data.
 //! Start reading at [`run`].
 
@@ -13,6 +13,7 @@ mod client_address;
 pub mod config;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod health;
 mod http;
 mod listen;
 pub mod log;
@@ -23,7 +24,8 @@ mod store;
 mod upstream;
 mod wall_clock;
 
+pub use health::{HealthError, check_health};
 pub use listen::{BindError, TlsError};
-pub use serve::{Error, run};
+pub use serve::{Error, check_start, run};
 pub use store::Error as StoreError;
 pub use upstream::UpstreamConfigError as UpstreamError;

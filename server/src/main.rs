@@ -6,11 +6,13 @@ mod config_loader;
 mod reload;
 
 use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
+use clap_complete::Shell;
 use imgsync_server::auth::{PromptGuard, UserChange, ask_password, edit_user};
 use imgsync_server::config::LoadedConfig;
 use imgsync_server::{Error, log};
@@ -36,13 +38,14 @@ const EXIT_USAGE: u8 = 2;
 const EXIT_INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let arguments = args::with_default_command(std::env::args_os());
-    let command = ServerArguments::parse_from(arguments).command;
-    match command.unwrap_or_else(|| ServerCommand::Serve(ServeArgs::default())) {
+    match ServerArguments::parse().into_command() {
         ServerCommand::Serve(args) => serve(args),
         ServerCommand::Config(args) => print_config(args),
+        ServerCommand::Health(args) => health(args),
         ServerCommand::GarbageCollect(args) => garbage_collect(args),
         ServerCommand::Htpasswd(args) => htpasswd(args),
+        ServerCommand::Completions { shell } => print_completions(shell),
+        ServerCommand::Man { folder } => write_manual(&folder),
     }
 }
 
@@ -180,7 +183,33 @@ fn print_config(args: ServeArgs) -> ExitCode {
         text.push_str(&format!("{severity}: {notice}\n"));
     }
     write_stderr(&text);
-    print_result(&loaded.to_yaml())
+    let printed = print_result(&loaded.to_yaml());
+    match run_briefly(imgsync_server::check_start(&loaded.config)) {
+        Ok(()) => printed,
+        Err(error) => fail(&error.to_string(), error.hint(), EXIT_FAILURE),
+    }
+}
+
+fn health(args: ServeArgs) -> ExitCode {
+    let loaded = match Setup::new(args).load() {
+        Ok(loaded) => loaded,
+        Err(error) => return fail(&error.to_string(), Some(error.hint()), EXIT_USAGE),
+    };
+    let check = async { Ok(imgsync_server::check_health(&loaded.config.http).await) };
+    match run_briefly(check) {
+        Ok(Ok(address)) => print_result(&format!("{address} is healthy\n")),
+        Ok(Err(error)) => fail(&error.to_string(), Some(error.hint()), EXIT_FAILURE),
+        Err(error) => fail(&error.to_string(), error.hint(), EXIT_FAILURE),
+    }
+}
+
+/// Runs a command that ends by itself.
+fn run_briefly<T>(command: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| Error::Start(error.to_string()))?;
+    runtime.block_on(command)
 }
 
 fn garbage_collect(args: GarbageCollectArgs) -> ExitCode {
@@ -242,6 +271,24 @@ fn ask_until_signal(user: &str) -> io::Result<Option<String>> {
     // The thread that still reads the password is not waited for.
     runtime.shutdown_background();
     asked
+}
+
+fn print_completions(shell: Shell) -> ExitCode {
+    let mut script = Vec::new();
+    let mut command = ServerArguments::command();
+    let name = command.get_name().to_owned();
+    clap_complete::generate(shell, &mut command, name, &mut script);
+    print_result(&String::from_utf8_lossy(&script))
+}
+
+fn write_manual(folder: &Path) -> ExitCode {
+    match clap_mangen::generate_to(ServerArguments::command(), folder) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let text = format!("cannot write manual pages to {}: {error}", folder.display());
+            fail(&text, Some("create the folder first"), EXIT_FAILURE)
+        }
+    }
 }
 
 fn print_result(text: &str) -> ExitCode {

@@ -27,7 +27,7 @@ impl FromStr for HostPort {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        let invalid = || ParseError::new("address (host:port)", text);
+        let invalid = || ParseError::new("address (HOST:PORT, for example 127.0.0.1:5000)", text);
         let (host, port) = text.rsplit_once(':').ok_or_else(invalid)?;
         let port = match port {
             "http" => 80,

@@ -82,6 +82,14 @@ impl Registry {
         Store::open_read_only(root).map(Self::with_store)
     }
 
+    /// Checks, without a change, whether the registry could be opened in a storage folder.
+    ///
+    /// # Errors
+    /// As [`Store::check`].
+    pub(crate) fn check(root: &Path, is_read_only: bool) -> std::result::Result<(), store::Error> {
+        Store::check(root, is_read_only)
+    }
+
     fn with_store(store: Store) -> Self {
         Self {
             store: Arc::new(store),

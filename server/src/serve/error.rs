@@ -43,9 +43,10 @@ impl Error {
                  --root",
             ),
             Self::Bind(BindError { source, .. }) => match source.kind() {
-                io::ErrorKind::AddrInUse => {
-                    Some("another program uses this address; choose another port with --addr")
-                }
+                io::ErrorKind::AddrInUse => Some(
+                    "another program uses this address; choose another port, for example --addr \
+                     127.0.0.1:5001",
+                ),
                 io::ErrorKind::PermissionDenied => {
                     Some("ports below 1024 need privileges; choose another port with --addr")
                 }

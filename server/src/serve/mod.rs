@@ -7,6 +7,7 @@
 mod access_summary;
 mod apply_config;
 mod auth_config;
+mod check_start;
 mod debug;
 mod error;
 mod evict;
@@ -22,6 +23,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, spawn_blocking};
 
+pub use self::check_start::check_start;
 pub use self::error::Error;
 
 use self::apply_config::{ReloadableParts, apply_configs};

@@ -9,6 +9,8 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use rustix::fs::Access;
+
 use super::error::{IoContext, Result};
 
 /// The filesystem.
@@ -215,6 +217,22 @@ impl Disk {
         Ok(self
             .metadata(path)?
             .is_some_and(|metadata| metadata.is_dir()))
+    }
+
+    /// Checks, without a change, whether this process may write to a file, or create files in a
+    /// folder. If it is missing, its nearest parent that exists counts.
+    pub(super) fn check_writable(&self, path: &Path) -> io::Result<()> {
+        for existing in path.ancestors() {
+            let access = match fs::metadata(existing) {
+                Ok(metadata) if metadata.is_dir() => Access::WRITE_OK | Access::EXEC_OK,
+                Ok(_) if existing == path => Access::WRITE_OK,
+                Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            return Ok(rustix::fs::access(existing, access)?);
+        }
+        Ok(())
     }
 
     /// Returns the identity of a file or folder; `None` if there is none.

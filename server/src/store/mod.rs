@@ -87,6 +87,25 @@ impl Store {
         Self::open_read_only_on(Disk::default(), root)
     }
 
+    /// Checks, without a change, whether the store could be opened in a folder. Whether another server
+    /// uses the folder does not count.
+    ///
+    /// # Errors
+    /// As [`Store::open`], or as [`Store::open_read_only`] with `is_read_only`.
+    pub(crate) fn check(root: &Path, is_read_only: bool) -> Result<()> {
+        let disk = Disk::default();
+        let root = std::path::absolute(root).context("resolve", root)?;
+        let paths = StorePaths::new(&root);
+        for path in [&paths.temporary(), &paths.lock_file(), paths.stock_root()] {
+            match disk.check_writable(path) {
+                Err(error)
+                    if is_read_only && is_read_only_error(&error) && disk.is_folder(&root)? => {}
+                checked => checked.context("write", path)?,
+            }
+        }
+        Ok(())
+    }
+
     fn open_read_only_on(disk: Disk, root: &Path) -> Result<Self> {
         let error = match Self::open_on(disk.clone(), root) {
             Err(error) if error.is_forbidden() => error,

@@ -116,6 +116,14 @@ impl Upstreams {
         })
     }
 
+    /// Checks, without a change, whether the upstreams of a configuration could be opened.
+    ///
+    /// # Errors
+    /// As [`Upstreams::open`].
+    pub(crate) fn check(config: &Config) -> Result<(), UpstreamConfigError> {
+        UpstreamSet::open(config, &[]).map(drop)
+    }
+
     /// Applies a new configuration. Unchanged upstreams keep their client and its tokens.
     ///
     /// # Errors

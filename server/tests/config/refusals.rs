@@ -175,7 +175,13 @@ imgsync:
   writestall: 1h  # default
 "#
     );
-    assert_eq!(output.status.code(), Some(0));
+    // The configuration is valid, but the server could not start.
+    assert_eq!(output.status.code(), Some(1));
+    let text = stderr(&output);
+    assert!(
+        text.contains("cannot read the htpasswd file /auth/htpasswd"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod abandoned;
 mod clock;
+mod commands;
 mod leftovers;
 mod permissions;
 mod program;

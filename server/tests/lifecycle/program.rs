@@ -52,7 +52,7 @@ async fn the_defaults_need_only_a_folder() {
     let mut process = Command::new(env!("CARGO_BIN_EXE_imgsync-server"));
     process.current_dir(folder.path()).stdin(Stdio::null());
     // `--root` without a file, because this machine may have a configuration file in the default path.
-    process.args(["serve", "--root", "data"]);
+    process.args(["--root", "data"]);
     let mut process = process
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
