@@ -1,6 +1,6 @@
 //! Keeps what this user's earlier runs have found: which blob a layer becomes in a compression
-//! format, in [`VerifiedBlobs`] which layer a blob is, and in [`blob_locations`] which repositories
-//! have a blob.
+//! format, in [`VerifiedBlobs`] which layer a blob is, in [`blob_locations`] which repositories have a
+//! blob, and in [`pushed_manifests`] which manifest an image has.
 //!
 //! An entry is only a hint, unless it is signed: others may share the cache, for example the jobs
 //! of a CI. Callers must ask the registry whether it holds the blob. A damaged entry counts as
@@ -8,6 +8,7 @@
 
 pub mod blob_locations;
 pub mod entry;
+pub mod pushed_manifests;
 mod signing_key;
 mod sweep;
 mod user_folders;

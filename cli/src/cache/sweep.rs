@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 /// The folders of the cache that hold entries.
-const ENTRY_FOLDERS: [&str; 4] = ["layers", "verified", "places", "hosts"];
+const ENTRY_FOLDERS: [&str; 5] = ["layers", "verified", "places", "hosts", "manifests"];
 /// The time without use after which an entry is deleted.
 const MAX_ENTRY_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
 /// The largest number of entries in a folder. Each takes a block of the disk, usually 4 KiB.

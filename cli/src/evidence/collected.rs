@@ -7,10 +7,11 @@ use imgsync_oci::ext::resolve::MAX_RESOLVE_DIFF_IDS;
 use imgsync_oci::{Descriptor, Digest, Repository};
 
 use super::probe::{LayerAnswer, ParsedManifest, TargetProbe};
+use super::recorded::{self, RecordedManifest};
 use super::{LookupRequest, RecordedImage, claims, copies, match_image, pending};
 use crate::exit::Failure;
 use crate::image::{Layer, SingleImage};
-use crate::plan::{BlobCandidate, EvidenceSource};
+use crate::plan::{BlobCandidate, ClaimPolicy, ClaimVerdict, EvidenceSource};
 
 /// The evidence so far, by the digest of a layer's bytes at the source.
 #[derive(Default)]
@@ -18,6 +19,8 @@ pub(super) struct CollectedEvidence {
     pub(super) candidates: HashMap<Digest, BlobCandidate>,
     /// The image's config, and another repository that has it.
     pub(super) copied_config: Option<(Descriptor, Repository)>,
+    /// The manifests of the image that were recorded earlier.
+    pub(super) recorded: Vec<RecordedManifest>,
     /// Whether a raw layer may be a blob in zstd.
     accepts_zstd: bool,
     /// Whether the registry computes diffIDs itself.
@@ -46,6 +49,7 @@ pub(super) async fn collect(
     let mut same_image = same_image_claims(single, reusable);
     same_image.retain(|_, claim| request.accepts_zstd || !claim.is_zstd());
     let mut evidence = CollectedEvidence::of_image(single, request.accepts_zstd);
+    evidence.recorded = recorded::find(request, single, reusable).await;
     evidence
         .query_registry(request, single, &same_image)
         .await?;
@@ -64,6 +68,8 @@ pub(super) async fn collect(
         evidence.add_claims(&request.probe, claims);
         return Ok(evidence);
     }
+    // With the blobs of a recorded manifest, the image gets that manifest again.
+    evidence.add_recorded(request, single);
     let cached = evidence.query_cache(&request.probe, single).await?;
     evidence.add_claims(&request.probe, same_image);
     evidence
@@ -156,8 +162,9 @@ impl CollectedEvidence {
         if diff_ids.is_empty() || diff_ids.len() > MAX_RESOLVE_DIFF_IDS {
             return Ok(());
         }
-        let preferred = preferred.values();
-        let preferred = preferred.map(|candidate| candidate.blob.digest.clone());
+        let recorded = self.recorded.iter().flat_map(|recorded| &recorded.layers);
+        let preferred = preferred.values().map(|candidate| &candidate.blob);
+        let preferred = preferred.chain(recorded).map(|blob| blob.digest.clone());
         let (probe, diff_ids) = (&request.probe, diff_ids.into_iter().collect());
         let answers = probe.resolve(diff_ids, preferred.collect(), request.can_mount);
         if let Some(answers) = answers.await? {
@@ -165,6 +172,39 @@ impl CollectedEvidence {
             self.add_answers(answers);
         }
         Ok(())
+    }
+
+    /// Adds the blobs of the first recorded manifest, unless they would have to be verified and that
+    /// is expected to take longer than to send the layers.
+    fn add_recorded(&mut self, request: &LookupRequest, single: &SingleImage) {
+        let Some(recorded) = self.recorded.first().cloned() else {
+            return;
+        };
+        let policy = ClaimPolicy {
+            trust_registry: request.trust_registry,
+            verify: Some(request.writer.transfer_rates()),
+        };
+        let (probe, repository) = (&request.probe, recorded.repository);
+        if repository != probe.repository {
+            self.copied_config = Some((recorded.config, repository.clone()));
+        }
+        let layers = single
+            .layers
+            .iter()
+            .map(|layer| layer.source_digest().clone());
+        let claims = layers.zip(recorded.layers).map(|(diff_id, blob)| {
+            let evidence = EvidenceSource::Copy(repository.clone());
+            (diff_id, BlobCandidate { blob, evidence })
+        });
+        // A download for a manifest of another repository would be only for the sake of the digest.
+        let is_here = repository == probe.repository;
+        let claims = claims.filter(|(diff_id, claim)| match policy.judge(claim) {
+            _ if probe.was_verified(&claim.blob, diff_id) => true,
+            ClaimVerdict::Use => true,
+            ClaimVerdict::Verify => is_here,
+            ClaimVerdict::Send => false,
+        });
+        self.add_claims(probe, claims.collect::<Vec<_>>());
     }
 
     /// Adds what the registry computed. It replaces all other evidence.
@@ -265,14 +305,14 @@ impl CollectedEvidence {
                 continue;
             }
             let found = copies::find(&request.probe, record, tagged).await;
-            let Some((config, blobs)) = found else {
+            let Some(copies::FoundCopy { config, layers, .. }) = found else {
                 continue;
             };
             let repository = &record.repository;
             if config.digest == single.config.digest && *repository != request.probe.repository {
                 self.copied_config = Some((config, repository.clone()));
             }
-            let claims = record.diff_ids.iter().cloned().zip(blobs);
+            let claims = record.diff_ids.iter().cloned().zip(layers);
             let claims = claims.filter(|(diff_id, _)| missing.contains(diff_id));
             let claims = claims.map(|(diff_id, blob)| {
                 let evidence = EvidenceSource::Copy(repository.clone());

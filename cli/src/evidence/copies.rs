@@ -28,13 +28,23 @@ pub struct RecordedImage {
     pub diff_ids: Vec<Digest>,
 }
 
-/// Returns the config and the layers of a recorded image. `tagged` is a manifest that was fetched
-/// already. A request that fails counts as "not found".
+/// A recorded image that was found at the registry.
+pub(super) struct FoundCopy {
+    /// Its manifest.
+    pub(super) image: ParsedManifest,
+    /// The config.
+    pub(super) config: Descriptor,
+    /// The layers, one for each of the image.
+    pub(super) layers: Vec<Descriptor>,
+}
+
+/// Returns a recorded image. `tagged` is a manifest that was fetched already. A request that fails
+/// counts as "not found".
 pub(super) async fn find(
     probe: &TargetProbe,
     recorded: &RecordedImage,
     tagged: Option<&ParsedManifest>,
-) -> Option<(Descriptor, Vec<Descriptor>)> {
+) -> Option<FoundCopy> {
     let probe = TargetProbe {
         // Nothing is written to that repository.
         client: probe.client.for_reading(),
@@ -44,7 +54,11 @@ pub(super) async fn find(
     let fetch = async |digest: Digest| probe.manifest(&Reference::Digest(digest)).await;
     let config_and_layers = |image: &ParsedManifest| {
         let (config, layers) = match_config(&recorded.config, recorded.diff_ids.len(), image)?;
-        Some((config.clone(), layers.to_vec()))
+        Some(FoundCopy {
+            image: image.clone(),
+            config: config.clone(),
+            layers: layers.to_vec(),
+        })
     };
     let root = match tagged.filter(|tagged| tagged.verified.digest == recorded.manifest) {
         Some(tagged) => tagged.clone(),

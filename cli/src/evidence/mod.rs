@@ -11,6 +11,7 @@ mod copies;
 mod mounts;
 mod pending;
 pub mod probe;
+mod recorded;
 mod unchanged;
 mod verify;
 
@@ -69,6 +70,8 @@ pub struct LookupRequest {
 pub struct TargetState {
     /// The manifest that the tag points at.
     pub tag_manifest: Option<ParsedManifest>,
+    /// The manifests of the same image that the local engine or an earlier push recorded.
+    pub recorded: Vec<ParsedManifest>,
     /// The steps for the layers.
     pub plan: PushPlan,
     /// The size of the config in bytes, if the target holds it.
@@ -119,8 +122,10 @@ pub async fn gather(request: &LookupRequest, single: &SingleImage) -> Result<Tar
     if request.can_verify {
         verify::verify_claims(request, &mut plan).await;
     }
+    let recorded = evidence.recorded.into_iter().map(|recorded| recorded.image);
     Ok(TargetState {
         plan,
+        recorded: recorded.collect(),
         tag_manifest: tagged,
         config_size: config_size.or(mounted.map(|(blob, _)| blob.size)),
     })

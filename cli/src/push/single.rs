@@ -9,7 +9,7 @@ use super::context::{PushContext, PushedManifest, missing_content, total_size};
 use super::packed_layers::{self, PackedLayers};
 use super::queue::{queue_config, queue_layers};
 use super::{containerd_store, push_image};
-use crate::cache::{self, BlobRef};
+use crate::cache::{self, BlobRef, pushed_manifests};
 use crate::compress;
 use crate::evidence::probe::ParsedManifest;
 use crate::evidence::{self, TargetState};
@@ -127,11 +127,26 @@ pub(super) async fn push_single(
     let manifest = match equivalent {
         Some(tagged) => tagged.verified,
         None => {
+            // A manifest that was recorded earlier: two tags of an image get the same digest.
+            let mut recorded = state.recorded.into_iter();
+            let recorded = recorded.find(|recorded| {
+                is_equivalent(single, recorded, &layers)
+                    && config_size_of(recorded) == Some(config_size)
+            });
+            let manifest = recorded.map_or(manifest, |recorded| recorded.verified);
             let tag = Reference::Tag(context.lookup.tag.clone());
             context.upload.writer.put_manifest(&manifest, &tag).await?;
             manifest
         }
     };
+    let probe = &context.lookup.probe;
+    pushed_manifests::remember(
+        &probe.cache,
+        probe.client.registry(),
+        &probe.repository,
+        &single.config.digest,
+        &manifest.digest,
+    );
     let mut seen = HashSet::new();
     let blobs = layers.iter();
     let blobs = blobs.filter(|blob| !blob.is_foreign() && seen.insert(&blob.digest));
@@ -139,6 +154,14 @@ pub(super) async fn push_single(
         manifest,
         blob_bytes: total_size(blobs).saturating_add(config_size),
     })
+}
+
+/// Returns the size of the config of an image, as its manifest says.
+fn config_size_of(image: &ParsedManifest) -> Option<u64> {
+    match &image.manifest {
+        Manifest::Image { config, .. } => Some(config.size),
+        _ => None,
+    }
 }
 
 /// Returns the blob of each layer, after the upload.
