@@ -14,9 +14,11 @@ mod timeouts;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use http::StatusCode;
+use futures::future::BoxFuture;
 use imgsync_oci::client::{Client, Credentials, Error, RetryPolicy, TlsOptions, UrlScheme};
 use imgsync_oci::{Registry, Repository, decode_text_file};
+
+use tokio::sync::OnceCell;
 
 use crate::exit::{Failure, FailureKind};
 use crate::report::Report;
@@ -39,10 +41,15 @@ pub struct RegistryAccess {
     credentials: Option<Credentials>,
     /// The environment variables to use if no credentials were given.
     credential_variables: CredentialVariables,
-    /// The `insecure-registries` of the local engine; `None` to read them from the configuration
-    /// files of Docker's daemon.
-    engine_insecure_registries: Option<Vec<String>>,
+    /// Asks the local engine for its `insecure-registries`.
+    ask_engine: Option<AskEngine>,
+    /// The `insecure-registries` of the local engine, once they are known. Clones share them.
+    engine_insecure_registries: Arc<OnceCell<Vec<String>>>,
 }
+
+/// Asks the local engine for its `insecure-registries`. Returns `None` if there is no engine on this
+/// machine, or if it does not answer soon.
+pub type AskEngine = fn() -> BoxFuture<'static, Option<Vec<String>>>;
 
 /// The TLS option that the user chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -52,6 +59,8 @@ enum TlsMode {
     Auto,
     /// Plain HTTP.
     PlainHttp,
+    /// TLS with certificate verification, for every registry.
+    Https,
     /// TLS without certificate verification.
     Insecure,
 }
@@ -102,20 +111,55 @@ impl RegistryAccess {
         }
     }
 
-    /// Sets the `insecure-registries` of the local engine that the image comes from.
-    pub fn with_engine_insecure_registries(self, insecure: Option<Vec<String>>) -> Self {
+    /// Sets how the local engine is asked for its `insecure-registries`.
+    pub fn with_engine(self, ask_engine: AskEngine) -> Self {
         Self {
-            engine_insecure_registries: insecure,
+            ask_engine: Some(ask_engine),
             ..self
         }
+    }
+
+    /// Sets the `insecure-registries` of the local engine, if they are known already.
+    pub fn with_engine_insecure_registries(self, insecure: Option<Vec<String>>) -> Self {
+        match insecure {
+            Some(insecure) => Self {
+                engine_insecure_registries: Arc::new(OnceCell::new_with(Some(insecure))),
+                ..self
+            },
+            None => self,
+        }
+    }
+
+    /// Uses the scheme that was typed before the name of the registry.
+    ///
+    /// # Errors
+    /// Fails if an option contradicts the scheme.
+    pub fn with_scheme(self, scheme: Option<UrlScheme>) -> Result<Self, Failure> {
+        let has_ca = !self.ca_files.is_empty();
+        let tls_mode = match (scheme, self.tls_mode) {
+            (None, mode) => mode,
+            (Some(UrlScheme::Http), TlsMode::Auto | TlsMode::PlainHttp) if !has_ca => {
+                TlsMode::PlainHttp
+            }
+            (Some(UrlScheme::Https), TlsMode::Auto | TlsMode::Https) => TlsMode::Https,
+            (Some(UrlScheme::Https), TlsMode::Insecure) => TlsMode::Insecure,
+            (Some(UrlScheme::Http), _) => {
+                let what = "http:// cannot be used with --insecure and --ca-file";
+                return Err(Failure::usage(what).with_hint("write https://, or omit the option"));
+            }
+            (Some(UrlScheme::Https), TlsMode::PlainHttp) => {
+                let what = "https:// cannot be used with --plain-http";
+                return Err(Failure::usage(what).with_hint("omit one of them"));
+            }
+        };
+        Ok(Self { tls_mode, ..self })
     }
 
     /// Creates a client for a registry, with the user's credentials. `pushes` tells whether the
     /// client will write.
     ///
     /// # Errors
-    /// Fails if a certificate file contains no certificate, if stored credentials cannot be read,
-    /// or if credentials would be sent unencrypted without `--plain-http`.
+    /// Fails if a certificate file contains no certificate, or if stored credentials cannot be read.
     pub async fn connect(
         &self,
         registry: &Registry,
@@ -126,9 +170,6 @@ impl RegistryAccess {
         let stall = seconds_from_env("IMGSYNC_STALL_TIMEOUT", DEFAULT_STALL_SECONDS)?;
         let client = self.connect_anonymously(registry, report).await?;
         let client = client.with_stall_timeout(stall);
-        if self.is_fallback(&client) {
-            return require_no_login(client).await;
-        }
         let notified = Arc::clone(report);
         let retries = RetryPolicy::with_notifier(move |error, _| {
             notified.note(&format!("{error}; trying again"));
@@ -163,10 +204,20 @@ impl RegistryAccess {
         report: &Arc<dyn Report>,
     ) -> Result<Client, Failure> {
         let client = self.connect_anonymously(registry, report).await?;
-        if self.is_fallback(&client) {
-            return require_no_login(client).await;
-        }
         Ok(with_credentials(client, Some(credentials), false, report))
+    }
+
+    /// Returns whether the user has credentials for a registry.
+    ///
+    /// # Errors
+    /// Fails if stored credentials cannot be read.
+    pub async fn has_login(
+        &self,
+        registry: &Registry,
+        repository: Option<&Repository>,
+    ) -> Result<bool, Failure> {
+        let found = self.find_credentials(registry, repository).await?;
+        Ok(found.is_some())
     }
 
     /// Returns the credentials of the command line, else of the environment, else stored ones.
@@ -209,53 +260,48 @@ impl RegistryAccess {
             ));
             return Ok(https(&tls.without_verification())?);
         }
-        if has_certificates || !self.ca_files.is_empty() {
+        let is_tls = self.tls_mode == TlsMode::Https;
+        if is_tls || has_certificates || !self.ca_files.is_empty() {
             return Ok(https(&tls)?);
         }
         if registry.is_loopback() {
             return plain_http();
         }
-        let insecure = match &self.engine_insecure_registries {
-            Some(entries) => InsecureRegistries::parse(entries),
-            None => InsecureRegistries::from_daemon_config(),
-        };
-        if !insecure.covers(registry).await {
+        if !self.is_insecure(registry).await {
             return Ok(https(&tls)?);
         }
-        report.note(&format!(
-            "warning: {registry} is listed in Docker's insecure-registries, so its certificate is \
-             not verified"
-        ));
+        let listed = format!("warning: {registry} is listed in Docker's insecure-registries");
         let client = https(&tls.without_verification())?;
-        // As Docker does: TLS first, and plain HTTP if no TLS connection can be established.
-        match client.probe().await {
-            Err(Error::Connect { .. }) => plain_http(),
-            _ => Ok(client),
+        // As Docker does: TLS first, and plain HTTP if no TLS connection can be opened.
+        if let Err(Error::Connect { .. }) = client.probe().await {
+            report.note(&format!(
+                "{listed}, and a TLS connection cannot be opened: plain HTTP, not encrypted, so \
+                 others on the network can read and modify everything"
+            ));
+            return plain_http();
         }
+        report.note(&format!("{listed}, so its certificate is not verified"));
+        Ok(client)
     }
 
-    /// Returns whether a client uses plain HTTP only because TLS failed. An attacker on the network
-    /// can cause that, so such a client gets no credentials.
-    fn is_fallback(&self, client: &Client) -> bool {
-        let is_expected = self.tls_mode == TlsMode::PlainHttp || client.registry().is_loopback();
-        client.scheme() == "http" && !is_expected
-    }
-}
-
-/// Returns the client if the registry needs no login, and fails otherwise.
-async fn require_no_login(client: Client) -> Result<Client, Failure> {
-    match client.check().await {
-        Err(error) if error.status() == Some(StatusCode::UNAUTHORIZED) => {
-            let registry = client.registry();
-            let what = format!(
-                "target: {registry} requires a login but does not support TLS, so no password was \
-                 sent"
-            );
-            let hint = "to send the password unencrypted, pass --plain-http; others on the network \
-                        can then read it";
-            Err(Failure::new(FailureKind::Authentication, what).with_hint(hint))
+    /// Returns whether the local engine uses a registry without TLS verification, by its configuration
+    /// files or by its own answer.
+    async fn is_insecure(&self, registry: &Registry) -> bool {
+        if InsecureRegistries::from_daemon_config()
+            .covers(registry)
+            .await
+        {
+            return true;
         }
-        _ => Ok(client),
+        let entries = self.engine_insecure_registries.get_or_init(|| async {
+            match self.ask_engine {
+                Some(ask_engine) => ask_engine().await.unwrap_or_default(),
+                None => Vec::new(),
+            }
+        });
+        InsecureRegistries::parse(entries.await)
+            .covers(registry)
+            .await
     }
 }
 

@@ -84,6 +84,17 @@ fn a_registry_without_tls_needs_plain_http_or_insecure_registries() {
          unencrypted"
     );
     fixture.push(&["--plain-http"], &remote).succeeded();
+    let url = format!("http://{remote}");
+    fixture.push(&[], &url).succeeded();
+    fixture.run(&["inspect", &url]).succeeded();
+    fixture
+        .push(&["--insecure"], &url)
+        .failed(2, &["http:// cannot be used with --insecure"]);
+    // TLS was asked for, even at a loopback address.
+    let secure = format!("https://{}/app:v1", registry.address());
+    fixture
+        .push(&[], &secure)
+        .failed(6, &["does not speak TLS"]);
 
     let folder = fixture.home().join(".config/docker");
     std::fs::create_dir_all(&folder).unwrap();
@@ -91,9 +102,9 @@ fn a_registry_without_tls_needs_plain_http_or_insecure_registries() {
     std::fs::write(folder.join("daemon.json"), daemon_config).unwrap();
     let outcome = fixture.push(&[], &remote).succeeded();
     assert!(
-        outcome
-            .stderr
-            .contains("is listed in Docker's insecure-registries"),
+        outcome.stderr.contains(
+            "is listed in Docker's insecure-registries, and a TLS connection cannot be opened"
+        ),
         "{outcome}"
     );
     assert!(

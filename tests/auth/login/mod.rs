@@ -4,6 +4,7 @@
 mod certificates;
 mod commands;
 mod connections;
+mod engine;
 mod helpers;
 mod passwords;
 mod prompts;
