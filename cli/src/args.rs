@@ -10,8 +10,12 @@
 mod manifest_name;
 mod mirror;
 mod registry;
+mod scheme;
+
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use imgsync_oci::manifest::Platform;
 use imgsync_oci::units::parse_bytes;
 use imgsync_oci::{Registry, RemoteName, Tag};
@@ -22,6 +26,7 @@ use crate::report::{TransferVerb, Verbosity};
 pub use manifest_name::ManifestName;
 pub use mirror::{MirrorArgs, PullArgs, TagFilterArgs};
 pub use registry::{AccessArgs, ConnectArgs, SourceAccessArgs};
+pub use scheme::{WithScheme, split_scheme};
 
 /// Push, mirror and pull container images, and transfer only what is missing.
 #[derive(Debug, Parser)]
@@ -29,6 +34,7 @@ pub use registry::{AccessArgs, ConnectArgs, SourceAccessArgs};
 #[command(after_help = "\
 Examples:
   imgsync push app:v1 registry.example.com               Push an image from the local Docker
+  imgsync push registry.example.com/app:v1               The same, as with docker push
   imgsync push app:v1 registry.example.com --dry-run     Show what would be uploaded
   imgsync mirror nginx:1.27 registry.example.com         Copy an image between registries
   imgsync pull registry.example.com/app:v1               Pull an image into the local Docker
@@ -106,6 +112,16 @@ pub enum CliCommand {
     Login(LoginArgs),
     /// Log out from a registry
     Logout(LogoutArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the manual pages to a folder
+    Man {
+        /// Folder; must exist
+        folder: PathBuf,
+    },
 }
 
 /// `imgsync push`
@@ -126,6 +142,8 @@ Exit codes:
 Examples:
   imgsync push app:v1 registry.example.com
   imgsync push app:v1 registry.example.com/team/app:v2
+  imgsync push registry.example.com/team/app:v2
+  imgsync push --all-tags app registry.example.com
   docker save app:v1 | imgsync push - localhost:5000/app:v1
   imgsync push oci:build/image localhost:5000/app:v1")]
 pub struct PushArgs {
@@ -137,9 +155,18 @@ pub struct PushArgs {
     #[arg(value_name = "IMAGE")]
     pub image: String,
 
-    /// Target: host[:port]/repository[:tag], or host[:port] to keep the local name and tag
+    /// Target: host[:port]/repository[:tag], or host[:port] to keep the local name
+    ///
+    /// Without a tag, the local tag is kept. Without REMOTE, the name of the image must begin with a
+    /// registry, as for docker push. As in Docker, user/app means Docker Hub; to push there, log in
+    /// first. For a registry with the name user, write its port: user:443/app. http://host/app means
+    /// the same as --plain-http.
     #[arg(value_name = "REMOTE", value_parser = parse_remote)]
-    pub remote: RemoteName,
+    pub remote: Option<WithScheme<RemoteName>>,
+
+    /// Push all local tags of the image. IMAGE and REMOTE have no tag then
+    #[arg(long, short, conflicts_with = "tags")]
+    pub all_tags: bool,
 
     /// Push only this platform of a multi-platform image, for example linux/arm64. Can be repeated
     ///
@@ -193,7 +220,7 @@ pub struct PushArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: Option<u16>,
 
-    /// Limit the rate of all uploads together to SIZE bytes per second, for example 512KiB
+    /// Limit the rate of all uploads together to SIZE bytes per second, for example 1M or 512KiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub limit_rate: Option<u64>,
 
@@ -219,8 +246,8 @@ Examples:
   echo \"$TOKEN\" | imgsync login registry.example.com --username ci --password-stdin")]
 pub struct LoginArgs {
     /// Registry: host[:port]
-    #[arg(value_name = "HOST")]
-    pub registry: Registry,
+    #[arg(value_name = "HOST", value_parser = parse_registry)]
+    pub registry: WithScheme<Registry>,
 
     /// Username [default: ask on the terminal]
     ///
@@ -241,8 +268,8 @@ pub struct LoginArgs {
 #[derive(Debug, Args)]
 pub struct LogoutArgs {
     /// Registry: host[:port]
-    #[arg(value_name = "HOST")]
-    pub registry: Registry,
+    #[arg(value_name = "HOST", value_parser = parse_registry)]
+    pub registry: WithScheme<Registry>,
 }
 
 /// `imgsync ls`
@@ -257,7 +284,7 @@ Examples:
 pub struct LsArgs {
     /// Registry host[:port] to list repositories, or host[:port]/repository to list tags
     #[arg(value_name = "REMOTE", value_parser = parse_remote)]
-    pub remote: RemoteName,
+    pub remote: WithScheme<RemoteName>,
 
     /// Show digest, size and platforms of each tag. Needs several requests for each tag
     #[arg(long, short)]
@@ -277,8 +304,8 @@ Examples:
   imgsync inspect --json registry.example.com/team/app:v1 | jq -r .digest")]
 pub struct InspectArgs {
     /// Image: host[:port]/repository[:tag|@digest]
-    #[arg(value_name = "REMOTE")]
-    pub remote: ManifestName,
+    #[arg(value_name = "REMOTE", value_parser = parse_manifest)]
+    pub remote: WithScheme<ManifestName>,
 
     /// Print the manifest unchanged
     #[arg(long, conflicts_with = "json")]
@@ -304,8 +331,8 @@ Examples:
   imgsync rm registry.example.com/team/app@sha256:...")]
 pub struct RmArgs {
     /// Tag or manifest to delete: host[:port]/repository:tag or host[:port]/repository@digest
-    #[arg(value_name = "REMOTE", required = true, value_parser = ManifestName::parse_explicit)]
-    pub remotes: Vec<ManifestName>,
+    #[arg(value_name = "REMOTE", required = true, value_parser = parse_explicit_manifest)]
+    pub remotes: Vec<WithScheme<ManifestName>>,
 
     /// Delete the manifest that the tag points at, with all its tags
     ///
@@ -318,15 +345,21 @@ pub struct RmArgs {
     pub access: AccessArgs,
 }
 
-fn parse_remote(text: &str) -> Result<RemoteName, String> {
-    text.parse().map_err(|error: imgsync_oci::ParseError| {
-        let hint = if text.contains("://") {
-            "omit http:// and https://; for plain HTTP, pass --plain-http"
-        } else {
-            "write host[:port]/repository[:tag] in lower case, or host[:port]"
-        };
-        format!("{error}\n hint: {hint}")
-    })
+fn parse_remote(text: &str) -> Result<WithScheme<RemoteName>, String> {
+    let hint = "write host[:port]/repository[:tag] in lower case, or host[:port]";
+    WithScheme::parse(text, hint, str::parse)
+}
+
+fn parse_registry(text: &str) -> Result<WithScheme<Registry>, String> {
+    WithScheme::parse(text, "write host[:port]", str::parse)
+}
+
+fn parse_manifest(text: &str) -> Result<WithScheme<ManifestName>, String> {
+    WithScheme::parse(text, "", str::parse)
+}
+
+fn parse_explicit_manifest(text: &str) -> Result<WithScheme<ManifestName>, String> {
+    WithScheme::parse(text, "", ManifestName::parse_explicit)
 }
 
 fn parse_platform(text: &str) -> Result<Platform, String> {
@@ -334,15 +367,12 @@ fn parse_platform(text: &str) -> Result<Platform, String> {
     platform(text).ok_or_else(|| format!("invalid platform\n hint: {hint}"))
 }
 
-/// Parses a size of at least one byte. A single letter such as `8M` is refused, because it means a
-/// decimal unit in some tools and a binary unit in others.
+/// Parses a size of at least one byte.
 fn parse_size(text: &str) -> Result<u64, String> {
     let bytes = parse_bytes(text).ok();
-    bytes
-        .filter(|bytes| *bytes > 0 && !text.ends_with(['K', 'M', 'G', 'T', 'P']))
-        .ok_or_else(|| {
-            "invalid size\n hint: write a number with a unit, for example 8MiB or 500kB".to_owned()
-        })
+    bytes.filter(|bytes| *bytes > 0).ok_or_else(|| {
+        "invalid size\n hint: write a number with a unit, for example 1M, 8MiB or 500kB".to_owned()
+    })
 }
 
 #[cfg(test)]
@@ -359,7 +389,9 @@ mod tests {
         assert_eq!(parse_size("4KiB"), Ok(4096));
         assert_eq!(parse_size("8MiB"), Ok(8 * MIB));
         assert_eq!(parse_size("1.5 MB"), Ok(1_500_000));
-        for bad in ["", "x", "-1", "8M", "18446744073709551615MiB", "0"] {
+        assert_eq!(parse_size("1M"), Ok(MIB));
+        assert_eq!(parse_size("1GiB"), Ok(1024 * MIB));
+        for bad in ["", "x", "-1", "8X", "18446744073709551615MiB", "0"] {
             assert!(parse_size(bad).is_err(), "{bad}");
         }
     }

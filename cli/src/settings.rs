@@ -7,16 +7,17 @@ mod mirror;
 
 use std::num::NonZeroUsize;
 
+use imgsync_oci::RemoteName;
 use imgsync_oci::client::Credentials;
 
-use crate::args::{AccessArgs, ConnectArgs, PushArgs, SourceAccessArgs};
+use crate::args::{AccessArgs, ConnectArgs, PushArgs, SourceAccessArgs, WithScheme, split_scheme};
 use crate::cache::UserFolders;
 use crate::exit::Failure;
 use crate::image::ImageLocation;
 use crate::login::credentials::CredentialVariables;
 use crate::login::{RegistryAccess, read_stdin_password};
 use crate::push::PushSettings;
-use crate::transports::ImageRequest;
+use crate::transports::{ImageRequest, daemon};
 use crate::upload::TransferOptions;
 
 pub use mirror::{MirrorAccess, MirrorSettings, RecordLocation};
@@ -35,15 +36,18 @@ impl PushSettings {
             let hint = "set IMGSYNC_USERNAME and IMGSYNC_PASSWORD instead of --password-stdin";
             return Err(Failure::usage(what).with_hint(hint));
         }
+        let (location, remote) = parse_image_and_remote(&args.image, args.remote)?;
+        let access = RegistryAccess::parse(args.access)?.with_scheme(remote.scheme)?;
         let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Ok(Self {
             image: ImageRequest {
-                location: ImageLocation::parse(&args.image)?,
+                location,
                 platforms: args.platforms.into_iter().collect(),
             },
             tags: args.tags,
-            access: RegistryAccess::parse(args.access)?,
-            remote: args.remote,
+            is_all_tags: args.all_tags,
+            access,
+            remote: remote.name,
             is_dry_run: args.dry_run,
             reuse: !args.no_reuse,
             trust_registry: args.trust_registry,
@@ -58,6 +62,35 @@ impl PushSettings {
             folders: UserFolders::from_environment()?,
         })
     }
+}
+
+/// Returns the image and its target. Without a target, the name of the image names it, as for
+/// `docker push`.
+fn parse_image_and_remote(
+    image: &str,
+    remote: Option<WithScheme<RemoteName>>,
+) -> Result<(ImageLocation, WithScheme<RemoteName>), Failure> {
+    if let Some(remote) = remote {
+        return Ok((ImageLocation::parse(image)?, remote));
+    }
+    let (scheme, image) = split_scheme(image);
+    let location = ImageLocation::parse(image)?;
+    let no_target = |what: String| {
+        let hint = format!("write the target too: imgsync push {image} HOST[:PORT][/NAME[:TAG]]");
+        Err(Failure::usage(what).with_hint(hint))
+    };
+    let ImageLocation::Daemon(name) = &location else {
+        return no_target(format!("the target of {image} is missing"));
+    };
+    let name = name.as_str();
+    if name.contains('@') {
+        return no_target(format!("{name} has a digest, and so it names no target"));
+    }
+    if !name.contains('/') {
+        return no_target(format!("{name} names no registry to push to"));
+    }
+    let name = name.parse().map_err(Failure::usage)?;
+    Ok((location, WithScheme { scheme, name }))
 }
 
 impl RegistryAccess {
@@ -98,5 +131,6 @@ impl RegistryAccess {
 impl From<ConnectArgs> for RegistryAccess {
     fn from(args: ConnectArgs) -> Self {
         Self::new(args.plain_http, args.insecure, args.ca_file)
+            .with_engine(daemon::ask_insecure_registries)
     }
 }

@@ -27,7 +27,7 @@ pub use api_error::{ApiError, ErrorCode};
 pub use digest::{Algorithm, Digest, Hasher};
 pub use endpoint::Endpoint;
 pub use manifest::{Descriptor, Manifest};
-pub use name::{LocalName, Reference, Registry, RemoteName, Repository, Tag};
+pub use name::{DOCKER_HUB, LocalName, Reference, Registry, RemoteName, Repository, Tag};
 pub use parse_error::ParseError;
 pub use text_file::decode_text_file;
 

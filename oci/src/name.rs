@@ -9,6 +9,9 @@ use std::str::FromStr;
 
 use crate::{Digest, ParseError};
 
+/// The registry of names without one, as for docker.
+pub const DOCKER_HUB: &str = "docker.io";
+
 macro_rules! text_type {
     ($(#[$doc:meta])* $name:ident, $what:literal, $check:expr) => {
         $(#[$doc])*
@@ -97,6 +100,18 @@ impl Registry {
             self.as_str(),
             "docker.io" | "index.docker.io" | "registry-1.docker.io"
         )
+    }
+
+    /// Returns the name of a repository in this registry: at Docker Hub, `nginx` means
+    /// `library/nginx`.
+    ///
+    /// # Errors
+    /// Fails if the name becomes too long.
+    pub fn full_repository(&self, repository: Repository) -> Result<Repository, ParseError> {
+        if !self.is_docker_hub() || repository.as_str().contains('/') {
+            return Ok(repository);
+        }
+        format!("library/{repository}").parse()
     }
 
     /// Reports whether the address is a loopback address, so that plain HTTP is safe.
@@ -189,11 +204,14 @@ impl fmt::Display for Reference {
     }
 }
 
-/// The target of a push as it is typed: `host[:port]`, or `host[:port]/repository[:tag]`.
+/// A registry, or a repository in one, as it is typed: `host[:port]`,
+/// `host[:port]/repository[:tag]`, or `user/repository[:tag]` for Docker Hub.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RemoteName {
-    /// The registry: always the first part, even without a dot or port.
+    /// The registry.
     pub registry: Registry,
+    /// Whether the name has no registry, so that it means Docker Hub.
+    pub is_registry_implied: bool,
     /// The repository and tag; `None` stands for those of the local image.
     pub name: Option<(Repository, Option<Tag>)>,
 }
@@ -203,12 +221,22 @@ impl FromStr for RemoteName {
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
         let (registry, name) = match text.split_once('/') {
-            Some((registry, name)) => (registry, Some(name)),
-            None => (text, None),
+            Some((first, name)) if is_host(first) => (Some(first), Some(name)),
+            Some(_) => (None, Some(text)),
+            // A single word is no user, so it can be only a registry.
+            None => (Some(text), None),
+        };
+        let is_registry_implied = registry.is_none();
+        let registry: Registry = registry.unwrap_or(DOCKER_HUB).parse()?;
+        let name = name.map(split_tag).transpose()?;
+        let name = match name {
+            Some((repository, tag)) => Some((registry.full_repository(repository)?, tag)),
+            None => None,
         };
         Ok(Self {
-            registry: registry.parse()?,
-            name: name.map(split_tag).transpose()?,
+            registry,
+            is_registry_implied,
+            name,
         })
     }
 }
@@ -229,8 +257,6 @@ impl FromStr for LocalName {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        // Docker's rule: the first part is a registry if it cannot be part of a repository name.
-        let is_host = |part: &str| part.contains(['.', ':']) || part == "localhost";
         let (registry, name) = match text.split_once('/') {
             Some((first, rest)) if is_host(first) => (Some(first.parse()?), rest),
             _ => (None, text),
@@ -242,6 +268,13 @@ impl FromStr for LocalName {
             tag,
         })
     }
+}
+
+/// Returns whether the first part of a name is a registry, by Docker's rule: it cannot be the name of
+/// a user of Docker Hub.
+fn is_host(part: &str) -> bool {
+    let has_capitals = part.bytes().any(|byte| byte.is_ascii_uppercase());
+    part.contains(['.', ':']) || part == "localhost" || has_capitals
 }
 
 fn split_tag(name: &str) -> Result<(Repository, Option<Tag>), ParseError> {
@@ -329,6 +362,26 @@ mod tests {
         assert_eq!(repository.as_str(), "team/app");
         assert_eq!(tag.unwrap().as_str(), "v1");
         assert_eq!("server".parse::<RemoteName>().unwrap().name, None);
+        for (text, shown) in [
+            ("user/app:v1", "docker.io implied user/app:v1"),
+            ("docker.io/user/app", "docker.io typed user/app"),
+            ("docker.io/nginx", "docker.io typed library/nginx"),
+            ("nas:5000/app", "nas:5000 typed app"),
+            ("nas.local/app", "nas.local typed app"),
+            ("localhost/app", "localhost typed app"),
+            ("Nas/app", "Nas typed app"),
+            ("[::1]:5000/app", "[::1]:5000 typed app"),
+        ] {
+            let remote: RemoteName = text.parse().unwrap();
+            let origin = match remote.is_registry_implied {
+                true => "implied",
+                false => "typed",
+            };
+            let (repository, tag) = remote.name.unwrap();
+            let tag = tag.map_or(String::new(), |tag| format!(":{tag}"));
+            let parsed = format!("{} {origin} {repository}{tag}", remote.registry);
+            assert_eq!(parsed, shown, "{text}");
+        }
         assert!("server/".parse::<RemoteName>().is_err());
         assert!("https://server/app".parse::<RemoteName>().is_err());
         assert!("server/app:v1:v2".parse::<RemoteName>().is_err());

@@ -68,8 +68,9 @@ const BINARY_UNITS: [(&str, u64); 5] = [
     ("PiB", 1 << 50),
 ];
 
-/// Parses a number of bytes: `1048576`, `500kB`, `1.5 MB`, `50GiB`. `K`, `M`, `G`, `T` and `P`
-/// stand for the binary units, as in Docker's options. Fractions of a byte are rounded down.
+/// Parses a number of bytes: `1048576`, `500kB`, `1.5 MB`, `50GiB`, in capitals or not. `K`, `M`,
+/// `G`, `T` and `P` stand for the binary units, as in the options of Docker and curl. Fractions of a
+/// byte are rounded down.
 ///
 /// # Errors
 /// Fails on an unknown unit, a negative number, and more than 2^64 - 1 bytes.
@@ -82,20 +83,16 @@ pub fn parse_bytes(text: &str) -> Result<u64, ParseError> {
 }
 
 fn bytes_factor(unit: &str) -> Option<u64> {
-    let binary = BINARY_UNITS.iter();
-    let units = binary.clone().chain(&DECIMAL_UNITS);
-    match unit {
-        "" | "B" => Some(1),
-        "KB" => Some(1000),
-        "K" | "M" | "G" | "T" | "P" => {
-            let (_, factor) = binary.clone().find(|(name, _)| name.starts_with(unit))?;
-            Some(*factor)
-        }
-        _ => {
-            let (_, factor) = units.clone().find(|(name, _)| *name == unit)?;
-            Some(*factor)
-        }
+    if unit.is_empty() || unit.eq_ignore_ascii_case("B") {
+        return Some(1);
     }
+    let is_unit = |name: &str| unit.eq_ignore_ascii_case(name);
+    // `K` and `Ki` stand for `KiB`.
+    let mut binary = BINARY_UNITS.iter();
+    let binary =
+        binary.find(|(name, _)| is_unit(name) || is_unit(&name[..1]) || is_unit(&name[..2]));
+    let decimal = || DECIMAL_UNITS.iter().find(|(name, _)| is_unit(name));
+    binary.or_else(decimal).map(|(_, factor)| *factor)
 }
 
 /// Formats a number of bytes for people, with a decimal unit and one decimal: `999 B`, `1.2 MB`.

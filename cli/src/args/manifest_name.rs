@@ -89,11 +89,12 @@ mod tests {
     fn names() {
         let shown = |text: &str| text.parse::<ManifestName>().unwrap().to_string();
         assert_eq!(shown("host:1/a/b"), "host:1/a/b:latest");
-        assert_eq!(shown("host/a:v1"), "host/a:v1");
+        assert_eq!(shown("h.io/a:v1"), "h.io/a:v1");
+        assert_eq!(shown("user/a:v1"), "docker.io/user/a:v1");
         let digest = Digest::of(b"x");
         assert_eq!(
-            shown(&format!("host/a:v1@{digest}")),
-            format!("host/a@{digest}")
+            shown(&format!("h.io/a:v1@{digest}")),
+            format!("h.io/a@{digest}")
         );
         for bad in ["host", "host/", "host/a@v1", "host/a:v1:v2", "host/A"] {
             assert!(bad.parse::<ManifestName>().is_err(), "{bad}");

@@ -8,7 +8,7 @@ use imgsync_oci::LocalName;
 use imgsync_oci::manifest::Platform;
 use imgsync_oci::units::parse_duration;
 
-use super::{AccessArgs, SourceAccessArgs, parse_platform, parse_size};
+use super::{AccessArgs, SourceAccessArgs, WithScheme, parse_platform, parse_size};
 use crate::mirror::location::{SourceLocation, TargetLocation};
 use crate::mirror::selection::{TagOrder, TagPattern, TagRules, VersionRange};
 use crate::transports::ReferrersPolicy;
@@ -58,7 +58,7 @@ pub struct MirrorArgs {
         required_unless_present = "config",
         value_parser = parse_source
     )]
-    pub source: Option<SourceLocation>,
+    pub source: Option<WithScheme<SourceLocation>>,
 
     /// Target: host[:port]/repository[:tag], or host[:port] to keep the name of the source
     ///
@@ -68,7 +68,7 @@ pub struct MirrorArgs {
         required_unless_present = "config",
         value_parser = parse_target
     )]
-    pub remote: Option<TargetLocation>,
+    pub remote: Option<WithScheme<TargetLocation>>,
 
     /// Read mirrors, rules and registries from this file
     #[arg(long, value_name = "FILE", conflicts_with_all = [
@@ -127,7 +127,7 @@ pub struct MirrorArgs {
     )]
     pub jobs: u16,
 
-    /// Limit the rate of all uploads together to SIZE bytes per second, for example 512KiB
+    /// Limit the rate of all uploads together to SIZE bytes per second, for example 1M or 512KiB
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub limit_rate: Option<u64>,
 
@@ -232,8 +232,8 @@ pub struct PullArgs {
     /// Image: [host[:port]/]repository[:tag|@digest]
     ///
     /// As in Docker, nginx means docker.io/library/nginx.
-    #[arg(value_name = "REMOTE", value_parser = SourceLocation::parse)]
-    pub remote: SourceLocation,
+    #[arg(value_name = "REMOTE", value_parser = parse_pulled)]
+    pub remote: WithScheme<SourceLocation>,
 
     /// Name for the image in the local Docker [default: the name that docker pull uses]
     #[arg(value_name = "NAME")]
@@ -260,13 +260,17 @@ pub struct PullArgs {
     pub access: AccessArgs,
 }
 
-fn parse_source(text: &str) -> Result<SourceLocation, String> {
+fn parse_source(text: &str) -> Result<WithScheme<SourceLocation>, String> {
     let hint = "write [host[:port]/]repository[:tag|@digest], oci:PATH or oci-archive:PATH";
-    SourceLocation::parse(text).map_err(|error| format!("{error}\n hint: {hint}"))
+    WithScheme::parse(text, hint, SourceLocation::parse)
 }
 
-fn parse_target(text: &str) -> Result<TargetLocation, String> {
+fn parse_pulled(text: &str) -> Result<WithScheme<SourceLocation>, String> {
+    WithScheme::parse(text, "", SourceLocation::parse)
+}
+
+fn parse_target(text: &str) -> Result<WithScheme<TargetLocation>, String> {
     let hint = "write host[:port]/repository[:tag] in lower case, host[:port], oci:PATH, \
                 oci-archive:PATH or docker-daemon:NAME";
-    TargetLocation::parse(text).map_err(|error| format!("{error}\n hint: {hint}"))
+    WithScheme::parse(text, hint, TargetLocation::parse)
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::contents::{ManifestContents, RemoteImage, fetch_contents};
 use super::fetch_manifest;
-use crate::args::{InspectArgs, ManifestName};
+use crate::args::{InspectArgs, ManifestName, WithScheme};
 use crate::exit::Failure;
 use crate::login::RegistryAccess;
 use crate::report::Report;
@@ -29,8 +29,8 @@ const SHOWN_CONFIG_FIELDS: [(&str, &str); 7] = [
 /// # Errors
 /// Fails if there is no such image, or if a request fails.
 pub(super) async fn inspect(args: InspectArgs, report: &Arc<dyn Report>) -> Result<(), Failure> {
-    let name = &args.remote;
-    let access = RegistryAccess::parse(args.access)?;
+    let WithScheme { scheme, name } = &args.remote;
+    let access = RegistryAccess::parse(args.access)?.with_scheme(*scheme)?;
     let client = access.connect(&name.registry, Some(&name.repository), false, report);
     let client = client.await?;
     if args.raw {

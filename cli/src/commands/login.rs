@@ -8,7 +8,7 @@ use imgsync_oci::Registry;
 use imgsync_oci::client::Credentials;
 
 use super::echo_guard::EchoGuard;
-use crate::args::LoginArgs;
+use crate::args::{LoginArgs, WithScheme};
 use crate::exit::Failure;
 use crate::login::credentials::CredentialVariables;
 use crate::login::{RegistryAccess, credentials, read_stdin_password};
@@ -35,7 +35,9 @@ pub(super) async fn login(args: LoginArgs, report: &Arc<dyn Report>) -> Result<(
         username: username.clone(),
         password: password.clone(),
     };
-    let access = RegistryAccess::from(connect);
+    let WithScheme { scheme, name } = registry;
+    let registry = name;
+    let access = RegistryAccess::from(connect).with_scheme(scheme)?;
     let client = access.connect_as(&registry, credentials, report).await?;
     client.check().await?;
     if !client.has_logged_in() {

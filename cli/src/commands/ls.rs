@@ -9,7 +9,7 @@ use imgsync_oci::{Reference, Registry, Repository, Tag};
 
 use super::contents::{RemoteImage, fetch_contents};
 use super::not_found;
-use crate::args::{LsArgs, ManifestName};
+use crate::args::{LsArgs, ManifestName, WithScheme};
 use crate::exit::{Failure, FailureKind};
 use crate::login::RegistryAccess;
 use crate::report::Report;
@@ -23,8 +23,9 @@ const MAX_CONCURRENT_TAGS: usize = 8;
 /// # Errors
 /// Fails if the repository does not exist, or if a request fails.
 pub(super) async fn ls(args: LsArgs, report: &Arc<dyn Report>) -> Result<(), Failure> {
-    let registry = &args.remote.registry;
-    let repository = match &args.remote.name {
+    let WithScheme { scheme, name } = &args.remote;
+    let registry = &name.registry;
+    let repository = match &name.name {
         None => None,
         Some((repository, None)) => Some(repository),
         Some((repository, Some(tag))) => {
@@ -33,7 +34,7 @@ pub(super) async fn ls(args: LsArgs, report: &Arc<dyn Report>) -> Result<(), Fai
             return Err(Failure::usage(what).with_hint(hint));
         }
     };
-    let access = RegistryAccess::parse(args.access)?;
+    let access = RegistryAccess::parse(args.access)?.with_scheme(*scheme)?;
     let client = access.connect(registry, repository, false, report).await?;
     match repository {
         Some(repository) => print_tags(&client, registry, repository, args.long, report).await,

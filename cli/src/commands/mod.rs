@@ -5,6 +5,7 @@ mod echo_guard;
 mod inspect;
 mod login;
 mod ls;
+mod manual;
 mod mirror;
 mod push;
 mod rm;
@@ -45,7 +46,9 @@ fn dispatch(command: CliCommand, report: &Arc<dyn Report>) -> Result<u8, Failure
         CliCommand::Inspect(args) => run_until_stopped(inspect::inspect(args, report))?,
         CliCommand::Rm(args) => run_until_stopped(rm::rm(args, report))?,
         CliCommand::Login(args) => run_until_stopped(login::login(args, report))?,
-        CliCommand::Logout(args) => run_until_stopped(login::logout(&args.registry, report))?,
+        CliCommand::Completions { shell } => manual::print_completions(shell, report),
+        CliCommand::Man { folder } => manual::write_pages(&folder)?,
+        CliCommand::Logout(args) => run_until_stopped(login::logout(&args.registry.name, report))?,
     }
     Ok(0)
 }

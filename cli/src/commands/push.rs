@@ -11,12 +11,25 @@ use crate::report::{self, Report};
 pub(super) fn push(args: PushArgs, report: &Arc<dyn Report>) -> Result<(), Failure> {
     let is_json = args.json;
     let settings = PushSettings::parse(args)?;
-    if !settings.is_dry_run {
-        let summary = run_until_stopped(push::push(&settings, report))?;
-        report.show_push_summary(&summary);
-        return Ok(());
-    }
-    let preview = run_until_stopped(push::preview(&settings, report))?;
+    run_until_stopped(async {
+        for settings in push::for_each_tag(settings).await? {
+            if settings.is_dry_run {
+                preview(&settings, is_json, report).await?;
+            } else {
+                let summary = push::push(&settings, report).await?;
+                report.show_push_summary(&summary);
+            }
+        }
+        Ok(())
+    })
+}
+
+async fn preview(
+    settings: &PushSettings,
+    is_json: bool,
+    report: &Arc<dyn Report>,
+) -> Result<(), Failure> {
+    let preview = push::preview(settings, report).await?;
     if is_json {
         report.show_plan(&preview.plan);
         preview.notes.iter().for_each(|note| report.note(note));

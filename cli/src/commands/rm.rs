@@ -6,7 +6,7 @@ use imgsync_oci::Reference;
 use imgsync_oci::client::{Client, DeleteOutcome};
 
 use super::{not_found, resolve};
-use crate::args::{ManifestName, RmArgs};
+use crate::args::{ManifestName, RmArgs, WithScheme};
 use crate::exit::Failure;
 use crate::login::RegistryAccess;
 use crate::report::Report;
@@ -17,7 +17,8 @@ use crate::report::Report;
 /// Returns the first failure; what comes before it is deleted.
 pub(super) async fn rm(args: RmArgs, report: &Arc<dyn Report>) -> Result<(), Failure> {
     let access = RegistryAccess::parse(args.access)?;
-    for mut name in args.remotes {
+    for WithScheme { scheme, mut name } in args.remotes {
+        let access = access.clone().with_scheme(scheme)?;
         let (registry, repository) = (&name.registry, Some(&name.repository));
         let client = access.connect(registry, repository, false, report);
         let client = client.await?;

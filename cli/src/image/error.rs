@@ -3,9 +3,12 @@
 use std::io;
 use std::path::Path;
 
-use imgsync_oci::{Digest, ParseError};
+use imgsync_oci::{Digest, ParseError, Tag};
 
 use crate::exit::{Failure, FailureKind};
+
+/// The most tags of an image in a hint.
+const MAX_SHOWN_TAGS: usize = 10;
 
 /// The reason why an image cannot be read. `from` names the source, such as `the archive app.tar`.
 #[derive(Debug, thiserror::Error)]
@@ -174,6 +177,8 @@ pub enum Error {
     NoSuchImage {
         /// The requested name.
         name: String,
+        /// The tags that the image has, if it has others.
+        tags: Vec<Tag>,
     },
     /// The content store of the daemon cannot be read.
     #[error("cannot read the content store of the Docker daemon at {address}: {reason}")]
@@ -318,6 +323,17 @@ impl Error {
                 "start Docker, or podman's socket (systemctl --user start podman.socket). Set \
                  DOCKER_HOST for another socket. An archive needs no daemon: imgsync push app.tar \
                  REMOTE"
+            }
+            Self::NoSuchImage { tags, .. } if !tags.is_empty() => {
+                let rest = tags.len().saturating_sub(MAX_SHOWN_TAGS);
+                let shown = tags.iter().rev().take(MAX_SHOWN_TAGS).map(Tag::to_string);
+                let shown = shown.collect::<Vec<_>>().join(", ");
+                let more = if rest > 0 {
+                    format!(" and {rest} more")
+                } else {
+                    String::new()
+                };
+                return Some(format!("the image has these tags: {shown}{more}"));
             }
             Self::NoSuchImage { .. } => {
                 "list the images with docker image ls; for an archive in this folder, write its \

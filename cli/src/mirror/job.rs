@@ -206,10 +206,10 @@ mod tests {
 
     #[test]
     fn a_target_takes_its_name_from_the_source() {
-        assert_eq!(target_of("ghcr.io/a/b", "host"), "host/a/b None");
+        assert_eq!(target_of("ghcr.io/a/b", "h.io"), "h.io/a/b None");
         assert_eq!(
-            target_of("nginx:1", "host/mirror/nginx:stable"),
-            "host/mirror/nginx Some(stable)"
+            target_of("nginx:1", "h.io/mirror/nginx:stable"),
+            "h.io/mirror/nginx Some(stable)"
         );
         assert_eq!(
             target_of("nginx:1", "docker-daemon:"),
@@ -223,14 +223,14 @@ mod tests {
             target_of("nginx:1", "docker-daemon:web:v1"),
             "docker-daemon:web Some(v1)"
         );
-        assert_eq!(target_of("oci:x", "host/a"), "host/a None");
+        assert_eq!(target_of("oci:x", "h.io/a"), "h.io/a None");
     }
 
     #[test]
     fn contradictions_are_refused() {
         for (from, to) in [
-            ("nginx", "host/nginx:v1"),
-            ("oci:x", "host"),
+            ("nginx", "h.io/nginx:v1"),
+            ("oci:x", "h.io"),
             ("oci:x", "docker-daemon:"),
             ("oci:x", "oci:x"),
             ("a.io/b", "a.io/b"),

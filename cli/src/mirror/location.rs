@@ -5,10 +5,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use imgsync_oci::{LocalName, ParseError, Reference, Registry, RemoteName, Repository, Tag};
+use imgsync_oci::{
+    DOCKER_HUB, LocalName, ParseError, Reference, Registry, RemoteName, Repository, Tag,
+};
 
-/// The registry of names without one, as for docker.
-const DEFAULT_REGISTRY: &str = "docker.io";
 const SOURCE_ADVICE: &str = "cannot be the source of a mirror; use imgsync push";
 const TARGET_ADVICE: &str = "cannot be the target of a mirror; use oci-archive:PATH";
 
@@ -63,9 +63,10 @@ impl SourceLocation {
         let name: LocalName = name.parse().map_err(to_text)?;
         let registry = match name.registry {
             Some(registry) => registry,
-            None => DEFAULT_REGISTRY.parse().map_err(to_text)?,
+            None => DOCKER_HUB.parse().map_err(to_text)?,
         };
-        let repository = with_library(&registry, name.repository)?;
+        let repository = registry.full_repository(name.repository);
+        let repository = repository.map_err(to_text)?;
         let reference = match digest {
             // As in docker, the tag beside a digest is ignored.
             Some(digest) => Some(Reference::Digest(digest.parse().map_err(to_text)?)),
@@ -99,11 +100,15 @@ impl TargetLocation {
         }
         let text = strip_transport(text, TARGET_ADVICE, &["docker-archive"])?;
         let remote: RemoteName = text.parse().map_err(to_text)?;
-        let name = match remote.name {
-            Some((repository, tag)) => Some((with_library(&remote.registry, repository)?, tag)),
-            None => None,
-        };
-        Ok(Self::Registry(remote.registry, name))
+        if remote.is_registry_implied {
+            let first = text.split('/').next().unwrap_or(text);
+            let rest = text.strip_prefix(first).unwrap_or_default();
+            return Err(format!(
+                "{text} names no registry\n hint: write {DOCKER_HUB}/{text} for Docker Hub, or \
+                 {first}:443{rest} with the right port for a registry with the name {first}"
+            ));
+        }
+        Ok(Self::Registry(remote.registry, remote.name))
     }
 }
 
@@ -131,7 +136,7 @@ fn parse_layout(text: &str) -> Result<Option<(LayoutLocation, Option<Tag>)>, Str
 fn strip_transport<'a>(text: &'a str, advice: &str, refused: &[&str]) -> Result<&'a str, String> {
     let transport = text.split_once(':').map_or("", |(transport, _)| transport);
     if text.starts_with("http://") {
-        let hint = "omit it, and pass --plain-http or --source-plain-http";
+        let hint = "omit it, and set plainHttp for the registry";
         Err(format!("http:// is not part of a name: {hint}"))
     } else if text.starts_with("https://") {
         Err("https:// is not part of a name: omit it".to_owned())
@@ -142,14 +147,6 @@ fn strip_transport<'a>(text: &'a str, advice: &str, refused: &[&str]) -> Result<
     } else {
         Ok(text.strip_prefix("docker://").unwrap_or(text))
     }
-}
-
-/// Adds `library/` to the name of an official image of Docker Hub.
-fn with_library(registry: &Registry, repository: Repository) -> Result<Repository, String> {
-    if !registry.is_docker_hub() || repository.as_str().contains('/') {
-        return Ok(repository);
-    }
-    format!("library/{repository}").parse().map_err(to_text)
 }
 
 fn to_text(error: ParseError) -> String {
@@ -225,7 +222,7 @@ mod tests {
         };
         assert_eq!(registry("host"), Some(("host".to_owned(), None)));
         assert_eq!(
-            registry("host/a/b:v1")
+            registry("h.io/a/b:v1")
                 .unwrap()
                 .1
                 .unwrap()
@@ -254,7 +251,8 @@ mod tests {
         ));
         assert!(
             TargetLocation::parse("docker-archive:x").is_err()
-                && TargetLocation::parse("host/A").is_err()
+                && TargetLocation::parse("h.io/A").is_err()
+                && TargetLocation::parse("nas/app").is_err()
         );
     }
 }

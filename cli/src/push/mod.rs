@@ -3,6 +3,7 @@
 //! Finds the image, looks up which blobs the target lacks, uploads them, and puts the manifest. The
 //! lookups are in `evidence`, the uploads in `upload`. Start reading at `push`.
 
+mod all_tags;
 mod blob_names;
 mod containerd_store;
 mod context;
@@ -25,6 +26,7 @@ use crate::image::{Image, ImageBlobs, ImageContent};
 use crate::report::{PushSummary, Report};
 use crate::spool::SpoolKind;
 use crate::transports::LocatedImage;
+pub(crate) use all_tags::for_each_tag;
 use context::{PushContext, PushedManifest};
 pub(crate) use preview::preview;
 pub use settings::PushSettings;

@@ -29,6 +29,7 @@ pub(super) async fn prepare(
     settings: &PushSettings,
     report: &Arc<dyn Report>,
 ) -> Result<(PushContext, LocatedImage), Failure> {
+    require_login_at_implied_registry(settings).await?;
     if let Some(warning) = &settings.folders.warning {
         report.note(warning);
     }
@@ -165,13 +166,46 @@ fn find_related(
     })
 }
 
-/// Completes the remote as typed by the image's local name.
+/// Refuses a target that means Docker Hub only because it names no registry, if the user has no login
+/// there. It may have been meant as the name of a registry.
+async fn require_login_at_implied_registry(settings: &PushSettings) -> Result<(), Failure> {
+    let RemoteName {
+        registry,
+        is_registry_implied,
+        name,
+    } = &settings.remote;
+    let Some((repository, _)) = name.as_ref().filter(|_| *is_registry_implied) else {
+        return Ok(());
+    };
+    if settings
+        .access
+        .has_login(registry, Some(repository))
+        .await?
+    {
+        return Ok(());
+    }
+    let (first, rest) = repository.as_str().split_once('/').unwrap_or_default();
+    let what = format!(
+        "{repository} means Docker Hub, because it names no registry, and there is no login for \
+         Docker Hub"
+    );
+    let hint = format!(
+        "for Docker Hub, log in with imgsync login {registry}, or write {registry}/{repository}; \
+         for a registry with the name {first}, write its port, for example {first}:5000/{rest}"
+    );
+    Err(Failure::new(FailureKind::Usage, what).with_hint(hint))
+}
+
+/// Completes the remote as typed by the image's local name: without a tag, the local tag is kept.
 fn resolve_target(
     remote: &RemoteName,
     name: Option<LocalName>,
 ) -> Result<(Repository, Tag), Failure> {
     let (repository, tag) = match (&remote.name, name) {
-        (Some((repository, tag)), _) => (repository.clone(), tag.clone()),
+        (Some((repository, tag)), name) => {
+            let local_tag = name.and_then(|name| name.tag);
+            (repository.clone(), tag.clone().or(local_tag))
+        }
         (None, Some(name)) => (name.repository, name.tag),
         (None, None) => {
             let registry = &remote.registry;

@@ -14,6 +14,8 @@ pub struct PushSettings {
     pub image: ImageRequest,
     /// The target as typed, which need not name a repository.
     pub remote: RemoteName,
+    /// Whether all local tags of the image are pushed.
+    pub is_all_tags: bool,
     /// Further tags for the image.
     pub tags: Vec<Tag>,
     /// How to connect and log in to the registry.

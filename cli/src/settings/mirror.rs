@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use imgsync_oci::{Digest, Reference, Registry, Tag, decode_text_file};
 
-use crate::args::{AccessArgs, MirrorArgs, PullArgs};
+use crate::args::{AccessArgs, MirrorArgs, PullArgs, WithScheme};
 use crate::cache::UserFolders;
 use crate::disk;
 use crate::exit::Failure;
@@ -13,7 +13,7 @@ use crate::login::{RegistryAccess, RegistrySettings, is_same_registry};
 use crate::mirror::config;
 use crate::mirror::job::{MirrorJob, MirrorTarget};
 use crate::mirror::location::{SourceLocation, TargetLocation};
-use crate::transports::ReferrersPolicy;
+use crate::transports::{ReferrersPolicy, daemon};
 use crate::upload::TransferOptions;
 
 /// The size of the largest configuration file, in bytes.
@@ -100,7 +100,8 @@ impl MirrorSettings {
     /// # Errors
     /// Fails if the image is not in a registry, or if the password cannot be read.
     pub fn parse_pull(args: PullArgs) -> Result<Self, Failure> {
-        let mut from = args.remote;
+        let WithScheme { scheme, name } = args.remote;
+        let mut from = name;
         match &mut from {
             SourceLocation::Registry(_, _, reference) => {
                 reference.get_or_insert_with(|| Reference::Tag(Tag::latest()));
@@ -115,7 +116,7 @@ impl MirrorSettings {
             referrers: ReferrersPolicy::Skip,
             ..MirrorJob::new(from, TargetLocation::Daemon(args.name)).map_err(Failure::usage)?
         };
-        let access = RegistryAccess::parse(args.access)?;
+        let access = RegistryAccess::parse(args.access)?.with_scheme(scheme)?;
         Ok(Self {
             jobs: vec![job],
             access: MirrorAccess {
@@ -200,7 +201,7 @@ fn job_from_args(args: &MirrorArgs) -> Result<(Vec<MirrorJob>, MirrorAccess), Fa
             args.referrers
         },
         prune: args.prune,
-        ..MirrorJob::new(from.clone(), to.clone()).map_err(Failure::usage)?
+        ..MirrorJob::new(from.name.clone(), to.name.clone()).map_err(Failure::usage)?
     };
     job.check().map_err(Failure::usage)?;
     if args.access != AccessArgs::default() && !matches!(job.to, MirrorTarget::Registry(..)) {
@@ -211,7 +212,7 @@ fn job_from_args(args: &MirrorArgs) -> Result<(Vec<MirrorJob>, MirrorAccess), Fa
         let hint = "for the source, pass --source-username, --source-plain-http and so on";
         return Err(Failure::usage(what).with_hint(hint));
     }
-    let target = RegistryAccess::parse(args.access.clone())?;
+    let target = RegistryAccess::parse(args.access.clone())?.with_scheme(to.scheme)?;
     let is_same = match (&job.from, &job.to) {
         (SourceLocation::Registry(from, ..), MirrorTarget::Registry(to, _)) => from == to,
         _ => false,
@@ -223,6 +224,7 @@ fn job_from_args(args: &MirrorArgs) -> Result<(Vec<MirrorJob>, MirrorAccess), Fa
     } else {
         RegistryAccess::parse_source(args.source_access.clone())?
     };
+    let source = source.with_scheme(from.scheme)?;
     let hosts = Vec::new();
     Ok((
         vec![job],
@@ -255,13 +257,16 @@ fn jobs_from_file(path: &Path) -> Result<(Vec<MirrorJob>, MirrorAccess), Failure
                 || matches!(&job.to, MirrorTarget::Registry(to, _) if is_same_registry(to, registry))
         })
     };
+    let ask_engine = daemon::ask_insecure_registries;
     let mut hosts = Vec::new();
     for (registry, settings) in &config.registries {
         if is_used(registry) {
-            hosts.push((registry.clone(), RegistryAccess::parse_host(settings)?));
+            let access = RegistryAccess::parse_host(settings)?;
+            hosts.push((registry.clone(), access.with_engine(ask_engine)));
         }
     }
     let other = RegistryAccess::parse_host(&RegistrySettings::default())?;
+    let other = other.with_engine(ask_engine);
     let access = MirrorAccess {
         hosts,
         source: other.clone(),

@@ -297,8 +297,10 @@ impl DaemonClient {
             return Ok(response);
         }
         if status == StatusCode::NOT_FOUND && !name.is_empty() {
-            let name = name.to_owned();
-            return Err(Error::NoSuchImage { name });
+            return Err(Error::NoSuchImage {
+                name: name.to_owned(),
+                tags: Vec::new(),
+            });
         }
         let body = self.body(response).await?;
         let message = match serde_json::from_slice::<DaemonErrorResponse>(&body) {

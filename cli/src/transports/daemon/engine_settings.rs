@@ -24,6 +24,6 @@ async fn ask() -> Option<Vec<String>> {
     if !address.is_local() {
         return None;
     }
-    let (info, _) = DaemonClient::new(address).ok()?.info().await.ok()?;
+    let info = DaemonClient::new(address).ok()?.info().await.ok()?;
     Some(info.insecure_registries())
 }

@@ -1,13 +1,15 @@
 //! Describes an image in a daemon, with two small requests.
 
 use imgsync_oci::manifest::Platform;
-use imgsync_oci::{Digest, LocalName};
+use imgsync_oci::{Digest, LocalName, Tag};
 
 use super::client::{DaemonClient, DaemonHeaders};
 use super::responses::{ImageInspect, InspectDescriptor, SystemInfo};
+use super::tags::list_tags;
 use super::{DaemonAddress, DaemonImage, ImageStore, export_name};
 use crate::image::limits::check_layer_count;
 use crate::image::{DaemonImageName, Error, Platforms, name};
+use crate::text::compare_versions;
 
 /// Describes an image in the daemon at `address`.
 ///
@@ -20,7 +22,19 @@ pub async fn find_at(
     platforms: &Platforms,
 ) -> Result<DaemonImage, Error> {
     let engine = DaemonClient::new(address)?;
-    let (image, headers, info) = describe(&engine, name.as_str(), platforms).await?;
+    let described = describe(&engine, name.as_str(), platforms).await;
+    let (image, headers, info) = match described {
+        Ok(described) => described,
+        Err(Error::NoSuchImage { name: missing, .. }) => {
+            // The list is only a help.
+            let tags = list_tags(&engine, &name.name).await.unwrap_or_default();
+            return Err(Error::NoSuchImage {
+                name: missing,
+                tags: sort_tags(tags),
+            });
+        }
+        Err(error) => return Err(error),
+    };
     let diff_ids = image.diff_ids().to_vec();
     check_layer_count(&export_name(&engine), diff_ids.len())?;
     let store = match &image.descriptor {
@@ -73,6 +87,12 @@ async fn describe(
         engine.info().await?
     };
     Ok((image, headers, info))
+}
+
+/// Sorts tags by version.
+fn sort_tags(mut tags: Vec<Tag>) -> Vec<Tag> {
+    tags.sort_by(|one, other| compare_versions(one.as_str(), other.as_str()));
+    tags
 }
 
 /// Returns the name of the image: the requested tag, otherwise (for an image ID) the first one.

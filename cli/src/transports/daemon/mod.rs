@@ -17,6 +17,7 @@ mod connect;
 mod containerd;
 mod content;
 mod context;
+mod engine_settings;
 pub(crate) mod export_listing;
 mod find;
 mod grpc;
@@ -27,6 +28,7 @@ mod request;
 mod responses;
 mod ssh;
 mod state;
+mod tags;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -44,9 +46,11 @@ use crate::report::ProgressTask;
 use crate::spool::{Spool, SpoolKind, SpooledLayer};
 pub use address::DaemonAddress;
 use client::{ApiVersion, DaemonClient};
+pub use engine_settings::ask_insecure_registries;
 pub use find::find_at;
 pub use related::RelatedImage;
 pub use ssh::SshDestination;
+pub use tags::find_tags;
 pub use target::DaemonTarget;
 pub use tls::TlsFolder;
 

@@ -37,6 +37,7 @@ impl ImageInspect {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct ImageSummary {
     pub(super) id: Digest,
+    pub(super) repo_tags: Option<Vec<String>>,
     pub(super) repo_digests: Option<Vec<String>>,
 }
 

@@ -109,6 +109,7 @@ fn read(
         }
         ImageLocation::Daemon(name) => Err(Error::NoSuchImage {
             name: name.as_str().to_owned(),
+            tags: Vec::new(),
         }),
     }
 }
