@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 use std::time::{Duration, UNIX_EPOCH};
 
-use imgsync_oci::Tag;
+use imgsync_oci::{Registry, RemoteName, Tag};
 
 use crate::mirror::config;
 use crate::mirror::job::{MirrorJob, MirrorTarget};
@@ -74,6 +74,8 @@ fn check_locations(job: &MirrorJob) {
             MirrorTarget::Registry(registry, repository),
             Ok(TargetLocation::Registry(again, Some((same, None)))),
         ) => assert_eq!((registry, repository), (again, same)),
+        // Before a repository, a single word is a user of Docker Hub.
+        (MirrorTarget::Registry(registry, _), Err(_)) if is_single_word(registry) => {}
         (MirrorTarget::Layout(layout), Ok(TargetLocation::Layout(again, None))) => {
             assert_eq!(layout, again);
             assert!(layout.path.is_absolute());
@@ -83,6 +85,11 @@ fn check_locations(job: &MirrorJob) {
         }
         other => panic!("{other:?}"),
     }
+}
+
+fn is_single_word(registry: &Registry) -> bool {
+    let remote = format!("{registry}/app").parse::<RemoteName>();
+    remote.is_ok_and(|remote| remote.is_registry_implied)
 }
 
 fn check_selection(job: &MirrorJob) {

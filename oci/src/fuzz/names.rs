@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 use url::{Host, Url};
 
-use crate::{Digest, LocalName, Reference, Registry, RemoteName, Repository, Tag};
+use crate::{DOCKER_HUB, Digest, LocalName, Reference, Registry, RemoteName, Repository, Tag};
 
 /// The grammar of the distribution-spec, "Pulling manifests".
 static REPOSITORY: LazyLock<Regex> = LazyLock::new(|| {
@@ -40,12 +40,8 @@ pub fn names(data: &[u8]) {
     if let Ok(registry) = text.parse::<Registry>() {
         check_registry(&registry, text);
     }
-    if let Ok(RemoteName { registry, name }) = text.parse() {
-        let mut printed = registry.to_string();
-        if let Some((repository, tag)) = &name {
-            printed += &format!("/{}", with_tag(repository, tag.as_ref()));
-        }
-        assert_eq!(printed, text);
+    if let Ok(remote) = text.parse() {
+        check_remote(&remote, text);
     }
     if let Ok(LocalName {
         registry,
@@ -60,6 +56,22 @@ pub fn names(data: &[u8]) {
         };
         assert_eq!(printed, text);
     }
+}
+
+/// A name is printed as it was written, except that Docker Hub is written out.
+fn check_remote(remote: &RemoteName, text: &str) {
+    let mut printed = remote.registry.to_string();
+    if let Some((repository, tag)) = &remote.name {
+        printed += &format!("/{}", with_tag(repository, tag.as_ref()));
+    }
+    if remote.is_registry_implied {
+        assert_eq!(printed, format!("{DOCKER_HUB}/{text}"));
+    } else if !remote.registry.is_docker_hub() {
+        assert_eq!(printed, text);
+    }
+    let again = printed.parse::<RemoteName>();
+    let again = again.map(|again| (again.registry, again.name));
+    assert_eq!(again, Ok((remote.registry.clone(), remote.name.clone())));
 }
 
 fn with_tag(repository: &Repository, tag: Option<&Tag>) -> String {

@@ -1,6 +1,6 @@
 //! Tests the commands that do not serve: `health`, `config`, `completions` and `man`.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::support::launch::{Setup, stderr, stdout};
@@ -65,6 +65,13 @@ fn health_is_not_content_with_another_program() {
     let address = listener.local_addr().unwrap().to_string();
     let other = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
+        // A request that is not read would end the connection early.
+        let mut request = Vec::new();
+        while !request.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            request.extend(byte);
+        }
         let answer = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
         stream.write_all(answer.as_bytes()).unwrap();
     });
