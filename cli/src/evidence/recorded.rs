@@ -8,7 +8,6 @@
 use std::collections::HashSet;
 
 use imgsync_oci::{Descriptor, Repository};
-use serde_json::{Map, Value};
 
 use super::probe::ParsedManifest;
 use super::{LookupRequest, RecordedImage, copies, match_image};
@@ -55,7 +54,7 @@ pub(super) async fn find(
         let Some(copy) = copies::find(&request.probe, &record, tagged).await else {
             continue;
         };
-        if says_nothing_else(&copy.image.verified.bytes) {
+        if copy.image.verified.is_plain() {
             found.push(RecordedManifest {
                 repository: record.repository,
                 image: copy.image,
@@ -83,54 +82,4 @@ fn records(request: &LookupRequest, single: &SingleImage) -> Vec<RecordedImage> 
     let engine = request.copies.iter();
     let engine = engine.filter(|record| record.config == *config);
     own.into_iter().chain(engine.cloned()).collect()
-}
-
-/// Returns whether a manifest consists of its type, its config and its layers, so that it has no
-/// meaning besides them.
-fn says_nothing_else(manifest: &[u8]) -> bool {
-    let has_only = |object: &Map<String, Value>, keys: &[&str]| {
-        object.keys().all(|key| keys.contains(&key.as_str()))
-    };
-    let is_descriptor = |value: &Value| {
-        let object = value.as_object();
-        object.is_some_and(|object| has_only(object, &["mediaType", "digest", "size"]))
-    };
-    let Ok(Value::Object(manifest)) = serde_json::from_slice(manifest) else {
-        return false;
-    };
-    let layers = manifest.get("layers").and_then(Value::as_array);
-    has_only(
-        &manifest,
-        &["schemaVersion", "mediaType", "config", "layers"],
-    ) && manifest.get("config").is_some_and(is_descriptor)
-        && layers.is_some_and(|layers| layers.iter().all(is_descriptor))
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_manifest_with_annotations_or_a_subject_is_not_put_again() {
-        let blob = json!({"mediaType": "m", "digest": "d", "size": 1});
-        let plain = json!({
-            "schemaVersion": 2, "mediaType": "m", "config": blob, "layers": [blob, blob],
-        });
-        let is_plain = |value: &Value| says_nothing_else(value.to_string().as_bytes());
-        assert!(is_plain(&plain));
-        for (pointer, key) in [
-            ("", "annotations"),
-            ("", "subject"),
-            ("", "artifactType"),
-            ("/config", "annotations"),
-            ("/layers/1", "urls"),
-        ] {
-            let mut other = plain.clone();
-            other.pointer_mut(pointer).unwrap()[key] = json!({});
-            assert!(!is_plain(&other), "{pointer} {key}");
-        }
-        assert!(!is_plain(&json!([])));
-    }
 }

@@ -40,6 +40,11 @@ impl VerifiedManifest {
         self.digest == other.digest || is_same().unwrap_or(false)
     }
 
+    /// Returns whether the manifest names a config and layers, and nothing else.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.plain_content().is_some()
+    }
+
     /// Returns the content of a manifest; `None` if it has other fields than those of every
     /// manifest, or media types that do not belong together.
     fn plain_content(&self) -> Option<PlainContent> {

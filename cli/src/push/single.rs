@@ -129,10 +129,7 @@ pub(super) async fn push_single(
         None => {
             // A manifest that was recorded earlier: two tags of an image get the same digest.
             let mut recorded = state.recorded.into_iter();
-            let recorded = recorded.find(|recorded| {
-                is_equivalent(single, recorded, &layers)
-                    && config_size_of(recorded) == Some(config_size)
-            });
+            let recorded = recorded.find(|recorded| is_equivalent(single, recorded, &manifest));
             let manifest = recorded.map_or(manifest, |recorded| recorded.verified);
             let tag = Reference::Tag(context.lookup.tag.clone());
             context.upload.writer.put_manifest(&manifest, &tag).await?;
@@ -154,14 +151,6 @@ pub(super) async fn push_single(
         manifest,
         blob_bytes: total_size(blobs).saturating_add(config_size),
     })
-}
-
-/// Returns the size of the config of an image, as its manifest says.
-fn config_size_of(image: &ParsedManifest) -> Option<u64> {
-    match &image.manifest {
-        Manifest::Image { config, .. } => Some(config.size),
-        _ => None,
-    }
 }
 
 /// Returns the blob of each layer, after the upload.
