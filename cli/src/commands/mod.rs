@@ -54,11 +54,21 @@ fn dispatch(command: CliCommand, report: &Arc<dyn Report>) -> Result<u8, Failure
 }
 
 fn run_mirror(settings: &MirrorSettings, report: &Arc<dyn Report>) -> Result<u8, Failure> {
-    let is_changed = run_until_stopped(mirror::mirror(settings, report))?;
+    let is_changed = run_resumable(mirror::mirror(settings, report))?;
     Ok(if settings.is_exit_code_requested && !is_changed {
         NOTHING_TO_DO_EXIT_CODE
     } else {
         0
+    })
+}
+
+/// Runs a command that continues where an interrupted run stopped.
+fn run_resumable<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    run_until_stopped(command).map_err(|failure| match failure.kind {
+        FailureKind::Interrupted | FailureKind::Terminated => {
+            failure.with_hint("run the same command again: it continues where this run stopped")
+        }
+        _ => failure,
     })
 }
 
@@ -76,8 +86,7 @@ fn run_until_stopped<T>(command: impl Future<Output = Result<T, Failure>>) -> Re
         tokio::select! {
             // The signal handler is installed before the command starts.
             biased;
-            kind = wait_for_stop_signal() => Err(Failure::new(kind, "interrupted")
-                .with_hint("run the same command again: it continues where this run stopped")),
+            kind = wait_for_stop_signal() => Err(Failure::new(kind, "interrupted")),
             result = command => result,
         }
     });

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::run_until_stopped;
+use super::run_resumable;
 use crate::args::PushArgs;
 use crate::exit::Failure;
 use crate::push::{self, PushSettings};
@@ -11,7 +11,7 @@ use crate::report::{self, Report};
 pub(super) fn push(args: PushArgs, report: &Arc<dyn Report>) -> Result<(), Failure> {
     let is_json = args.json;
     let settings = PushSettings::parse(args)?;
-    run_until_stopped(async {
+    run_resumable(async {
         for settings in push::for_each_tag(settings).await? {
             if settings.is_dry_run {
                 preview(&settings, is_json, report).await?;

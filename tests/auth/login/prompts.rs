@@ -29,6 +29,8 @@ fn typed_text_is_shown_again_after_ctrl_c() {
         shell.env("HOME", fixture.home());
         let screen = interrupt_prompt(shell, &command);
         assert!(screen.contains("\nerror: interrupted"), "{screen}");
+        // Nothing continues where a login has stopped.
+        assert!(!screen.contains("hint:"), "{screen}");
         assert!(screen.contains("\ncode 130"), "{screen}");
         assert!(screen.contains(" echo "), "{screen}");
     }
