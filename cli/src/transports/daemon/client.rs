@@ -176,7 +176,7 @@ impl DaemonClient {
     /// # Errors
     /// Returns an error if the daemon is unreachable or refuses.
     pub(super) async fn daemon_info(&self) -> Result<DaemonInfo, Error> {
-        let (version, api) = self.get::<VersionResponse>("version", "").await?;
+        let (version, headers) = self.get::<VersionResponse>("version", "").await?;
         let kind = if version.is_podman() {
             DaemonKind::Podman
         } else if self.info().await?.has_containerd_store() {
@@ -185,7 +185,8 @@ impl DaemonClient {
             DaemonKind::Classic
         };
         let platform = format!("{}/{}", version.os, version.arch);
-        let reads_zstd = kind != DaemonKind::Classic || api.is_some_and(ApiVersion::reads_zstd);
+        let can_read_zstd = headers.api_version.is_some_and(ApiVersion::reads_zstd);
+        let reads_zstd = kind != DaemonKind::Classic || can_read_zstd;
         Ok(DaemonInfo {
             kind,
             reads_zstd,
