@@ -180,6 +180,7 @@ const MODULE_ORDER: &[(&str, &[&str])] = &[
             "layer",
             "referrers",
             "manifest",
+            "text_file",
             "api_error",
             "media",
             "range",

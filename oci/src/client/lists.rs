@@ -128,6 +128,7 @@ impl Client {
                 if super::error::is_transient(response.status()) {
                     return Err(self.status_error(endpoint, response).await);
                 }
+                self.reject_web_page(endpoint, &response)?;
                 Ok(response)
             })
             .await?;
