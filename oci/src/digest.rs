@@ -67,6 +67,23 @@ impl Digest {
         hasher.finish()
     }
 
+    /// Returns the digest with this hex part.
+    ///
+    /// # Errors
+    /// If `hex` has the wrong length, or is not lower-case hex.
+    pub fn from_hex(algorithm: Algorithm, hex: &str) -> Result<Self, ParseError> {
+        let lower_hex = |b: u8| b.is_ascii_digit() | (b'a'..=b'f').contains(&b);
+        // Without an early end, so that the compiler can check many bytes at a time.
+        let is_hex = hex.bytes().fold(true, |is_hex, b| is_hex & lower_hex(b));
+        if hex.len() != algorithm.hex_len() || !is_hex {
+            return Err(ParseError::new("digest", hex));
+        }
+        Ok(Self {
+            algorithm,
+            hex: hex.into(),
+        })
+    }
+
     /// Returns the algorithm.
     pub fn algorithm(&self) -> Algorithm {
         self.algorithm
@@ -90,15 +107,8 @@ impl FromStr for Digest {
         let (algorithm, hex) = text
             .split_once(':')
             .ok_or_else(|| ParseError::new("digest", text))?;
-        let algorithm: Algorithm = algorithm.parse()?;
-        let lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
-        if hex.len() != algorithm.hex_len() || !hex.bytes().all(lower_hex) {
-            return Err(ParseError::new("digest", text));
-        }
-        Ok(Self {
-            algorithm,
-            hex: hex.into(),
-        })
+        let digest = Self::from_hex(algorithm.parse()?, hex);
+        digest.map_err(|_| ParseError::new("digest", text))
     }
 }
 

@@ -35,6 +35,7 @@ impl Registry {
                 let revision = ObjectKey::RevisionLink(repository, digest);
                 self.store.len(revision)?.ok_or_else(unknown)?;
                 self.untag(repository, digest, walk)?;
+                self.note_manifest_change(repository);
                 self.store.delete(revision)?;
                 self.store
                     .delete_marks(&[MarkKey::Revision(repository, digest)])?;

@@ -75,11 +75,9 @@ impl Store {
     /// Removes the content of a folder.
     pub(super) fn remove_content(&self, folder: &Path) -> Result<()> {
         let entries: Vec<FolderEntry> = self.disk.entries(folder).collect::<Result<_>>()?;
-        for FolderEntry {
-            path, is_folder, ..
-        } in entries
-        {
-            if is_folder {
+        for entry in entries {
+            let path = entry.path();
+            if entry.is_folder {
                 self.remove_all(&path)?;
             } else {
                 self.disk.unlink(&path)?;

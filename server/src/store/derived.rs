@@ -10,11 +10,14 @@ use std::time::SystemTime;
 
 use imgsync_oci::{Algorithm, Digest, Repository};
 
-use super::disk::{FileIdentity, FolderEntry};
+use super::disk::FileIdentity;
 use super::entries::entry_digest;
 use super::error::{IoContext, Result};
 use super::objects::MAX_FOLDER_RETRIES;
 use super::{DerivedKey, LinkKind, Store};
+
+/// The algorithms of the digests that a repository can link.
+const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
 
 /// The identity of the folders that contain the folders of links; `None` for a missing one.
 pub(crate) struct LinkFoldersIdentity(Vec<Option<FileIdentity>>);
@@ -109,11 +112,12 @@ impl Store {
         links: LinkKind,
     ) -> impl Iterator<Item = Result<Digest>> {
         let folder = self.paths.links(repository, links);
-        let entries = self.entries_below(&folder, 1);
-        entries.filter_map(move |entry| {
-            let digest =
-                |entry: FolderEntry| entry_digest(&folder, &entry).filter(|_| entry.is_folder);
-            entry.map(digest).transpose()
+        ALGORITHMS.into_iter().flat_map(move |algorithm| {
+            let hashes = self.disk.subfolders(&folder.join(algorithm.as_str()));
+            hashes.filter_map(move |hash| {
+                hash.map(|hash| Digest::from_hex(algorithm, &hash).ok())
+                    .transpose()
+            })
         })
     }
 
@@ -125,8 +129,7 @@ impl Store {
         links: LinkKind,
     ) -> Result<LinkFoldersIdentity> {
         let folder = self.paths.links(repository, links);
-        let algorithms = [Algorithm::Sha256, Algorithm::Sha512];
-        let algorithms = algorithms.map(|algorithm| folder.join(algorithm.as_str()));
+        let algorithms = ALGORITHMS.map(|algorithm| folder.join(algorithm.as_str()));
         let folders = algorithms.iter().chain([&folder]);
         let identities = folders.map(|folder| self.disk.identity(folder));
         Ok(LinkFoldersIdentity(identities.collect::<Result<_>>()?))

@@ -26,7 +26,7 @@ impl Store {
             return Box::new(entries);
         }
         Box::new(entries.flat_map(move |entry| match entry {
-            Ok(entry) if entry.is_folder => self.entries_below(&entry.path, depth - 1),
+            Ok(entry) if entry.is_folder => self.entries_below(&entry.path(), depth - 1),
             Ok(_) => Box::new(iter::empty()),
             Err(error) => Box::new(iter::once(Err(error))),
         }))
@@ -56,7 +56,8 @@ impl Store {
 /// Returns the digest of an entry below `folder`: the first subfolder names the algorithm, the entry
 /// itself the hash.
 pub(super) fn entry_digest(folder: &Path, entry: &FolderEntry) -> Option<Digest> {
-    let mut names = entry.path.strip_prefix(folder).ok()?.iter();
+    let path = entry.path();
+    let mut names = path.strip_prefix(folder).ok()?.iter();
     let algorithm = names.next().and_then(OsStr::to_str)?;
     format!("{algorithm}:{}", entry.name).parse().ok()
 }

@@ -278,6 +278,7 @@ impl Registry {
                 self.remove_tag(repository, tag)?;
             }
         }
+        self.note_manifest_change(repository);
         self.store
             .delete(ObjectKey::RevisionLink(repository, digest))?;
         self.store

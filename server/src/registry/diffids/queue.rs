@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use imgsync_oci::{Digest, Repository};
 
@@ -25,6 +26,8 @@ pub(super) enum WorkerTask {
     Job(DiffIdJob),
     /// Walk all repositories.
     Walk,
+    /// Do what can wait: there has been nothing else for a while.
+    Idle,
     /// Exit.
     Stop,
 }
@@ -111,16 +114,19 @@ impl DiffIdQueue {
         job
     }
 
-    /// Waits for the next task. Jobs come before a walk.
-    pub(super) fn wait_for_task(&self) -> WorkerTask {
-        let mut state = self
+    /// Waits for the next task, up to `max_wait`. Jobs come before a walk.
+    pub(super) fn wait_for_task(&self, max_wait: Duration) -> WorkerTask {
+        let (mut state, wait) = self
             .changed
-            .wait_while(self.lock(), |state| {
+            .wait_timeout_while(self.lock(), max_wait, |state| {
                 state.is_open && state.jobs.is_empty() && !state.is_walk_pending
             })
             .unwrap_or_else(PoisonError::into_inner);
         if !state.is_open {
             return WorkerTask::Stop;
+        }
+        if wait.timed_out() {
+            return WorkerTask::Idle;
         }
         if let Some(job) = state.jobs.pop_front() {
             state.is_working = true;
@@ -136,6 +142,8 @@ impl DiffIdQueue {
 mod tests {
     use super::*;
 
+    const WAIT: Duration = Duration::from_secs(60);
+
     fn job(number: usize) -> DiffIdJob {
         let digest = Digest::of(number.to_string().as_bytes());
         DiffIdJob("a".parse().unwrap(), digest)
@@ -148,7 +156,7 @@ mod tests {
         assert!(!queue.is_busy(), "there is no worker");
         queue.open();
         assert!(queue.is_busy());
-        assert_eq!(queue.wait_for_task(), WorkerTask::Walk);
+        assert_eq!(queue.wait_for_task(WAIT), WorkerTask::Walk);
         queue.push(job(1));
         assert_eq!(queue.try_take_job(), Some(job(1)));
         queue.finish_job();
@@ -157,27 +165,29 @@ mod tests {
         assert!(!queue.is_busy());
         queue.push(job(2));
         assert!(queue.is_busy());
-        assert_eq!(queue.wait_for_task(), WorkerTask::Job(job(2)));
+        assert_eq!(queue.wait_for_task(WAIT), WorkerTask::Job(job(2)));
         assert!(queue.is_busy());
         queue.finish_job();
         assert!(!queue.is_busy());
+        assert_eq!(queue.wait_for_task(Duration::ZERO), WorkerTask::Idle);
+        assert!(!queue.is_busy());
         queue.close();
-        assert_eq!(queue.wait_for_task(), WorkerTask::Stop);
+        assert_eq!(queue.wait_for_task(WAIT), WorkerTask::Stop);
     }
 
     #[test]
     fn jobs_that_do_not_fit_cause_another_walk() {
         let queue = DiffIdQueue::default();
         queue.open();
-        assert_eq!(queue.wait_for_task(), WorkerTask::Walk);
+        assert_eq!(queue.wait_for_task(WAIT), WorkerTask::Walk);
         queue.finish_walk();
         for number in 0..MAX_QUEUED_JOBS + 10 {
             queue.push(job(number));
         }
         for number in 0..MAX_QUEUED_JOBS {
-            assert_eq!(queue.wait_for_task(), WorkerTask::Job(job(number)));
+            assert_eq!(queue.wait_for_task(WAIT), WorkerTask::Job(job(number)));
             queue.finish_job();
         }
-        assert_eq!(queue.wait_for_task(), WorkerTask::Walk);
+        assert_eq!(queue.wait_for_task(WAIT), WorkerTask::Walk);
     }
 }

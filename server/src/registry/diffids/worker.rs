@@ -2,9 +2,10 @@
 //!
 //! The thread examines all blobs once at the start, then those that are pushed. Start reading at [`Registry::start_diff_id_worker`].
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use imgsync_oci::{Digest, Manifest, Reference, Repository};
 
@@ -17,6 +18,9 @@ use crate::store::{self, DerivedKey, LinkKind, ListScope, ObjectKey, Walk};
 
 /// The lowest priority of a Unix process (nice 19).
 const WORKER_NICENESS: i32 = 19;
+
+/// How long the worker waits for a task before it does what can wait.
+const IDLE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How long [`DiffIdWorker::stop`] waits. The worker may be in the middle of a long read.
 const MAX_STOP_TIME: Duration = Duration::from_secs(2);
@@ -49,6 +53,7 @@ impl Registry {
         let worker = WorkerThread {
             registry: self.clone(),
             limits,
+            indexes_marked_at: Cell::new(Instant::now()),
         };
         let (end_sender, thread_end) = mpsc::channel();
         std::thread::Builder::new()
@@ -84,6 +89,8 @@ impl Drop for DiffIdWorker {
 struct WorkerThread {
     registry: Registry,
     limits: DiffIdLimits,
+    /// When the indexes of manifests were last looked at.
+    indexes_marked_at: Cell<Instant>,
 }
 
 impl WorkerThread {
@@ -96,7 +103,7 @@ impl WorkerThread {
             tracing::debug!(%error, "cannot lower the priority of the thread that computes diffIDs");
         }
         loop {
-            match self.queue().wait_for_task() {
+            match self.queue().wait_for_task(IDLE_INTERVAL) {
                 WorkerTask::Job(job) => {
                     catch_panic(|| self.run_job(&job));
                     self.queue().finish_job();
@@ -111,14 +118,29 @@ impl WorkerThread {
                     self.queue().finish_job();
                     self.queue().finish_walk();
                 }
+                WorkerTask::Idle => self.mark_idle_indexes(),
                 WorkerTask::Stop => return,
             }
         }
     }
 
+    /// Marks the indexes of manifests as complete in which nothing changes any more. A request does
+    /// not wait for this thread of low priority.
+    fn mark_idle_indexes(&self) {
+        if self.indexes_marked_at.get().elapsed() < IDLE_INTERVAL {
+            return;
+        }
+        self.indexes_marked_at.set(Instant::now());
+        let is_ended = || !self.queue().is_open() || self.registry.is_index_awaited();
+        let walk = Walk::new(u64::MAX, &is_ended);
+        let now = (Instant::now(), SystemTime::now());
+        catch_panic(|| self.registry.mark_idle_indexes(now, &walk));
+    }
+
     /// Runs the queued jobs, so that a walk does not delay content that was just pushed. Returns
     /// false if the worker must stop.
     fn run_queued_jobs(&self) -> bool {
+        self.mark_idle_indexes();
         while self.queue().is_open() {
             let Some(job) = self.queue().try_take_job() else {
                 return true;
@@ -173,7 +195,11 @@ impl WorkerThread {
                 .registry
                 .update_index(&repository, &Walk::new(u64::MAX, &is_ended))
             {
-                Ok(_) | Err(Error::Store(store::Error::WalkEnded)) => {}
+                Ok(_) => {}
+                // The request may end early, too.
+                Err(Error::Store(store::Error::WalkEnded)) => {
+                    self.registry.note_manifest_change(&repository);
+                }
                 Err(error) => warn(error),
             }
         }

@@ -162,8 +162,13 @@ pub(super) fn known_prefix(line: &str) -> Option<u128> {
 
 /// Returns the first 128 bits of a digest, enough to tell digests apart with half the memory.
 pub(super) fn digest_prefix(digest: &Digest) -> u128 {
-    let start = digest.hex().get(..32).unwrap_or_default();
-    u128::from_str_radix(start, 16).unwrap_or_default()
+    // Two numbers of 64 bits are parsed faster than one of 128 bits.
+    let hex = digest.hex();
+    let [high, low] = [hex.get(..16), hex.get(16..32)].map(|half| {
+        let half = u64::from_str_radix(half.unwrap_or_default(), 16);
+        u128::from(half.unwrap_or_default())
+    });
+    high << 64 | low
 }
 
 /// Parses a digest or [`NONE`]. The outer `None` means neither.

@@ -12,6 +12,7 @@
 mod compare;
 mod facts;
 mod lookup;
+mod upkeep;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +27,7 @@ use self::compare::IndexComparison;
 use self::facts::ManifestFacts;
 use super::Registry;
 use super::error::Result;
-use super::locks::LockKey;
+use super::locks::{LockGuard, LockKey};
 use crate::store::{DerivedLogKey, LinkFoldersIdentity, LinkKind, Walk};
 
 /// How long an index counts as complete after it was compared, if the manifests have changed since.
@@ -52,6 +53,8 @@ const MAX_COMPLETE_LINE_BYTES: usize = 1024;
 pub(super) struct ManifestIndexState {
     /// The repositories whose index was compared lately, with the time before that.
     compared: Mutex<HashMap<Repository, Instant>>,
+    /// The repositories whose manifests have changed since, with the time of the last change.
+    changed: Mutex<HashMap<Repository, Instant>>,
     /// How many lines could not be appended.
     lost_lines: AtomicU64,
     /// How many callers wait for another one that completes an index.
@@ -121,6 +124,7 @@ impl Registry {
     ///
     /// A failure is only logged: the next use of the index finds that the line is missing.
     pub(super) fn index_manifest(&self, repository: &Repository, digest: &Digest, bytes: &[u8]) {
+        self.note_manifest_change(repository);
         let line = ManifestFacts::of(digest, bytes).to_line();
         let log = DerivedLogKey::Manifests(repository);
         if let Err(error) = self.store.append_to_log(log, &line) {
@@ -134,9 +138,12 @@ impl Registry {
     /// # Errors
     /// [`Error::Store`](super::Error::Store).
     pub(crate) fn is_index_complete(&self, repository: &Repository) -> Result<bool> {
-        if self.manifest_indexes.is_compared_lately(repository) {
-            return Ok(true);
-        }
+        Ok(self.manifest_indexes.is_compared_lately(repository)
+            || self.is_index_marked(repository)?)
+    }
+
+    /// Returns whether the last line of an index says that it has all manifests that there are now.
+    fn is_index_marked(&self, repository: &Repository) -> Result<bool> {
         let log = DerivedLogKey::Manifests(repository);
         let last = self.store.last_log_line(log, MAX_COMPLETE_LINE_BYTES)?;
         let Some(compared) = last
@@ -168,14 +175,31 @@ impl Registry {
         if !self.store.is_writable() {
             return Ok(false);
         }
-        let waiting = &self.manifest_indexes.waiting;
-        waiting.fetch_add(1, Ordering::Relaxed);
-        let _lock = self.lock_keys([LockKey::ManifestIndex(repository.clone())]);
-        waiting.fetch_sub(1, Ordering::Relaxed);
+        let _lock = self.lock_index(repository);
         if self.is_index_complete(repository)? {
             return Ok(true);
         }
-        let (now, compared_at) = (SystemTime::now(), Instant::now());
+        self.complete_index(repository, SystemTime::now(), walk)
+    }
+
+    /// Waits until no other caller completes the index of a repository, and keeps others out.
+    fn lock_index(&self, repository: &Repository) -> LockGuard {
+        let waiting = &self.manifest_indexes.waiting;
+        waiting.fetch_add(1, Ordering::Relaxed);
+        let lock = self.lock_keys([LockKey::ManifestIndex(repository.clone())]);
+        waiting.fetch_sub(1, Ordering::Relaxed);
+        lock
+    }
+
+    /// Compares an index with the manifests of its repository, and adds the lines that it lacks.
+    /// Returns false if they cannot be added. The caller holds the lock of the index.
+    fn complete_index(
+        &self,
+        repository: &Repository,
+        now: SystemTime,
+        walk: &Walk<'_>,
+    ) -> Result<bool> {
+        let compared_at = Instant::now();
         let lost_lines = self.manifest_indexes.lost_lines.load(Ordering::Relaxed);
         let links = LinkKind::Revisions;
         let folders = self.store.link_folders_identity(repository, links)?;

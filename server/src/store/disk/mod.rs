@@ -3,14 +3,24 @@
 //! Tests hook into every change here to record it or to make it fail. That is how crashes and full
 //! disks are tested. Start reading at [`Disk`].
 
+mod file;
+mod folder;
+mod identity;
+mod lock;
+
 use std::fs;
 use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use rustix::fs::Access;
 
+pub(super) use self::file::DiskFile;
+pub(super) use self::folder::DiskFolder;
+pub(crate) use self::identity::FileIdentity;
+pub(super) use self::lock::FileLock;
+
+use self::lock::lock_file;
 use super::error::{IoContext, Result};
 
 /// The filesystem.
@@ -24,6 +34,9 @@ pub(super) struct Disk {
     /// How many entries of folders were read.
     #[cfg(test)]
     pub(super) listed_entries: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+    /// The size of a simulated disk that contains nothing but the blobs; 0 for the real one.
+    #[cfg(test)]
+    pub(super) simulated_bytes: std::sync::Arc<std::sync::atomic::AtomicU64>,
 }
 
 /// Is called before every change, and can make it fail.
@@ -288,27 +301,9 @@ impl Disk {
     }
 }
 
-/// Retries for two seconds, because two processes release the lock soon: a server that is just
-/// exiting, and a child process that has inherited the file and is about to execute a program.
-fn lock_file(file: fs::File) -> io::Result<Option<FileLock>> {
-    const LOCK_TIMEOUT: Duration = Duration::from_secs(2);
-    const LOCK_RETRY_DELAY: Duration = Duration::from_millis(10);
-    let started_at = Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(Some(FileLock { _file: file })),
-            Err(fs::TryLockError::WouldBlock) if started_at.elapsed() < LOCK_TIMEOUT => {
-                std::thread::sleep(LOCK_RETRY_DELAY);
-            }
-            Err(fs::TryLockError::WouldBlock) => return Ok(None),
-            Err(fs::TryLockError::Error(error)) => return Err(error),
-        }
-    }
-}
-
 /// An entry of a folder.
 pub(super) struct FolderEntry {
-    pub(super) path: PathBuf,
+    entry: fs::DirEntry,
     pub(super) name: String,
     pub(super) is_folder: bool,
 }
@@ -318,164 +313,14 @@ impl FolderEntry {
         let entry = entry?;
         let is_folder = entry.file_type()?.is_dir();
         Ok(entry.file_name().into_string().ok().map(|name| Self {
-            path: entry.path(),
+            entry,
             name,
             is_folder,
         }))
     }
-}
 
-/// Identifies a file or folder and its content: any write changes the value, unless it follows the
-/// last one within the granularity of the times.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FileIdentity {
-    device: u64,
-    inode: u64,
-    size: u64,
-    mtime: (i64, i64),
-    ctime: (i64, i64),
-}
-
-/// The coarsest granularity of times in a filesystem: that of FAT.
-const MAX_TIME_GRANULARITY: Duration = Duration::from_secs(2);
-
-impl FileIdentity {
-    fn of(metadata: &fs::Metadata) -> Self {
-        Self {
-            device: metadata.dev(),
-            inode: metadata.ino(),
-            size: metadata.size(),
-            mtime: (metadata.mtime(), metadata.mtime_nsec()),
-            ctime: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-
-    /// Returns whether the last write is so long ago at `now`, a time of the system clock, that
-    /// every later write changes the identity.
-    pub(super) fn is_settled_at(&self, now: SystemTime) -> bool {
-        let (seconds, _) = self.mtime.max(self.ctime);
-        let now = now.duration_since(SystemTime::UNIX_EPOCH);
-        let settled_at = u64::try_from(seconds).map(Duration::from_secs);
-        match (settled_at, now) {
-            // One more second, for the fraction.
-            (Ok(last), Ok(now)) => now > last + MAX_TIME_GRANULARITY + Duration::from_secs(1),
-            _ => false,
-        }
-    }
-}
-
-impl std::fmt::Display for FileIdentity {
-    /// Writes the identity as it is stored. The device is left out, because its number can change
-    /// at a reboot.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            device: _,
-            inode,
-            size,
-            mtime,
-            ctime,
-        } = self;
-        write!(
-            f,
-            "{inode},{size},{},{},{},{}",
-            mtime.0, mtime.1, ctime.0, ctime.1
-        )
-    }
-}
-
-/// A file lock, released on drop.
-pub(super) struct FileLock {
-    _file: fs::File,
-}
-
-/// An open file.
-pub(super) struct DiskFile {
-    file: fs::File,
-    path: PathBuf,
-    disk: Disk,
-}
-
-impl DiskFile {
-    /// Returns the path at which the file was opened.
-    pub(super) fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Writes all of `bytes` at `offset`.
-    pub(super) fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        let change = DiskChange::Write {
-            path: &self.path,
-            offset,
-            bytes,
-        };
-        let permitted = self.disk.permit(&change);
-        #[cfg(test)]
-        if permitted.is_err() {
-            // A full disk writes a part of the bytes, too.
-            self.file.write_all_at(&bytes[..bytes.len() / 2], offset)?;
-        }
-        permitted?;
-        self.file.write_all_at(bytes, offset)
-    }
-
-    /// Makes the content of the file durable.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.disk.permit(&DiskChange::Sync(&self.path))?;
-        self.file.sync_data()
-    }
-
-    /// Truncates the file to `len` bytes.
-    pub(super) fn truncate(&self, len: u64) -> Result<()> {
-        let path = &self.path;
-        self.disk
-            .permit(&DiskChange::Truncate { path, len })
-            .and_then(|()| self.file.set_len(len))
-            .context("truncate", path)
-    }
-
-    fn metadata(&self) -> Result<fs::Metadata> {
-        self.file.metadata().context("stat", &self.path)
-    }
-
-    /// Returns the length in bytes.
-    pub(super) fn len(&self) -> Result<u64> {
-        self.metadata().map(|metadata| metadata.len())
-    }
-
-    /// Returns the identity of the file and its content.
-    pub(super) fn identity(&self) -> Result<FileIdentity> {
-        Ok(FileIdentity::of(&self.metadata()?))
-    }
-
-    /// Returns whether the file at `path` is this file.
-    pub(super) fn is_at(&self, path: &Path) -> Result<bool> {
-        let metadata = self.metadata()?;
-        let inode = (metadata.dev(), metadata.ino());
-        let other = self.disk.metadata(path)?;
-        Ok(other.is_some_and(|other| (other.dev(), other.ino()) == inode))
-    }
-
-    /// Reads up to `len` bytes from `offset`; fewer only at the end of the file.
-    pub(super) fn read(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        let mut bytes = vec![0; len];
-        let read = self.read_into(offset, &mut bytes)?;
-        bytes.truncate(read);
-        Ok(bytes)
-    }
-
-    /// Reads from `offset` until `bytes` is full; returns the number of bytes read, which is less
-    /// only at the end of the file.
-    pub(super) fn read_into(&self, offset: u64, bytes: &mut [u8]) -> io::Result<usize> {
-        let mut read = 0;
-        while read < bytes.len() {
-            match self.file.read_at(&mut bytes[read..], offset + read as u64) {
-                Ok(0) => break,
-                Ok(count) => read += count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(read)
+    pub(super) fn path(&self) -> PathBuf {
+        self.entry.path()
     }
 }
 
