@@ -39,7 +39,8 @@ pub(crate) struct MemoryLease {
     revocation: Arc<Notify>,
     progress: LeaseProgress,
     leases: Arc<Mutex<Leases>>,
-    _units: OwnedSemaphorePermit,
+    /// The memory; `None` only while the lease is replaced by a smaller one.
+    units: Option<OwnedSemaphorePermit>,
 }
 
 /// Records that the memory of a lease is used.
@@ -89,7 +90,7 @@ impl MemoryBudget {
         let units = bytes.div_ceil(UNIT_BYTES).clamp(1, self.units);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         if let Ok(permit) = Arc::clone(&self.free).try_acquire_many_owned(units) {
-            return Ok(self.register(permit, units));
+            return Ok(MemoryLease::register(permit, &self.leases));
         }
         let _waiting = WaitingGuard::enter(&self.waiting).ok_or(MemoryExhausted)?;
         let acquiring = Arc::clone(&self.free).acquire_many_owned(units);
@@ -100,33 +101,11 @@ impl MemoryBudget {
             if let Ok(acquired) = timeout(REVOKE_INTERVAL, &mut acquiring).await {
                 // The semaphore is never closed.
                 return acquired
-                    .map(|permit| self.register(permit, units))
+                    .map(|permit| MemoryLease::register(permit, &self.leases))
                     .map_err(|_| MemoryExhausted);
             }
         }
         Err(MemoryExhausted)
-    }
-
-    fn register(&self, permit: OwnedSemaphorePermit, units: u32) -> MemoryLease {
-        let revocation = Arc::new(Notify::new());
-        let progress = LeaseProgress(Arc::new(Mutex::new(Instant::now())));
-        let mut leases = lock(&self.leases);
-        let id = leases.next_id;
-        leases.next_id += 1;
-        let lease = RevocableLease {
-            began: Instant::now(),
-            progress: progress.clone(),
-            units,
-            revocation: Arc::clone(&revocation),
-        };
-        leases.by_id.insert(id, lease);
-        MemoryLease {
-            id,
-            revocation,
-            progress,
-            leases: Arc::clone(&self.leases),
-            _units: permit,
-        }
     }
 }
 
@@ -161,6 +140,42 @@ impl LeaseProgress {
 }
 
 impl MemoryLease {
+    fn register(permit: OwnedSemaphorePermit, leases: &Arc<Mutex<Leases>>) -> Self {
+        let revocation = Arc::new(Notify::new());
+        let progress = LeaseProgress(Arc::new(Mutex::new(Instant::now())));
+        let lease = RevocableLease {
+            began: Instant::now(),
+            progress: progress.clone(),
+            units: u32::try_from(permit.num_permits()).unwrap_or(u32::MAX),
+            revocation: Arc::clone(&revocation),
+        };
+        let id = {
+            let mut leases = lock(leases);
+            let id = leases.next_id;
+            leases.next_id += 1;
+            leases.by_id.insert(id, lease);
+            id
+        };
+        Self {
+            id,
+            revocation,
+            progress,
+            leases: Arc::clone(leases),
+            units: Some(permit),
+        }
+    }
+
+    /// Gives back all but `bytes` of the memory. The lease counts as new: it can be revoked, even if
+    /// it was protected.
+    pub(crate) fn shrink(mut self, bytes: usize) -> Self {
+        let Some(mut units) = self.units.take() else {
+            return self;
+        };
+        let kept = bytes.div_ceil(UNIT_BYTES).max(1);
+        drop(units.split(units.num_permits().saturating_sub(kept)));
+        Self::register(units, &self.leases)
+    }
+
     /// Waits until the lease is revoked. The holder should then give up, and drop it.
     pub(crate) async fn revoked(&self) {
         self.revocation.notified().await;
@@ -265,6 +280,22 @@ mod tests {
             // The first one was enough.
             assert!(second.revoked().now_or_never().is_none());
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lease_that_shrinks_gives_memory_back_and_can_be_revoked() {
+        let budget = MemoryBudget::new(MEBIBYTE);
+        let lease = budget.lease(MEBIBYTE).await.unwrap();
+        lease.keep();
+        let lease = lease.shrink(MEBIBYTE / 4);
+        let other = budget.lease(MEBIBYTE * 3 / 4).now_or_never();
+        assert!(other.is_some_and(|leased| leased.is_ok()));
+        let revoked = async {
+            lease.revoked().await;
+            drop(lease);
+        };
+        let (leased, ()) = tokio::join!(budget.lease(MEBIBYTE), revoked);
+        assert!(leased.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

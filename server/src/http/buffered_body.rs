@@ -11,7 +11,9 @@ use hyper::body::Body as _;
 use imgsync_oci::ErrorCode;
 use tokio::time::timeout;
 
+use super::body::{ResponseBody, full};
 use super::error_response::ErrorResponse;
+use super::leased_body::leased;
 use super::mapped_bytes::MappedBytes;
 use super::receive::{BodyEnd, ReadTimeouts, next};
 use super::request_body::RequestBody;
@@ -60,13 +62,40 @@ impl BodyBuffers {
         }
     }
 
-    /// Waits for the memory of a response body that is larger than [`MAX_SMALL_BODY_BYTES`].
+    /// Waits for the memory of a response body. A body of at most [`MAX_SMALL_BODY_BYTES`] needs no
+    /// lease.
     ///
     /// # Errors
     /// [`ErrorCode::Unavailable`] if other bodies use all the memory.
-    pub(super) async fn lease_response(&self, bytes: u64) -> Result<MemoryLease, ErrorResponse> {
+    pub(super) async fn lease_response(
+        &self,
+        bytes: u64,
+    ) -> Result<Option<MemoryLease>, ErrorResponse> {
+        if bytes <= MAX_SMALL_BODY_BYTES as u64 {
+            return Ok(None);
+        }
         let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        self.responses.lease(bytes).await.map_err(busy)
+        self.responses.lease(bytes).await.map(Some).map_err(busy)
+    }
+
+    /// Creates a response body from bytes. `lease` is the memory that they may take; without one, it
+    /// is waited for.
+    ///
+    /// # Errors
+    /// As [`BodyBuffers::lease_response`].
+    pub(super) async fn response(
+        &self,
+        bytes: Vec<u8>,
+        lease: Option<MemoryLease>,
+    ) -> Result<ResponseBody, ErrorResponse> {
+        let lease = match lease {
+            Some(lease) => Some(lease.shrink(bytes.len())),
+            None => self.lease_response(bytes.len() as u64).await?,
+        };
+        Ok(match lease {
+            Some(lease) => leased(bytes.into(), lease),
+            None => full(bytes),
+        })
     }
 
     /// Reads a whole request body of at most `limit` bytes.

@@ -198,7 +198,9 @@ impl From<Error> for ErrorResponse {
                 Self::new(ErrorCode::StorageForbidden, Value::Null)
             }
             // The client is gone, so this response is not sent.
-            Error::Store(store::Error::WalkEnded) => Self::new(ErrorCode::Unavailable, text),
+            Error::Store(store::Error::WalkEnded | store::Error::NeedsMemory { .. }) => {
+                Self::new(ErrorCode::Unavailable, text)
+            }
             Error::Store(store::Error::Locked { .. } | store::Error::Io { .. }) => {
                 tracing::error!(error = text, "request failed");
                 Self::new(ErrorCode::Unknown, Value::Null)

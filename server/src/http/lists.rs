@@ -13,8 +13,9 @@ use super::body::ResponseBody;
 use super::client_presence::ClientPresence;
 use super::error_response::ErrorResponse;
 use super::responses::{self, header_value};
+use crate::memory_budget::MemoryLease;
 use crate::registry::{Error, Walk};
-use crate::upstream::{self, Freshness};
+use crate::upstream;
 
 /// The size of a catalog page if neither the client nor the configuration sets one.
 const DEFAULT_CATALOG_ENTRIES: u64 = 1000;
@@ -41,37 +42,63 @@ pub(super) async fn tags(
     max: u64,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     check_page_limit(&page, max)?;
-    let (registry, listed_repository) = (app.registry.clone(), repository.clone());
-    let (listed, freshness) = match app.upstreams.upstream_for(&repository) {
-        Some(upstream) => {
-            let local_page = upstream::local_page(&page);
-            let list = move |walk: &Walk<'_>| match registry.list_tags(
-                &listed_repository,
-                &local_page,
-                walk,
-            ) {
-                Err(Error::NameUnknown(_)) => Ok(None),
-                listed => listed.map(|page| Some(page.names)),
-            };
-            let local = app.walks.run(client, list).await?;
-            app.upstreams.tags(&upstream, &page, local).await?
-        }
-        None => {
-            let list = move |walk: &Walk<'_>| registry.list_tags(&listed_repository, &page, walk);
-            (app.walks.run(client, list).await?, Freshness::Fresh)
-        }
+    let Some(upstream) = app.upstreams.upstream_for(&repository) else {
+        return local_tags(app, client, repository, page).await;
     };
+    let (registry, listed_repository) = (app.registry.clone(), repository.clone());
+    let local_page = upstream::local_page(&page);
+    let list =
+        move |walk: &Walk<'_>| match registry.list_tags(&listed_repository, &local_page, walk) {
+            Err(Error::NameUnknown(_)) => Ok(None),
+            listed => listed.map(|page| Some(page.names)),
+        };
+    let (local, lease) = app
+        .walks
+        .run_with_memory(client, &app.body_buffers, list)
+        .await?;
+    let (listed, freshness) = app.upstreams.tags(&upstream, &page, local).await?;
     let body = serde_json::to_string(&TagList {
         name: repository.as_str(),
         tags: &listed.names,
     });
     let body = body.map_err(|error| ErrorResponse::internal(&error))?;
-    let next = listed
-        .next
-        .map(|page| Endpoint::Repository(repository, RepositoryOperation::ListTags { page }));
-    let mut response = list_response(&body, next);
+    let next = listed.next.map(|page| tags_endpoint(repository, page));
+    let mut response = list_response(app, body, lease, next).await?;
     responses::warn_if_stale(&mut response, freshness);
     Ok(response)
+}
+
+/// Serves the tags of a repository without an upstream. They can be many, so that no list of them is
+/// made in memory but the body.
+async fn local_tags(
+    app: &App,
+    client: &ClientPresence,
+    repository: Repository,
+    page: Pagination,
+) -> Result<Response<ResponseBody>, ErrorResponse> {
+    let (registry, listed) = (app.registry.clone(), repository.clone());
+    let list = move |walk: &Walk<'_>| {
+        // Neither the name nor a tag has a character that JSON escapes.
+        let mut body = format!(r#"{{"name":"{listed}","tags":["#);
+        let mut separator = "";
+        let mut add = |tag: &str| {
+            body.extend([separator, "\"", tag, "\""]);
+            separator = ",";
+        };
+        let next = registry.visit_tags(&listed, &page, walk, &mut add)?;
+        body.push_str("]}");
+        Ok((body, next))
+    };
+    let ((body, next), lease) = app
+        .walks
+        .run_with_memory(client, &app.body_buffers, list)
+        .await?;
+    let next = next.map(|page| tags_endpoint(repository, page));
+    list_response(app, body, lease, next).await
+}
+
+fn tags_endpoint(repository: Repository, page: Pagination) -> Endpoint {
+    Endpoint::Repository(repository, RepositoryOperation::ListTags { page })
 }
 
 /// Serves `GET /v2/_catalog`.
@@ -92,12 +119,9 @@ pub(super) async fn catalog(
         repositories: &listed.names,
     });
     let body = body.map_err(|error| ErrorResponse::internal(&error))?;
-    Ok(list_response(
-        &body,
-        listed
-            .next
-            .map(|page| RegistryOperation::Catalog { page }.into()),
-    ))
+    let next = listed.next;
+    let next = next.map(|page| RegistryOperation::Catalog { page }.into());
+    list_response(app, body, None, next).await
 }
 
 /// Rejects a page size above the configured maximum.
@@ -111,11 +135,19 @@ fn check_page_limit(page: &Pagination, max: u64) -> Result<(), ErrorResponse> {
     }
 }
 
-fn list_response(body: &str, next: Option<Endpoint>) -> Response<ResponseBody> {
-    let mut response = responses::json(StatusCode::OK, format!("{body}\n"));
+/// Creates the response with a list. `lease` is the memory that the list may take, if that is much.
+async fn list_response(
+    app: &App,
+    mut body: String,
+    lease: Option<MemoryLease>,
+    next: Option<Endpoint>,
+) -> Result<Response<ResponseBody>, ErrorResponse> {
+    body.push('\n');
+    let body = app.body_buffers.response(body.into_bytes(), lease).await?;
+    let mut response = responses::json_body(StatusCode::OK, body);
     if let Some(next) = next {
         let link = format!("<{}>; rel=\"next\"", next.path());
         response.headers_mut().insert(LINK, header_value(link));
     }
-    response
+    Ok(response)
 }

@@ -7,7 +7,7 @@ use imgsync_oci::referrers::ReferrersIndex;
 use imgsync_oci::{Digest, Endpoint, Repository, media};
 
 use super::app::App;
-use super::body::{ResponseBody, full};
+use super::body::ResponseBody;
 use super::client_presence::ClientPresence;
 use super::error_response::ErrorResponse;
 use super::responses::{self, header_value};
@@ -48,7 +48,8 @@ pub(super) async fn list(
         let (filter, last) = (filter.as_deref(), last.as_ref());
         registry.list_referrers(&listed_repository, &subject, filter, last, walk)
     };
-    let mut page = app.walks.run(client, list).await?;
+    let buffers = &app.body_buffers;
+    let (mut page, lease) = app.walks.run_with_memory(client, buffers, list).await?;
     let mut freshness = Freshness::Fresh;
     if is_first_page && let Some(upstream) = app.upstreams.upstream_for(&repository) {
         let local = &page.referrers;
@@ -61,7 +62,8 @@ pub(super) async fn list(
     }
     let index = serde_json::to_vec(&ReferrersIndex::of(page.referrers));
     let index = index.map_err(|error| ErrorResponse::internal(&error))?;
-    let mut response = responses::with_body(StatusCode::OK, full(index));
+    let body = buffers.response(index, lease).await?;
+    let mut response = responses::with_body(StatusCode::OK, body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media::OCI_INDEX));
     if artifact_type.is_some() {

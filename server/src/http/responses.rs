@@ -36,7 +36,12 @@ pub(super) fn with_body(status: StatusCode, body: ResponseBody) -> Response<Resp
 
 /// Creates a JSON response.
 pub(super) fn json(status: StatusCode, text: String) -> Response<ResponseBody> {
-    let mut response = with_body(status, full(text));
+    json_body(status, full(text))
+}
+
+/// Creates a response with JSON in its body.
+pub(super) fn json_body(status: StatusCode, body: ResponseBody) -> Response<ResponseBody> {
+    let mut response = with_body(status, body);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response

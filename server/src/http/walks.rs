@@ -8,8 +8,10 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::blocking::run_blocking;
+use super::buffered_body::{BodyBuffers, MAX_SMALL_BODY_BYTES};
 use super::client_presence::ClientPresence;
 use super::error_response::ErrorResponse;
+use crate::memory_budget::MemoryLease;
 use crate::registry::{Error, Walk};
 use crate::store;
 
@@ -42,14 +44,49 @@ impl WalkPool {
         client: &ClientPresence,
         work: impl Fn(&Walk<'_>) -> Result<T, Error> + Send + Sync + 'static,
     ) -> Result<T, ErrorResponse> {
+        Ok(self.try_run(client, &Arc::new(work), usize::MAX).await??)
+    }
+
+    /// Runs a walk whose result can need much memory, as [`WalkPool::run`] does. Returns the lease
+    /// of the memory, if it is more than a small response takes.
+    ///
+    /// # Errors
+    /// The errors of `work`, and those of [`BodyBuffers::lease_response`].
+    pub(super) async fn run_with_memory<T: Send + 'static>(
+        &self,
+        client: &ClientPresence,
+        buffers: &BodyBuffers,
+        work: impl Fn(&Walk<'_>) -> Result<T, Error> + Send + Sync + 'static,
+    ) -> Result<(T, Option<MemoryLease>), ErrorResponse> {
         let work = Arc::new(work);
-        match run_walk(client, &work, MAX_SHORT_WALK_STEPS, ()).await? {
+        let (mut max_memory, mut lease) = (MAX_SMALL_BODY_BYTES, None);
+        loop {
+            match self.try_run(client, &work, max_memory).await? {
+                Err(Error::Store(store::Error::NeedsMemory { bytes })) => {
+                    drop(lease.take());
+                    lease = buffers.lease_response(bytes as u64).await?;
+                    // The walk does not wait for the client.
+                    lease.iter().for_each(MemoryLease::keep);
+                    max_memory = bytes;
+                }
+                result => return Ok((result?, lease)),
+            }
+        }
+    }
+
+    async fn try_run<T: Send + 'static>(
+        &self,
+        client: &ClientPresence,
+        work: &Arc<impl Fn(&Walk<'_>) -> Result<T, Error> + Send + Sync + 'static>,
+        max_memory: usize,
+    ) -> Result<Result<T, Error>, ErrorResponse> {
+        match run_walk(client, work, (MAX_SHORT_WALK_STEPS, max_memory), ()).await? {
             Err(Error::Store(store::Error::WalkEnded)) if !client.is_gone() => {}
-            result => return Ok(result?),
+            result => return Ok(result),
         }
         let permit = Arc::clone(&self.permits).acquire_owned().await;
         let permit = permit.map_err(|error| ErrorResponse::internal(&error))?;
-        Ok(run_walk(client, &work, u64::MAX, permit).await??)
+        run_walk(client, work, (u64::MAX, max_memory), permit).await
     }
 }
 
@@ -58,14 +95,14 @@ impl WalkPool {
 async fn run_walk<T: Send + 'static>(
     client: &ClientPresence,
     work: &Arc<impl Fn(&Walk<'_>) -> Result<T, Error> + Send + Sync + 'static>,
-    max_steps: u64,
+    (max_steps, max_memory): (u64, usize),
     permit: impl Send + 'static,
 ) -> Result<Result<T, Error>, ErrorResponse> {
     let (client, work) = (client.clone(), Arc::clone(work));
     run_blocking(move || {
         let _permit = permit;
         let is_gone = || client.is_gone();
-        work(&Walk::new(max_steps, &is_gone))
+        work(&Walk::new(max_steps, &is_gone).with_max_memory(max_memory))
     })
     .await
 }

@@ -7,13 +7,18 @@ use imgsync_oci::{Repository, Tag};
 
 use super::Registry;
 use super::error::{Error, Result};
-use crate::store::{ListScope, ObjectKey, Walk};
+use crate::store::{ListScope, Walk};
 
 /// The page size of a list of repositories if the client names none, as in the stock registry.
 const DEFAULT_REPOSITORIES_PER_PAGE: usize = 1000;
 
 /// How many repositories are read at a time when all of them are iterated over.
 const REPOSITORIES_PER_READ: usize = 1000;
+
+/// The memory that a name in a list takes in addition to its text, in bytes.
+const BYTES_PER_NAME: usize = 4;
+/// The length of the longest tag in bytes.
+const MAX_TAG_BYTES: usize = 128;
 
 /// One page of a list, in the byte order of the names.
 #[derive(Debug, PartialEq, Eq)]
@@ -32,27 +37,64 @@ impl Registry {
         Ok(self.store.has_repository(repository)?)
     }
 
-    /// Lists the tags of a repository: all of them, unless the page has a limit.
+    /// Calls `visit` with the tags of a repository, in the byte order of their names: with all of
+    /// them, unless the page has a limit. Returns the next page, if there is one.
     ///
     /// # Errors
     /// [`Error::NameUnknown`] if there is no such repository; [`Error::Store`].
+    pub(crate) fn visit_tags(
+        &self,
+        repository: &Repository,
+        page: &Pagination,
+        walk: &Walk<'_>,
+        visit: &mut dyn FnMut(&str),
+    ) -> Result<Option<Pagination>> {
+        if !self.store.has_repository(repository)? {
+            return Err(Error::NameUnknown(repository.clone()));
+        }
+        let limit = page.limit.unwrap_or(usize::MAX);
+        if limit == 0 {
+            return Ok(None);
+        }
+        let last = page.last.as_deref().unwrap_or_default();
+        let names = self.store.tag_names(repository, last, walk)?;
+        let (count, bytes) = names.count_and_bytes();
+        let count = count.min(limit);
+        walk.check_memory(bytes.min(limit.saturating_mul(MAX_TAG_BYTES)) + count * BYTES_PER_NAME)?;
+        walk.check_steps(count)?;
+        let (mut visited, mut last_visited) = (0, "");
+        for name in names.after(last) {
+            walk.step()?;
+            if name.parse::<Tag>().is_err() || !names.has_current_link(name)? {
+                continue;
+            }
+            if visited == limit {
+                return Ok(Some(Pagination {
+                    limit: Some(limit),
+                    last: Some(last_visited.to_owned()),
+                }));
+            }
+            visit(name);
+            visited += 1;
+            last_visited = name;
+        }
+        Ok(None)
+    }
+
+    /// Lists the tags of a repository as [`Registry::visit_tags`] does.
+    ///
+    /// # Errors
+    /// As [`Registry::visit_tags`].
     pub(crate) fn list_tags(
         &self,
         repository: &Repository,
         page: &Pagination,
         walk: &Walk<'_>,
     ) -> Result<NamePage> {
-        if !self.store.has_repository(repository)? {
-            return Err(Error::NameUnknown(repository.clone()));
-        }
-        let limit = page.limit.unwrap_or(usize::MAX);
-        self.collect_page(ListScope::Tags(repository), page, limit, walk, |name| {
-            let Ok(tag) = name.parse::<Tag>() else {
-                return Ok(false);
-            };
-            let current = self.store.len(ObjectKey::TagCurrent(repository, &tag))?;
-            Ok(current.is_some_and(|len| len > 0))
-        })
+        let mut names = Vec::new();
+        let mut add = |name: &str| names.push(name.to_owned());
+        let next = self.visit_tags(repository, page, walk, &mut add)?;
+        Ok(NamePage { names, next })
     }
 
     /// Returns all tags of a repository, including those without a current link.
@@ -60,9 +102,11 @@ impl Registry {
     /// # Errors
     /// [`Error::Store`].
     pub(super) fn all_tags(&self, repository: &Repository, walk: &Walk<'_>) -> Result<Vec<Tag>> {
-        let scope = ListScope::Tags(repository);
-        let names = self.store.list(scope, "", usize::MAX, walk)?;
-        Ok(names.iter().filter_map(|name| name.parse().ok()).collect())
+        let names = self.store.tag_names(repository, "", walk)?;
+        Ok(names
+            .after("")
+            .filter_map(|name| name.parse().ok())
+            .collect())
     }
 
     /// Lists the repositories, 1,000 on a page if the page has no limit.
@@ -80,7 +124,7 @@ impl Registry {
     /// store ends the iteration.
     pub(super) fn repositories<'a>(
         &'a self,
-        scope: ListScope<'a>,
+        scope: ListScope,
         walk: &'a Walk<'_>,
     ) -> impl Iterator<Item = Result<Repository>> + 'a {
         let (mut after, mut is_at_end) = (String::new(), false);
@@ -111,7 +155,7 @@ impl Registry {
     /// tells whether there is a next page.
     fn collect_page(
         &self,
-        scope: ListScope<'_>,
+        scope: ListScope,
         page: &Pagination,
         limit: usize,
         walk: &Walk<'_>,

@@ -18,6 +18,9 @@ const MAX_REFERRERS_PAGE_BYTES: usize = 4 * 1024 * 1024;
 /// Bounds the memory of the referrers that are considered for one page.
 const MAX_CANDIDATE_BYTES: usize = 2 * MAX_REFERRERS_PAGE_BYTES;
 
+/// How many times the memory of the candidates a list takes: the list itself is made from them.
+const MEMORY_PER_CANDIDATE: usize = 2;
+
 /// One page of a manifest's referrers, in the order of their digests.
 #[derive(Debug)]
 pub(crate) struct ReferrersPage {
@@ -27,16 +30,32 @@ pub(crate) struct ReferrersPage {
 }
 
 /// The referrers that may be on a page: as many of the first ones as fit into memory.
-#[derive(Default)]
 struct ReferrerCandidates {
     /// The facts with the memory that they take.
     facts: BTreeMap<Digest, (ReferrerFacts, usize)>,
+    /// The memory of the facts; of all that were added, if that was too much.
     bytes: usize,
+    max_bytes: usize,
     is_truncated: bool,
 }
 
 impl ReferrerCandidates {
+    fn new(max_bytes: usize) -> Self {
+        Self {
+            facts: BTreeMap::new(),
+            bytes: 0,
+            max_bytes,
+            is_truncated: false,
+        }
+    }
+
+    /// Adds a referrer. Nothing is kept if all of them take more memory than the walk may use.
     fn add(&mut self, digest: Digest, facts: ReferrerFacts) {
+        if self.bytes > self.max_bytes {
+            self.facts.clear();
+            self.bytes = self.bytes.saturating_add(facts.memory_bytes());
+            return;
+        }
         let is_after_end = |(last, _): (&Digest, _)| digest > *last;
         if self.is_truncated && self.facts.last_key_value().is_some_and(is_after_end) {
             return;
@@ -107,7 +126,7 @@ impl Registry {
         last: Option<&Digest>,
         walk: &Walk<'_>,
     ) -> Result<ReferrerCandidates> {
-        let mut candidates = ReferrerCandidates::default();
+        let mut candidates = ReferrerCandidates::new(walk.max_memory() / MEMORY_PER_CANDIDATE);
         let mut add = |digest: Digest, facts: ReferrerFacts| {
             let known = facts.descriptor.as_ref();
             let is_of_type = known.is_none_or(|descriptor| {
@@ -118,6 +137,8 @@ impl Registry {
             }
         };
         self.for_each_indexed_referrer(repository, subject, walk, &mut add)?;
+        let bytes = candidates.bytes.min(MAX_CANDIDATE_BYTES);
+        walk.check_memory(bytes * MEMORY_PER_CANDIDATE)?;
         Ok(candidates)
     }
 

@@ -55,7 +55,8 @@ impl Error {
             Self::Auth(error) => error.hint(),
             Self::Upstream(error) => error.hint(),
             Self::Tls(error) => error.hint(),
-            Self::Store(store::Error::WalkEnded) | Self::Start(_) => None,
+            Self::Store(store::Error::WalkEnded | store::Error::NeedsMemory { .. })
+            | Self::Start(_) => None,
         }
     }
 }

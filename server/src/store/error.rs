@@ -24,6 +24,12 @@ pub enum Error {
     /// A walk over folders took too many steps, or its client is gone.
     #[error("a walk over the storage folder ended early")]
     WalkEnded,
+    /// The result of a walk takes more memory than the walk may use.
+    #[error("the result of a walk over the storage folder takes about {bytes} bytes of memory")]
+    NeedsMemory {
+        /// How much memory the result takes.
+        bytes: usize,
+    },
     /// The operating system reported another error. A retry seldom helps.
     #[error("cannot {operation} {path:?}: {source}")]
     Io {

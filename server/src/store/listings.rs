@@ -297,9 +297,9 @@ mod tests {
     }
 
     fn list(store: &Store, after: &str, limit: usize) -> Vec<String> {
-        let repository = repository();
-        let scope = ListScope::Tags(&repository);
-        store.list(scope, after, limit, &Walk::unbounded()).unwrap()
+        let names = store.tag_names(&repository(), after, &Walk::unbounded());
+        let names = names.unwrap();
+        names.after(after).take(limit).map(str::to_owned).collect()
     }
 
     #[test]
@@ -392,11 +392,11 @@ mod tests {
         let locks = store.folders.listings.read_locks.each_ref();
         let guards = locks.map(|lock| lock.lock().unwrap());
         let (repository, walk) = (repository(), Walk::new(u64::MAX - 1, &|| false));
-        let listed = store.list(ListScope::Tags(&repository), "", 1, &walk);
+        let listed = store.tag_names(&repository, "", &walk);
         assert!(matches!(listed, Err(Error::WalkEnded)));
         drop(guards);
-        let listed = store.list(ListScope::Tags(&repository), "", 1, &walk);
-        assert_eq!(listed.unwrap(), ["t0000"]);
+        let listed = store.tag_names(&repository, "", &walk).unwrap();
+        assert_eq!(listed.after("").next(), Some("t0000"));
     }
 
     #[test]

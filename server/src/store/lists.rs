@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use imgsync_oci::Repository;
 
+use super::disk::DiskFolder;
 use super::error::Result;
 use super::listings::{ListingKind, ListingUse};
 use super::paths::StorePaths;
@@ -15,9 +16,7 @@ use super::{Store, Walk};
 
 /// The names to list.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum ListScope<'a> {
-    /// The tags of a repository, including those without a current link.
-    Tags(&'a Repository),
+pub(crate) enum ListScope {
     /// The repositories that have, or had, a manifest.
     Repositories,
     /// The repositories that have, or had, blobs.
@@ -40,13 +39,12 @@ impl Store {
     /// Those of the disk and of the walk.
     pub(crate) fn list(
         &self,
-        scope: ListScope<'_>,
+        scope: ListScope,
         after: &str,
         limit: usize,
         walk: &Walk<'_>,
     ) -> Result<Vec<String>> {
         let (top, marker_folder): (_, MarkerFolder) = match scope {
-            ListScope::Tags(repository) => return self.list_tags(repository, after, limit, walk),
             ListScope::Repositories => (self.paths.repositories(), StorePaths::manifests_below),
             ListScope::RepositoriesWithBlobs => {
                 (self.paths.repositories(), StorePaths::layers_below)
@@ -70,17 +68,22 @@ impl Store {
         Ok(repository_walk.names)
     }
 
-    fn list_tags(
+    /// Returns the tags of a repository, for a list of which the caller has seen the tags up to
+    /// `after`.
+    ///
+    /// # Errors
+    /// Those of the disk and of the walk.
+    pub(crate) fn tag_names(
         &self,
         repository: &Repository,
         after: &str,
-        limit: usize,
         walk: &Walk<'_>,
-    ) -> Result<Vec<String>> {
+    ) -> Result<TagNames> {
         let folder = self.paths.tags(repository);
-        let names = self.names_in(&folder, ListingKind::Plain, after, walk)?;
-        let names = names.from(Bound::Excluded(after)).take(limit);
-        Ok(names.map(str::to_owned).collect())
+        Ok(TagNames {
+            names: self.names_in(&folder, ListingKind::Plain, after, walk)?,
+            folder: self.disk.open_folder(&folder)?,
+        })
     }
 
     /// Returns the names in a folder, for a list of which the caller has seen the names up to
@@ -99,6 +102,36 @@ impl Store {
         };
         let listings = &self.folders.listings;
         listings.names(&self.disk, folder, kind, usage, walk)
+    }
+}
+
+/// The names of the tags of a repository, including those without a current link.
+pub(crate) struct TagNames {
+    names: SortedNames,
+    folder: Option<DiskFolder>,
+}
+
+impl TagNames {
+    /// Returns how many names there are, at least, and the length of their text in bytes.
+    pub(crate) fn count_and_bytes(&self) -> (usize, usize) {
+        self.names.count_and_bytes()
+    }
+
+    /// Iterates over the names after `last`, in byte order.
+    pub(crate) fn after(&self, last: &str) -> impl Iterator<Item = &str> {
+        self.names.from(Bound::Excluded(last))
+    }
+
+    /// Returns whether a tag points at a manifest.
+    ///
+    /// # Errors
+    /// Those of the disk.
+    pub(crate) fn has_current_link(&self, tag: &str) -> Result<bool> {
+        let Some(folder) = &self.folder else {
+            return Ok(false);
+        };
+        let len = folder.file_len(&StorePaths::current_link_below(tag))?;
+        Ok(len.is_some_and(|len| len > 0))
     }
 }
 

@@ -139,6 +139,11 @@ impl StorePaths {
         self.manifests(repository).join("tags")
     }
 
+    /// Returns the path of the current link of a tag, below the folder of the tags.
+    pub(super) fn current_link_below(tag: &str) -> PathBuf {
+        Path::new(tag).join("current/link")
+    }
+
     /// Returns the folder of a tag, with its current link and its history.
     pub(super) fn tag(&self, repository: &Repository, tag: &Tag) -> PathBuf {
         self.tags(repository).join(tag.as_str())

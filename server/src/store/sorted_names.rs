@@ -67,6 +67,15 @@ impl SortedNames {
             + self.added.len() * BYTES_PER_ADDED_NAME
     }
 
+    /// Returns how many names there are, at least, and the length of their text in bytes.
+    pub(super) fn count_and_bytes(&self) -> (usize, usize) {
+        let added: usize = self.added.iter().map(|name| name.len()).sum();
+        (
+            self.names.places.len() + self.added.len(),
+            self.names.text.len() + added,
+        )
+    }
+
     /// Iterates over the names from a bound.
     pub(super) fn from(&self, bound: Bound<&str>) -> impl Iterator<Item = &str> {
         let NameTable { text, places } = &*self.names;

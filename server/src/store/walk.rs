@@ -1,7 +1,8 @@
 //! Bounds walks over folders that can be large.
 //!
 //! A request must not occupy a thread for long after its client is gone, and a request that turns
-//! out to be long must be able to move to other threads. Start reading at [`Walk`].
+//! out to be long must be able to move to other threads. A request for a long list must wait for
+//! memory before it uses that memory. Start reading at [`Walk`].
 
 use std::cell::Cell;
 
@@ -17,6 +18,7 @@ const BYTES_PER_STEP: usize = 4096;
 pub(crate) struct Walk<'a> {
     is_short: bool,
     remaining_steps: Cell<u64>,
+    max_memory: usize,
     is_abandoned: &'a dyn Fn() -> bool,
 }
 
@@ -26,8 +28,31 @@ impl<'a> Walk<'a> {
         Self {
             is_short: max_steps < u64::MAX,
             remaining_steps: Cell::new(max_steps),
+            max_memory: usize::MAX,
             is_abandoned,
         }
+    }
+
+    /// Limits the memory that the result of the walk may take, in bytes.
+    pub(crate) fn with_max_memory(mut self, bytes: usize) -> Self {
+        self.max_memory = bytes;
+        self
+    }
+
+    /// Returns the memory that the result of the walk may take, in bytes.
+    pub(crate) fn max_memory(&self) -> usize {
+        self.max_memory
+    }
+
+    /// Checks that the result of the walk may take `bytes` of memory.
+    ///
+    /// # Errors
+    /// [`Error::NeedsMemory`] if it may not.
+    pub(crate) fn check_memory(&self, bytes: usize) -> Result<()> {
+        if bytes > self.max_memory {
+            return Err(Error::NeedsMemory { bytes });
+        }
+        Ok(())
     }
 
     /// Creates a walk that never ends early.
@@ -96,5 +121,9 @@ mod tests {
         assert!(walk.step_for_file(1 << 20).is_ok());
         is_abandoned.set(true);
         assert!(matches!(walk.step(), Err(Error::WalkEnded)));
+        let walk = Walk::unbounded().with_max_memory(10);
+        assert!(walk.check_memory(10).is_ok());
+        let refused = walk.check_memory(11);
+        assert!(matches!(refused, Err(Error::NeedsMemory { bytes: 11 })));
     }
 }

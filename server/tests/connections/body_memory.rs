@@ -87,21 +87,55 @@ async fn a_large_manifest_that_nobody_reads_gives_its_memory_to_the_next_one() {
     let large = large.to_string().into_bytes();
     let put = server.put_manifest("a", "v1", media::OCI_MANIFEST, &large);
     assert_eq!(put.await.status(), 201);
-    // Over HTTP/1, the kernel could take the whole manifest.
+    let whole = read_while_another_is_slow(&server, "/v2/a/manifests/v1").await;
+    assert!(whole == large);
+    let head = server.head("/v2/a/manifests/v1").await;
+    assert_eq!(header(&head, "content-length"), large.len().to_string());
+}
+
+#[tokio::test]
+async fn a_long_list_that_nobody_reads_gives_its_memory_to_the_next_one() {
+    let root = tempfile::tempdir().unwrap();
+    let variables = [
+        ("REGISTRY_HTTP_H2C_ENABLED", "true"),
+        ("REGISTRY_IMGSYNC_LIMITS_BODYMEMORY", "64KiB"),
+    ];
+    let server = Server::start_with(root.path(), &variables);
+    let digest = server.push_image("a", "v1", "word").await;
+    let tags = "docker/registry/v2/repositories/a/_manifests/tags";
+    let tags = root.path().join(tags);
+    let names: Vec<String> = (0..1000)
+        .map(|number| format!("{number:0>120}"))
+        .chain(["v1".to_owned()])
+        .collect();
+    for name in &names[..1000] {
+        let current = tags.join(name).join("current");
+        std::fs::create_dir_all(&current).unwrap();
+        std::fs::write(current.join("link"), digest.to_string()).unwrap();
+    }
+    let list = read_while_another_is_slow(&server, "/v2/a/tags/list").await;
+    let list: serde_json::Value = serde_json::from_slice(&list).unwrap();
+    assert_eq!(list, serde_json::json!({ "name": "a", "tags": names }));
+}
+
+/// Reads a response while another client has requested the same and reads only a part of it, whose
+/// response then ends early.
+async fn read_while_another_is_slow(server: &Server, path: &str) -> Bytes {
+    // Over HTTP/1, the kernel could take the whole response.
     let stream = tokio::net::TcpStream::connect(&server.address);
     let handshake = http2::Builder::new(TokioExecutor::new())
         .initial_stream_window_size(64 * 1024_u32)
         .handshake(TokioIo::new(stream.await.unwrap()));
     let (mut sender, connection) = handshake.await.unwrap();
     tokio::spawn(connection);
-    let request = Request::get(server.url("/v2/a/manifests/v1")).body(Empty::<Bytes>::new());
+    let request = Request::get(server.url(path)).body(Empty::<Bytes>::new());
     let slow = sender.send_request(request.unwrap()).await.unwrap();
-    let whole = server.get("/v2/a/manifests/v1").await;
-    assert_eq!(header(&whole, "content-length"), large.len().to_string());
-    assert!(whole.bytes().await.unwrap() == large);
+    let whole = server.get(path).await;
+    let length = header(&whole, "content-length");
+    let whole = whole.bytes().await.unwrap();
+    assert_eq!(length, whole.len().to_string());
     assert!(slow.into_body().collect().await.is_err());
-    let head = server.head("/v2/a/manifests/v1").await;
-    assert_eq!(header(&head, "content-length"), large.len().to_string());
+    whole
 }
 
 /// Manifests of the largest size come, all but their last byte. `IMGSYNC_TESTS_CROWD` sets their

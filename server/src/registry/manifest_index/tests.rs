@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 use imgsync_oci::{Algorithm, Digest, Reference, Repository, media};
 
 use super::*;
+use crate::registry::Error;
 use crate::registry::Registry;
 use crate::registry::cache::tests::folder;
-use crate::store::{ObjectKey, Store};
+use crate::store::{self, ObjectKey, Store};
 
 const SUBJECT: &[u8] = b"the subject";
 
@@ -131,6 +132,53 @@ fn a_complete_index_is_not_compared_with_the_manifests() {
     let foreign = write_foreign(&Registry::open(root.path()).unwrap(), &referrer("foreign"));
     let registry = Registry::open(root.path()).unwrap();
     assert_eq!(list(&registry), sorted(&[&pushed, &foreign]));
+}
+
+#[test]
+fn an_index_is_marked_complete_once_nothing_changes() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    let pushed: Vec<Digest> = (0..MIN_MARKED_MANIFESTS)
+        .map(|number| push(&registry, &number.to_string()))
+        .collect();
+    let is_marked = || registry.is_index_marked(&repository()).unwrap();
+    let mark_after = |seconds| {
+        let later = Duration::from_secs(seconds);
+        let now = (Instant::now() + later, SystemTime::now() + later);
+        registry.mark_idle_indexes(now, &Walk::unbounded());
+    };
+    mark_after(1);
+    assert!(!is_marked());
+    // A walk that ends is repeated.
+    let now = (
+        Instant::now() + Duration::from_secs(60),
+        SystemTime::now() + Duration::from_secs(60),
+    );
+    registry.mark_idle_indexes(now, &Walk::new(1, &|| false));
+    assert!(!is_marked());
+    mark_after(60);
+    assert!(is_marked());
+    registry
+        .delete_manifest(
+            &repository(),
+            &Reference::Digest(pushed[0].clone()),
+            &Walk::unbounded(),
+        )
+        .unwrap();
+    assert!(!is_marked());
+    mark_after(60);
+    let last = push(&registry, "last");
+    assert!(!is_marked());
+    mark_after(60);
+    assert!(is_marked());
+    drop(registry);
+    let registry = Registry::open(root.path()).unwrap();
+    let before = registry.store.listed_entries();
+    let mut expected: Vec<Digest> = pushed[1..].to_vec();
+    expected.push(last);
+    expected.sort();
+    assert_eq!(list(&registry), expected);
+    assert_eq!(registry.store.listed_entries(), before);
 }
 
 #[test]
@@ -264,6 +312,26 @@ fn large_referrers_are_read_only_for_the_lists_that_have_them() {
     let last = page.more_after.unwrap();
     let page = registry.list_referrers(&repository, &subject, None, Some(&last), &walk);
     assert_eq!(page.unwrap().referrers.len(), 3);
+}
+
+#[test]
+fn a_long_list_needs_memory_before_it_is_made() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    for number in 0..20 {
+        push(&registry, &number.to_string());
+    }
+    let list = |max_memory| {
+        let walk = Walk::unbounded().with_max_memory(max_memory);
+        let subject = Digest::of(SUBJECT);
+        registry.list_referrers(&repository(), &subject, None, None, &walk)
+    };
+    let Err(Error::Store(store::Error::NeedsMemory { bytes })) = list(10_000) else {
+        panic!("the list takes more");
+    };
+    // Some 500 bytes for each, twice.
+    assert!((15_000..40_000).contains(&bytes), "{bytes}");
+    assert_eq!(list(bytes).unwrap().referrers.len(), 20);
 }
 
 #[test]
