@@ -155,6 +155,19 @@ mod tests {
     }
 
     #[test]
+    fn many_users_at_one_address_share_its_turns() {
+        let mut queue = FairQueue::default();
+        for user in 0..60 {
+            queue.push(source(1, user), "flood");
+        }
+        queue.push(source(2, 1), "2a");
+        queue.push(source(2, 1), "2b");
+        assert_eq!(queue.drop_from_greediest(), Some("flood"));
+        let order: Vec<_> = std::iter::from_fn(|| queue.pop()).take(4).collect();
+        assert_eq!(order, ["flood", "2a", "flood", "2b"]);
+    }
+
+    #[test]
     fn the_greediest_user_of_the_greediest_address_loses_the_latest_item() {
         let mut queue = queue(&[
             (1, 1, "1a"),

@@ -1,5 +1,7 @@
 //! Serves manifests (OCI distribution-spec, "Pulling manifests", "Pushing Manifests").
 
+use std::sync::Arc;
+
 use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName};
 use hyper::{Response, StatusCode};
 use imgsync_oci::endpoint::RepositoryOperation;
@@ -7,13 +9,12 @@ use imgsync_oci::{Endpoint, ErrorCode, MAX_MANIFEST_BYTES, Reference, Repository
 
 use super::app::App;
 use super::blocking::{run_blocking, try_blocking};
-use super::body::{ResponseBody, full};
+use super::body::ResponseBody;
 use super::buffered_body::MAX_SMALL_BODY_BYTES;
 use super::caller::Caller;
 use super::client_presence::ClientPresence;
 use super::entity_tag::{etag, is_cached_by_client};
 use super::error_response::ErrorResponse;
-use super::leased_body::leased;
 use super::request_body::RequestBody;
 use super::responses::{self, header_value};
 use crate::memory_budget::MemoryLease;
@@ -50,28 +51,16 @@ pub(super) async fn get(
     headers: &HeaderMap,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     let upstream = app.upstreams.upstream_for(&repository);
-    let mut freshness = Freshness::Fresh;
-    if let Some(upstream) = &upstream {
-        freshness = app.upstreams.ensure_manifest(upstream, &reference).await?;
-    }
-    let (manifest, lease) = match read(app, &repository, upstream.as_ref(), &reference).await? {
-        Some(read) => read,
+    let found = match find(app, &repository, upstream.as_ref(), &reference).await? {
         // The manifest was evicted before the read: fetch it again, which marks it as used.
-        None => {
-            if let Some(upstream) = &upstream {
-                freshness = app.upstreams.ensure_manifest(upstream, &reference).await?;
-            }
-            let read = read(app, &repository, upstream.as_ref(), &reference).await?;
-            read.ok_or(Error::ManifestUnknown(reference))?
-        }
+        None => find(app, &repository, upstream.as_ref(), &reference).await?,
+        found => found,
     };
+    let (manifest, lease, freshness) = found.ok_or(Error::ManifestUnknown(reference))?;
     let mut response = if is_cached_by_client(headers, &manifest.digest) {
         responses::empty(StatusCode::NOT_MODIFIED)
     } else {
-        let body = match lease {
-            Some(lease) => leased(manifest.bytes.into(), lease),
-            None => full(manifest.bytes),
-        };
+        let body = app.body_buffers.response(manifest.bytes, lease).await?;
         let mut response = responses::with_body(StatusCode::OK, body);
         response
             .headers_mut()
@@ -86,6 +75,28 @@ pub(super) async fn get(
     headers.insert(ETAG, etag(&manifest.digest));
     responses::warn_if_stale(&mut response, freshness);
     Ok(response)
+}
+
+/// Finds a manifest here or at the upstream, with the memory for it. Returns `None` if the manifest
+/// of an upstream is not stored.
+async fn find(
+    app: &App,
+    repository: &Repository,
+    upstream: Option<&UpstreamRepository>,
+    reference: &Reference,
+) -> Result<Option<(StoredManifest, Option<MemoryLease>, Freshness)>, ErrorResponse> {
+    let mut freshness = Freshness::Fresh;
+    if let Some(upstream) = upstream {
+        let ensured = app.upstreams.ensure_manifest(upstream, reference).await?;
+        freshness = ensured.freshness;
+        if let Some(manifest) = ensured.unstored {
+            let bytes = manifest.bytes.len() as u64;
+            let lease = app.body_buffers.lease_response(bytes).await?;
+            return Ok(Some((Arc::unwrap_or_clone(manifest), lease, freshness)));
+        }
+    }
+    let read = read(app, repository, upstream, reference).await?;
+    Ok(read.map(|(manifest, lease)| (manifest, lease, freshness)))
 }
 
 /// Reads a stored manifest, once there is memory for it. A small one needs no lease. Returns `None`
@@ -116,10 +127,7 @@ async fn read(
     if let Some(manifest) = manifest {
         return Ok(Some((manifest, None)));
     }
-    let mut lease = None;
-    if size > MAX_SMALL_BODY_BYTES as u64 {
-        lease = Some(app.body_buffers.lease_response(size).await?);
-    }
+    let lease = app.body_buffers.lease_response(size).await?;
     let manifest = match upstream {
         Some(upstream) => match app.upstreams.read_manifest(upstream, reference).await {
             Err(upstream::Error::Registry(

@@ -98,11 +98,7 @@ impl ChunkRange {
             let detail = "invalid Content-Range: expected FIRST-LAST";
             ErrorResponse::new(ErrorCode::RangeInvalid, detail)
         })?;
-        let length = headers
-            .get(CONTENT_LENGTH)
-            .and_then(|length| length.to_str().ok());
-        let length = length.and_then(|length| length.parse::<u64>().ok());
-        if length.is_some_and(|length| length != range.len()) {
+        if content_length(headers).is_some_and(|length| length != range.len()) {
             let detail = "Content-Range and Content-Length disagree";
             return Err(ErrorResponse::new(ErrorCode::SizeInvalid, detail));
         }
@@ -111,6 +107,11 @@ impl ChunkRange {
             len: Some(range.len()),
         })
     }
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    let length = headers.get(CONTENT_LENGTH)?.to_str().ok()?;
+    length.parse().ok()
 }
 
 /// The query of a request that starts an upload.
@@ -321,7 +322,10 @@ async fn open_writer(
     headers: &HeaderMap,
 ) -> Result<(UploadWriter, ChunkRange), ErrorResponse> {
     let chunk = ChunkRange::read(headers)?;
+    let announced = chunk.len.or(content_length(headers));
+    let upstreams = app.upstreams.clone();
     let open = move |registry: &Registry, repository: &Repository, id| {
+        upstreams.make_disk_room(announced);
         registry.open_upload_writer(repository, id, chunk.first)
     };
     Ok((session.run_blocking(app, open).await?, chunk))

@@ -58,6 +58,11 @@ pub(crate) enum Error {
 pub(super) type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// Reports whether the disk is full.
+    pub(crate) fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Store(store::Error::Full { .. }))
+    }
+
     /// Returns the number of durable bytes in the upload session, if the error is about that.
     pub(crate) fn upload_offset(&self) -> Option<u64> {
         match self {

@@ -20,6 +20,7 @@ use crate::config::IndexPlatforms;
 use crate::store::ObjectKey;
 
 /// A manifest in a repository.
+#[derive(Debug, Clone)]
 pub(crate) struct StoredManifest {
     /// The digest under which it was pushed.
     pub(crate) digest: Digest,

@@ -50,7 +50,10 @@ impl Error {
             Self::Io { source, .. } => {
                 matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem)
             }
-            Self::Full { .. } | Self::Locked { .. } | Self::WalkEnded => false,
+            Self::Full { .. }
+            | Self::Locked { .. }
+            | Self::WalkEnded
+            | Self::NeedsMemory { .. } => false,
         }
     }
 }

@@ -182,6 +182,10 @@ impl Store {
 
     /// Returns the space of the disk.
     pub(crate) fn disk_space(&self) -> Result<DiskSpace> {
+        #[cfg(test)]
+        if let Some(space) = self.simulated_space()? {
+            return Ok(space);
+        }
         self.disk.space(&self.paths.temporary())
     }
 
@@ -219,6 +223,27 @@ impl Store {
         self.disk
             .listed_entries
             .load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Makes the disk seem to have `bytes`, all of which are for blobs.
+    pub(crate) fn simulate_disk(&self, bytes: u64) {
+        let simulated = &self.disk.simulated_bytes;
+        simulated.store(bytes, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    fn simulated_space(&self) -> Result<Option<DiskSpace>> {
+        let simulated = &self.disk.simulated_bytes;
+        let total = simulated.load(std::sync::atomic::Ordering::Relaxed);
+        if total == 0 {
+            return Ok(None);
+        }
+        let mut used = 0;
+        for folder in self.entries_below(&self.paths.stock_root().join("blobs"), 3) {
+            let path = folder?.path();
+            used += self.disk.len(&path)?.unwrap_or_default();
+        }
+        let free = total.saturating_sub(used);
+        Ok(Some(DiskSpace { free, total }))
     }
 
     /// Opens a store as if its volume were mounted read-only.

@@ -251,8 +251,12 @@ impl Upstreams {
             if holder.allowed_use == BlobUse::Serve {
                 return Ok(Some(BlobAvailability::LocalIn(holder.repository)));
             }
-            let is_linked = registry.link_cached_blob(repository, &blob, &upstream, unix_now())?;
-            Ok::<_, registry::Error>(is_linked.then_some(BlobAvailability::Local))
+            match registry.link_cached_blob(repository, &blob, &upstream, unix_now()) {
+                Ok(is_linked) => Ok(is_linked.then_some(BlobAvailability::Local)),
+                // It is read from the upstream, which needs no space.
+                Err(error) if error.is_disk_full() => Ok(None),
+                Err(error) => Err(error),
+            }
         });
         Ok(used.await?)
     }

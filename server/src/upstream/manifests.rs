@@ -4,6 +4,7 @@
 //! This module does not read blobs, and it never replaces a pushed tag. Start reading at
 //! [`Upstreams::ensure_manifest`].
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use imgsync_oci::client::FetchedManifest;
@@ -25,6 +26,8 @@ const MANIFEST_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) enum ManifestOutcome {
     /// The manifest is stored and verified.
     Stored,
+    /// The manifest is verified, but the disk has no space for it.
+    Unstored(Arc<StoredManifest>),
     /// The upstream does not have the manifest.
     Absent,
     /// The upstream could not be asked, or the manifest could not be stored.
@@ -40,8 +43,32 @@ pub(crate) enum Freshness {
     Stale,
 }
 
+/// A manifest that can be served.
+pub(crate) struct EnsuredManifest {
+    pub(crate) freshness: Freshness,
+    /// The manifest, if the registry has no space to store it.
+    pub(crate) unstored: Option<Arc<StoredManifest>>,
+}
+
+impl EnsuredManifest {
+    fn stored(freshness: Freshness) -> Self {
+        Self {
+            freshness,
+            unstored: None,
+        }
+    }
+
+    fn unstored(manifest: Arc<StoredManifest>) -> Self {
+        Self {
+            freshness: Freshness::Fresh,
+            unstored: Some(manifest),
+        }
+    }
+}
+
 impl Upstreams {
-    /// Ensures that the registry stores a manifest that is fresh enough to serve.
+    /// Ensures that the registry stores a manifest that is fresh enough to serve, or returns the
+    /// manifest if the disk is full.
     ///
     /// # Errors
     /// Returns an error if the upstream does not have the manifest, cannot be reached, or must not
@@ -50,13 +77,13 @@ impl Upstreams {
         &self,
         source: &UpstreamRepository,
         reference: &Reference,
-    ) -> Result<Freshness, Error> {
+    ) -> Result<EnsuredManifest, Error> {
         let result = match reference {
             Reference::Digest(digest) => self.by_digest(source, digest, reference).await,
             Reference::Tag(tag) => self.by_tag(source, tag, reference).await,
         };
         self.count_request(ContentKind::Manifest, &result, |(_, status)| *status);
-        result.map(|(freshness, _)| freshness)
+        result.map(|(ensured, _)| ensured)
     }
 
     /// Reads a stored manifest, and records its use for eviction.
@@ -85,9 +112,9 @@ impl Upstreams {
         source: &UpstreamRepository,
         digest: &Digest,
         reference: &Reference,
-    ) -> Result<(Freshness, CacheStatus), Error> {
+    ) -> Result<(EnsuredManifest, CacheStatus), Error> {
         if self.has_manifest(source, digest).await? {
-            return Ok((Freshness::Fresh, CacheStatus::Hit));
+            return Ok((EnsuredManifest::stored(Freshness::Fresh), CacheStatus::Hit));
         }
         self.fetch_missing_manifest(source, reference).await
     }
@@ -98,14 +125,16 @@ impl Upstreams {
         source: &UpstreamRepository,
         tag: &Tag,
         reference: &Reference,
-    ) -> Result<(Freshness, CacheStatus), Error> {
+    ) -> Result<(EnsuredManifest, CacheStatus), Error> {
         let stored_tag = tag.clone();
         let state = self.run_on_disk(source, move |registry, repository| {
             registry.tag_state(repository, &stored_tag)
         });
         let (digest, confirmed_at) = match state.await? {
             // A pushed tag takes precedence over the upstream.
-            TagState::Pushed => return Ok((Freshness::Fresh, CacheStatus::Hit)),
+            TagState::Pushed => {
+                return Ok((EnsuredManifest::stored(Freshness::Fresh), CacheStatus::Hit));
+            }
             // The tag was cached from another upstream under the same name, so it must be fetched
             // from this one.
             TagState::Cached { upstream, .. } if upstream != source.upstream.address() => {
@@ -130,18 +159,26 @@ impl Upstreams {
         // forever.
         let is_plausible = confirmed_at <= unix_now() + 60;
         if is_plausible && Duration::from_secs(age) < source.upstream.settings.freshness {
-            return Ok((Freshness::Fresh, CacheStatus::Hit));
+            return Ok((EnsuredManifest::stored(Freshness::Fresh), CacheStatus::Hit));
         }
         let failure = match source.current_failure() {
             Some(failure) => failure,
             None => match self.refresh(source, tag, digest).await {
-                ManifestOutcome::Stored => return Ok((Freshness::Fresh, CacheStatus::Hit)),
+                ManifestOutcome::Stored => {
+                    return Ok((EnsuredManifest::stored(Freshness::Fresh), CacheStatus::Hit));
+                }
+                ManifestOutcome::Unstored(manifest) => {
+                    return Ok((EnsuredManifest::unstored(manifest), CacheStatus::Miss));
+                }
                 ManifestOutcome::Absent => return Err(unknown(reference)),
                 ManifestOutcome::Failed(failure) => failure,
             },
         };
         source.upstream.log_stale(&failure);
-        Ok((Freshness::Stale, CacheStatus::Stale))
+        Ok((
+            EnsuredManifest::stored(Freshness::Stale),
+            CacheStatus::Stale,
+        ))
     }
 
     /// Reports whether a manifest is stored, pushed or cached.
@@ -171,7 +208,7 @@ impl Upstreams {
         &self,
         source: &UpstreamRepository,
         reference: &Reference,
-    ) -> Result<(Freshness, CacheStatus), Error> {
+    ) -> Result<(EnsuredManifest, CacheStatus), Error> {
         source.check_fetch_allowed()?;
         let key = (source.repository.clone(), reference.to_string());
         if self.inner.negative_cache.contains(&key) {
@@ -183,7 +220,13 @@ impl Upstreams {
         let (this, at, requested) = (self.clone(), source.clone(), reference.clone());
         let fetch = || async move { this.fetch_manifest(&at, &requested).await };
         match self.inner.manifest_requests.run(key, fetch).await {
-            Ok(ManifestOutcome::Stored) => Ok((Freshness::Fresh, CacheStatus::Miss)),
+            Ok(ManifestOutcome::Stored) => {
+                let stored = EnsuredManifest::stored(Freshness::Fresh);
+                Ok((stored, CacheStatus::Miss))
+            }
+            Ok(ManifestOutcome::Unstored(manifest)) => {
+                Ok((EnsuredManifest::unstored(manifest), CacheStatus::Miss))
+            }
             Ok(ManifestOutcome::Absent) => Err(unknown(reference)),
             Ok(ManifestOutcome::Failed(failure)) => Err(failure.into()),
             Err(error) => Err(source.singleflight_failure(error).into()),
@@ -222,9 +265,13 @@ impl Upstreams {
                 let confirmed = self.run_on_disk(source, move |registry, repository| {
                     registry.confirm_tag(repository, &tag, &cached, unix_now())
                 });
-                // The result is false if the tag was pushed in the meantime. Then it is served as
-                // pushed.
-                source.stored_or_failed(confirmed.await)
+                match confirmed.await {
+                    // If the result is false, the tag was pushed in the meantime. Then it is served
+                    // as pushed. On a full disk, the tag is only checked again the next time.
+                    Ok(_) => ManifestOutcome::Stored,
+                    Err(error) if error.is_disk_full() => ManifestOutcome::Stored,
+                    Err(error) => ManifestOutcome::Failed(source.store_failure(&error)),
+                }
             }
             Ok(Some(_)) => self.fetch_manifest(source, &reference).await,
             Ok(None) => self.record_absent(source, &reference).await,
@@ -260,31 +307,44 @@ impl Upstreams {
             Reference::Tag(tag) => Some(tag.clone()),
             Reference::Digest(_) => None,
         };
-        let Some(limits) = self.inner.configured.load().limits else {
+        let Some(limits) = self.cache_limits() else {
             let message = "not contacted, because this registry no longer caches";
             return ManifestOutcome::Failed(source.failure(UpstreamFailureKind::Busy, message));
         };
         let upstream = source.upstream.address().to_owned();
-        let cached = self.run_on_disk(source, move |registry, repository| {
-            if !registry.has_room_for_manifest(bytes.len() as u64, &limits, unix_now())? {
-                return Ok(None);
-            }
+        let stored = self.run_on_disk(source, move |registry, repository| {
             let manifest = UpstreamManifest {
                 digest: Some(&digest),
                 media_type: media_type.as_deref(),
                 bytes: &bytes,
                 upstream: &upstream,
             };
-            let cached = registry.cache_manifest(repository, tag.as_ref(), manifest, unix_now());
-            cached.map(Some)
-        });
-        // If the manifest did not get the tag, the tag was pushed in the meantime.
-        match cached.await {
-            Ok(None) => {
-                let message = "the cache is full, or the disk; try again later";
-                ManifestOutcome::Failed(source.failure(UpstreamFailureKind::Busy, message))
+            let size = bytes.len() as u64;
+            let store = || -> Result<bool, registry::Error> {
+                if !registry.has_room_for_manifest(size, &limits, unix_now())? {
+                    return Ok(false);
+                }
+                // If the manifest does not get the tag, the tag was pushed in the meantime.
+                match registry.cache_manifest(repository, tag.as_ref(), manifest, unix_now()) {
+                    Ok(_) => Ok(true),
+                    Err(error) if error.is_disk_full() => Ok(false),
+                    Err(error) => Err(error),
+                }
+            };
+            if store()? {
+                return Ok(ManifestOutcome::Stored);
             }
-            cached => source.stored_or_failed(cached),
+            registry.make_disk_room(None, &limits, unix_now());
+            if store()? {
+                return Ok(ManifestOutcome::Stored);
+            }
+            tracing::warn!(%repository, %digest, "no space: sending a manifest without storing it");
+            let manifest = manifest.to_served()?;
+            Ok(ManifestOutcome::Unstored(Arc::new(manifest)))
+        });
+        match stored.await {
+            Ok(outcome) => outcome,
+            Err(error) => ManifestOutcome::Failed(source.store_failure(&error)),
         }
     }
 
@@ -302,21 +362,13 @@ impl Upstreams {
             let removed = self.run_on_disk(source, move |registry, repository| {
                 registry.remove_cached_tag(repository, &tag)
             });
-            if let Err(error) = removed.await {
+            if let Err(error) = removed.await
+                && !error.is_disk_full()
+            {
                 return ManifestOutcome::Failed(source.store_failure(&error));
             }
         }
         ManifestOutcome::Absent
-    }
-}
-
-impl UpstreamRepository {
-    /// Returns the outcome of storing a manifest.
-    fn stored_or_failed<T>(&self, result: Result<T, registry::Error>) -> ManifestOutcome {
-        match result {
-            Ok(_) => ManifestOutcome::Stored,
-            Err(error) => ManifestOutcome::Failed(self.store_failure(&error)),
-        }
     }
 }
 

@@ -43,7 +43,14 @@ pub(super) async fn download(
         sleep(SHUTDOWN_GRACE).await;
     };
     let last = tokio::select! {
-        result = transfer.run(registry) => result.unwrap_or_else(DownloadProgress::Failed),
+        result = transfer.run(registry) => match result {
+            Ok(last) => last,
+            // Each client reads the blob from the upstream.
+            Err(failure) if failure.kind == UpstreamFailureKind::DiskFull => {
+                DownloadProgress::NotKept
+            }
+            Err(failure) => DownloadProgress::Failed(failure),
+        },
         () = stopped => DownloadProgress::Failed(source.shutdown_failure()),
     };
     if let DownloadProgress::Failed(failure) = &last {

@@ -2,6 +2,7 @@
 //! digests, and restarts.
 
 use crate::support::prelude::*;
+use crate::support::small_disk::SmallDisk;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -152,33 +153,6 @@ async fn an_empty_manifest_file() {
     assert_eq!(deleted.status(), 202);
 }
 
-/// A tmpfs of 4 MiB, which is unmounted when the value is dropped.
-struct SmallDisk(tempfile::TempDir);
-
-impl SmallDisk {
-    /// Mounts the disk; `None` if this process is not allowed to mount.
-    fn mount() -> Option<Self> {
-        let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]);
-        let is_mounted = command
-            .arg(folder.path())
-            .output()
-            .unwrap()
-            .status
-            .success();
-        let required = std::env::var("IMGSYNC_TESTS_PEERS").is_ok_and(|value| value == "required");
-        assert!(is_mounted || !required, "a small disk cannot be mounted");
-        is_mounted.then_some(Self(folder))
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg(self.0.path()).output();
-    }
-}
-
 fn count_uploads(root: &Path) -> usize {
     let folder = registry_folder(root).join("repositories/a/_uploads");
     std::fs::read_dir(folder).map_or(0, Iterator::count)
@@ -191,7 +165,7 @@ async fn a_full_disk() {
     let Some(disk) = SmallDisk::mount() else {
         return;
     };
-    let root = disk.0.path().join("root");
+    let root = disk.path().join("root");
     let server = Server::start(&root);
     server.push_image("a", "v1", "word").await;
     let location = server.start_upload("a").await;
@@ -223,15 +197,7 @@ async fn a_full_disk() {
 
     // Without any free space, no session is opened, and reads succeed.
     server.wait_for_diff_ids().await;
-    for size in [1 << 20, 1 << 16, 1 << 12] {
-        for count in 0.. {
-            let filler = disk.0.path().join(format!("filler-{size}-{count}"));
-            if std::fs::write(&filler, vec![1; size]).is_err() {
-                std::fs::remove_file(&filler).unwrap();
-                break;
-            }
-        }
-    }
+    disk.fill();
     let url = server.url("/v2/a/blobs/uploads/");
     let response = client().post(url).send().await.unwrap();
     assert_error(response, StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE").await;
@@ -241,12 +207,7 @@ async fn a_full_disk() {
     assert_eq!(found.status(), 200);
 
     // With free space again, the upload continues at its offset.
-    for entry in std::fs::read_dir(disk.0.path()).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_file() {
-            std::fs::remove_file(path).unwrap();
-        }
-    }
+    disk.remove_filler();
     let (first, rest) = (bytes(1000), b"and the rest");
     let whole = [&first[..], rest].concat();
     let done = server.put(&location, &Digest::of(&whole), rest).await;

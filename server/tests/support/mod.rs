@@ -3,6 +3,7 @@
 pub(crate) mod launch;
 pub(crate) mod prelude;
 pub(crate) mod serial;
+pub(crate) mod small_disk;
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};

@@ -2,6 +2,7 @@
 //! cache as a whole is tested in `tests/cache`.
 
 mod claims;
+mod full_disk;
 mod limits;
 mod proxy_access;
 mod redirects;

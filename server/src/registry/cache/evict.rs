@@ -30,6 +30,9 @@ const MAX_PARTIAL_BLOBS: usize = 64;
 const MAX_GRACE_PERIOD_UNDER_PRESSURE: Duration = Duration::from_secs(60);
 /// Number of named blobs after which a batch of images is complete.
 const MAX_BLOBS_PER_BATCH: usize = 20_000;
+/// The part of the cache that an eviction frees in addition to what is needed, so that not every
+/// fetch into a full cache has to scan it.
+pub(super) const SLACK_DIVISOR: u64 = 20;
 /// Means that the cached bytes were not counted yet.
 const UNKNOWN_SIZE: u64 = u64::MAX;
 
@@ -46,18 +49,28 @@ pub(crate) struct CacheLimits {
 }
 
 impl CacheLimits {
-    /// Returns the limits to apply when `cached_bytes` are cached. Far above the limit the grace
-    /// period is shorter, or many concurrent pulls could fill the disk. A client that is still
-    /// pulling an evicted image causes it to be fetched again.
-    fn adjusted_for_pressure(self, cached_bytes: Option<u64>) -> Self {
+    /// Returns the limits to apply when `cached_bytes` are cached. Far above the limit, and on a
+    /// disk that `is_disk_full`, the grace period is shorter, or many concurrent pulls could fill
+    /// the disk. A client that is still pulling an evicted image causes it to be fetched again.
+    fn adjusted_for_pressure(self, cached_bytes: Option<u64>, is_disk_full: bool) -> Self {
         let mut limits = self;
-        if let (Some(bytes), Some(max)) = (cached_bytes, self.max_bytes)
-            && bytes > max.saturating_add(max / 4)
-        {
+        let is_far_above = cached_bytes
+            .zip(self.max_bytes)
+            .is_some_and(|(bytes, max)| bytes > max.saturating_add(max / 4));
+        if is_far_above || is_disk_full {
             limits.grace_period = self.grace_period.min(MAX_GRACE_PERIOD_UNDER_PRESSURE);
         }
         limits
     }
+}
+
+/// What is missing to store something, apart from what exceeds the limits already.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Shortage {
+    /// Number of bytes that must fit into the cache in addition.
+    pub(super) room: u64,
+    /// Number of bytes that the disk lacks.
+    pub(super) disk: u64,
 }
 
 /// Result of an eviction.
@@ -120,6 +133,8 @@ pub(super) struct EvictionSchedule {
     last_sweep: Option<u64>,
     /// When a round last left the cache above its limit.
     last_futile_round: Option<u64>,
+    /// When a round last could not free enough of the disk.
+    last_futile_disk_round: Option<u64>,
 }
 
 /// Reports whether `pause` seconds have passed since `last`.
@@ -152,15 +167,15 @@ impl Registry {
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
             Err(TryLockError::WouldBlock) => return Ok(EvictionStats::default()),
         };
-        self.evict_scheduled(schedule, limits, 0, now)
+        self.evict_scheduled(schedule, limits, Shortage::default(), now)
     }
 
-    /// Evicts images until `room` more bytes fit into the cache, or until nothing more can be
-    /// evicted. Waits for an eviction that is running.
-    pub(super) fn make_room(&self, limits: &CacheLimits, room: u64, now: u64) -> Result<()> {
+    /// Evicts images until nothing is short any more, or until nothing more can be evicted. Waits
+    /// for an eviction that is running.
+    pub(super) fn make_room(&self, limits: &CacheLimits, short: Shortage, now: u64) -> Result<()> {
         let schedule = self.cache.eviction_schedule.lock();
         let schedule = schedule.unwrap_or_else(PoisonError::into_inner);
-        self.evict_scheduled(schedule, limits, room, now)?;
+        self.evict_scheduled(schedule, limits, short, now)?;
         Ok(())
     }
 
@@ -168,10 +183,10 @@ impl Registry {
         &self,
         mut schedule: MutexGuard<'_, EvictionSchedule>,
         limits: &CacheLimits,
-        room: u64,
+        mut short: Shortage,
         now: u64,
     ) -> Result<EvictionStats> {
-        let limits = &limits.adjusted_for_pressure(self.cache.size.get());
+        let limits = &limits.adjusted_for_pressure(self.cache.size.get(), short.disk > 0);
         let grace_seconds = limits.grace_period.as_secs();
         self.cache.expire_leases(now, grace_seconds);
         if !schedule.is_recovered {
@@ -180,9 +195,13 @@ impl Registry {
             schedule.is_recovered = true;
         }
         let pause = MAX_EVICTION_PAUSE_SECONDS.min(grace_seconds / 4);
+        if !is_due(schedule.last_futile_disk_round, now, pause) {
+            short.disk = 0;
+        }
         let is_waiting = !is_due(schedule.last_futile_round, now, pause);
         if !is_due(schedule.last_scan, now, SCAN_INTERVAL_SECONDS)
-            && (is_waiting || !self.exceeds_limit(limits, room))
+            && (is_waiting || !self.exceeds_limit(limits, short.room))
+            && short.disk == 0
         {
             return Ok(EvictionStats {
                 cached_bytes: self.cache.size.get(),
@@ -194,12 +213,13 @@ impl Registry {
         let mut round = EvictionRound {
             registry: self,
             limits,
-            room,
+            short,
             now,
             stats: EvictionStats::default(),
             cached_bytes: 0,
         };
         round.recount_cached_bytes()?;
+        let is_disk_hopeless = round.adjust_disk_shortage();
         schedule.last_scan = Some(now);
         if is_due(schedule.last_sweep, now, SWEEP_INTERVAL_SECONDS) {
             let min_age = SWEEP_INTERVAL_SECONDS.max(grace_seconds);
@@ -212,7 +232,10 @@ impl Registry {
             round.add_freed_bytes(self.sweep(now.saturating_sub(grace_seconds))?);
         }
         schedule.is_recovered = true;
-        schedule.last_futile_round = (round.excess_bytes() > 0).then_some(now);
+        schedule.last_futile_round = (round.bytes_above_limit() > 0).then_some(now);
+        if is_disk_hopeless || round.short.disk > 0 {
+            schedule.last_futile_disk_round = Some(now);
+        }
         let counted = &self.cache.size.counted;
         counted.store(round.cached_bytes, Ordering::Relaxed);
         Ok(EvictionStats {
@@ -268,8 +291,8 @@ impl Registry {
 struct EvictionRound<'a> {
     registry: &'a Registry,
     limits: &'a CacheLimits,
-    /// Number of bytes that must fit into the cache in addition.
-    room: u64,
+    /// What is missing. The bytes that the disk lacks are updated during the round.
+    short: Shortage,
     now: u64,
     stats: EvictionStats,
     /// Number of bytes in the cache, updated during the round.
@@ -277,17 +300,36 @@ struct EvictionRound<'a> {
 }
 
 impl EvictionRound<'_> {
-    /// Returns the number of bytes above the limit.
+    /// Returns the number of bytes to free.
     fn excess_bytes(&self) -> u64 {
+        self.bytes_above_limit().max(self.short.disk)
+    }
+
+    fn bytes_above_limit(&self) -> u64 {
         let max_bytes = self.limits.max_bytes.unwrap_or(u64::MAX);
         self.cached_bytes
-            .saturating_add(self.room)
+            .saturating_add(self.short.room)
             .saturating_sub(max_bytes)
+    }
+
+    /// Makes the round free some more of the disk than it lacks, so that not every fetch has to
+    /// scan the cache. Returns true if the whole cache would not be enough, and keeps it then.
+    fn adjust_disk_shortage(&mut self) -> bool {
+        let disk = &mut self.short.disk;
+        let is_hopeless = *disk > self.cached_bytes;
+        if is_hopeless {
+            *disk = 0;
+        } else if *disk > 0 {
+            let slack = self.cached_bytes / SLACK_DIVISOR;
+            *disk = disk.saturating_add(slack).min(self.cached_bytes);
+        }
+        is_hopeless
     }
 
     /// Counts freed bytes.
     fn add_freed_bytes(&mut self, bytes: u64) {
         self.stats.freed_bytes += bytes;
+        self.short.disk = self.short.disk.saturating_sub(bytes);
         self.cached_bytes = self.cached_bytes.saturating_sub(bytes);
     }
 

@@ -10,7 +10,7 @@ use super::super::Registry;
 use super::super::error::{Error, Result};
 use super::CacheLimits;
 use super::room::RoomReservation;
-use crate::store::{self, Ingest, ObjectKey};
+use crate::store::{Ingest, ObjectKey};
 
 /// Number of bytes that are appended between two checkpoints.
 const CHECKPOINT_INTERVAL_BYTES: u64 = 32 * 1024 * 1024;
@@ -168,7 +168,7 @@ impl CacheFill {
     /// Ends the fetch after an error, and returns the error. The bytes remain for the next fetch,
     /// unless the disk is full: pushes need that space.
     pub(crate) fn give_up(self, error: Error) -> Error {
-        if matches!(error, Error::Store(store::Error::Full { .. }))
+        if error.is_disk_full()
             && let Err(error) = self.discard()
         {
             tracing::warn!(%error, "cannot remove an interrupted fetch from a full disk");

@@ -2,12 +2,12 @@
 //!
 //! Start reading at [`Registry::cache_manifest`].
 
-use imgsync_oci::{Digest, Repository, Tag};
+use imgsync_oci::{Digest, Manifest, Repository, Tag};
 
 use super::super::Registry;
 use super::super::error::{Error, Result};
 use super::super::locks::{LockKey, lock_shared};
-use super::super::manifests::parse_manifest;
+use super::super::manifests::{StoredManifest, parse_manifest};
 use super::from_unix_seconds;
 use super::tags::{TagMark, TagState};
 use crate::store::{MarkKey, ObjectKey};
@@ -35,6 +35,44 @@ pub(crate) struct UpstreamManifest<'a> {
     pub(crate) bytes: &'a [u8],
     /// The address of the upstream.
     pub(crate) upstream: &'a str,
+}
+
+impl UpstreamManifest<'_> {
+    /// Returns the manifest as it is served, for one that cannot be stored.
+    ///
+    /// # Errors
+    /// As [`Registry::cache_manifest`], without those of the store.
+    pub(crate) fn to_served(self) -> Result<StoredManifest> {
+        let (digest, _) = self.verify()?;
+        let media_type = Manifest::media_type(self.bytes).map_err(Error::ManifestInvalid)?;
+        Ok(StoredManifest {
+            digest,
+            media_type,
+            bytes: self.bytes.to_vec(),
+        })
+    }
+
+    /// Parses the manifest, and returns it with its digest.
+    fn verify(&self) -> Result<(Digest, Manifest)> {
+        let Self {
+            digest: expected,
+            media_type,
+            bytes,
+            ..
+        } = *self;
+        let digest = match expected {
+            Some(expected) => Digest::of_with(expected.algorithm(), bytes),
+            None => Digest::of(bytes),
+        };
+        if let Some(expected) = expected.filter(|expected| **expected != digest) {
+            return Err(Error::DigestMismatch {
+                expected: expected.clone(),
+                actual: digest,
+            });
+        }
+        let manifest = parse_manifest(media_type, bytes).map_err(Error::ManifestInvalid)?;
+        Ok((digest, manifest))
+    }
 }
 
 /// A manifest that was stored.
@@ -89,23 +127,10 @@ impl Registry {
         incoming: UpstreamManifest<'_>,
         now: u64,
     ) -> Result<CachedManifest> {
+        let (digest, manifest) = incoming.verify()?;
         let UpstreamManifest {
-            digest: expected,
-            media_type,
-            bytes,
-            upstream,
+            bytes, upstream, ..
         } = incoming;
-        let digest = match expected {
-            Some(expected) => Digest::of_with(expected.algorithm(), bytes),
-            None => Digest::of(bytes),
-        };
-        if let Some(expected) = expected.filter(|expected| **expected != digest) {
-            return Err(Error::DigestMismatch {
-                expected: expected.clone(),
-                actual: digest,
-            });
-        }
-        let manifest = parse_manifest(media_type, bytes).map_err(Error::ManifestInvalid)?;
         let tag_key = tag.map(|tag| LockKey::Tag(repository.clone(), tag.clone()));
         let _lock = self.lock_keys([LockKey::from(digest.clone())].into_iter().chain(tag_key));
         let revision = ObjectKey::RevisionLink(repository, &digest);

@@ -12,15 +12,13 @@ use imgsync_oci::Digest;
 use super::super::Registry;
 use super::super::error::Result;
 use super::CacheLimits;
+use super::evict::{SLACK_DIVISOR, Shortage};
 use crate::store::DiskSpace;
 
 /// The part of the disk that fetches leave free, for pushes and for the files of the server.
 const RESERVED_DISK_DIVISOR: u64 = 20;
 /// Upper bound of the space that fetches leave free.
 const MAX_RESERVED_DISK_BYTES: u64 = 1024 * 1024 * 1024;
-/// The part of the cache that an eviction frees in addition to what a fetch needs, so that not every
-/// fetch into a full cache has to scan it.
-const SLACK_DIVISOR: u64 = 20;
 
 /// The part of the space that fetches leave free which manifests leave free, too. Without its manifest
 /// nothing of an image can be pulled, so a manifest is stored where a blob is not.
@@ -89,8 +87,8 @@ impl Drop for RoomReservation {
 
 impl Registry {
     /// Reserves room for a blob of `size` bytes, of which `stored` are on disk already. If the cache
-    /// is full, evicts images first. Returns `None` if the blob does not fit into the cache, or into
-    /// the free space of the disk.
+    /// or the disk is full, evicts images first. Returns `None` if the blob does not fit into the
+    /// cache, or into the free space of the disk.
     ///
     /// # Errors
     /// Returns the errors of the store.
@@ -102,20 +100,38 @@ impl Registry {
         now: u64,
     ) -> Result<Option<RoomReservation>> {
         let blob = (digest, size, stored.min(size));
-        let Some(max_bytes) = limits.max_bytes else {
-            return self.try_reserve(blob, None);
-        };
-        if size > max_bytes {
+        let max_bytes = limits.max_bytes;
+        if max_bytes.is_some_and(|max_bytes| size > max_bytes) {
             return Ok(None);
         }
-        if let Some(reservation) = self.try_reserve(blob, Some(max_bytes))? {
-            return Ok(Some(reservation));
+        match self.try_reserve(blob, max_bytes)? {
+            Ok(reservation) => return Ok(Some(reservation)),
+            Err(shortage) => self.make_room(limits, shortage, now)?,
         }
-        let announced = self.cache.reserved_room.lock().announced;
-        let needed = announced.saturating_add(size.saturating_sub(stored));
-        let slack = max_bytes / SLACK_DIVISOR;
-        self.make_room(limits, needed.saturating_add(slack), now)?;
-        self.try_reserve(blob, Some(max_bytes))
+        Ok(self.try_reserve(blob, max_bytes)?.ok())
+    }
+
+    /// Evicts cached images if the disk has less free space than a push needs: `announced` bytes, or
+    /// some if the size is unknown. A failure is only logged.
+    pub(crate) fn make_disk_room(&self, announced: Option<u64>, limits: &CacheLimits, now: u64) {
+        let make_room = || -> Result<()> {
+            let disk = self.store.disk_space()?;
+            // What fetches have reserved is free until they have written it.
+            let reserved = self.cache.reserved_room.lock().unwritten;
+            let needed = announced.unwrap_or_else(|| margin(disk));
+            let short = needed.saturating_add(reserved).saturating_sub(disk.free);
+            if short == 0 {
+                return Ok(());
+            }
+            let shortage = Shortage {
+                room: 0,
+                disk: short,
+            };
+            self.make_room(limits, shortage, now)
+        };
+        if let Err(error) = make_room() {
+            tracing::warn!(%error, "cannot evict cached images for a push");
+        }
     }
 
     /// Reports whether a manifest of `size` bytes may be stored. It may exceed the limit of the cache a
@@ -151,7 +167,11 @@ impl Registry {
             return Ok(true);
         }
         let slack = max_bytes / SLACK_DIVISOR;
-        self.make_room(limits, size.saturating_add(slack), now)?;
+        let shortage = Shortage {
+            room: size.saturating_add(slack),
+            disk: 0,
+        };
+        self.make_room(limits, shortage, now)?;
         Ok(is_within_limit())
     }
 
@@ -164,7 +184,7 @@ impl Registry {
         &self,
         (digest, size, stored): (&Digest, u64, u64),
         max_bytes: Option<u64>,
-    ) -> Result<Option<RoomReservation>> {
+    ) -> Result<std::result::Result<RoomReservation, Shortage>> {
         let disk = self.store.disk_space()?;
         let mut reserved = self.cache.reserved_room.lock();
         let announced = reserved.announced.saturating_add(size);
@@ -178,14 +198,20 @@ impl Registry {
         });
         let unwritten = size - stored;
         let needed = reserved.unwritten.saturating_add(unwritten);
-        if !is_within_limit || needed > usable_bytes(disk) {
-            return Ok(None);
+        let lacking = needed.saturating_sub(usable_bytes(disk));
+        if !is_within_limit || lacking > 0 {
+            let slack = max_bytes.unwrap_or_default() / SLACK_DIVISOR;
+            let added = reserved.announced.saturating_add(unwritten);
+            return Ok(Err(Shortage {
+                room: added.saturating_add(slack),
+                disk: lacking,
+            }));
         }
         self.cache.size.remove(stored);
         reserved.digests.insert(digest.clone());
         reserved.announced = announced;
         reserved.unwritten = needed;
-        Ok(Some(RoomReservation {
+        Ok(Ok(RoomReservation {
             registry: self.clone(),
             digest: digest.clone(),
             size,

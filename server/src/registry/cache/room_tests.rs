@@ -44,6 +44,56 @@ fn fetches_at_the_same_time_do_not_exceed_the_cache_together() {
 }
 
 #[test]
+fn cached_images_are_evicted_before_the_disk_is_too_small_for_a_fetch_or_a_push() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    let unlimited = CacheLimits {
+        max_bytes: None,
+        ..limit_of(0)
+    };
+    let repository = repository();
+    let images: Vec<Digest> = (0..8_u8)
+        .map(|byte| {
+            let (tag, now) = (format!("v{byte}"), 1000 + u64::from(byte));
+            cache_image(&registry, &repository, &tag, &tag, &[&[byte; 10_000]], now)
+        })
+        .collect();
+    let pushed = [b'p'; 10_000];
+    push_blob(&registry, &repository, &pushed);
+    let count = || {
+        let images = images.iter();
+        images
+            .filter(|image| has_manifest(&registry, &repository, image))
+            .count()
+    };
+    // The images and the pushed blob, and 5,000 bytes that a fetch leaves free.
+    registry.store.simulate_disk(100_000);
+    let now = 100_000;
+    let mut fetch = open(&registry, b"fetch");
+    // All images together would not be enough.
+    assert!(!fetch.reserve(90_000, &unlimited, now).unwrap());
+    assert_eq!(count(), 8);
+    assert!(fetch.reserve(20_000, &unlimited, now + 1000).unwrap());
+    let left = count();
+    assert!((4..7).contains(&left), "{left}");
+    assert!(has_manifest(&registry, &repository, &images[7]));
+    // The fetch has not written its bytes yet.
+    registry.make_disk_room(Some(40_000), &unlimited, now + 2000);
+    let left_after = count();
+    assert!((1..left).contains(&left_after), "{left_after}");
+    assert!(
+        registry
+            .open_blob(&repository, &Digest::of(&pushed))
+            .is_ok()
+    );
+    // Images in the grace period stay.
+    let used = now + 3000;
+    registry.record_use(&repository, &images[7], used);
+    registry.make_disk_room(Some(99_000), &unlimited, used);
+    assert!(has_manifest(&registry, &repository, &images[7]));
+}
+
+#[test]
 fn the_bytes_of_interrupted_fetches_take_room() {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();
