@@ -101,7 +101,7 @@ async fn a_long_list_that_nobody_reads_gives_its_memory_to_the_next_one() {
         ("REGISTRY_IMGSYNC_LIMITS_BODYMEMORY", "64KiB"),
     ];
     let server = Server::start_with(root.path(), &variables);
-    let digest = server.push_image("a", "v1", "word").await;
+    let digest = Digest::of(&server.push_image("a", "v1", "word").await);
     let tags = "docker/registry/v2/repositories/a/_manifests/tags";
     let tags = root.path().join(tags);
     let names: Vec<String> = (0..1000)

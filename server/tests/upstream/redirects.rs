@@ -56,6 +56,12 @@ async fn assert_refused(running: &Running, internal: &FakeServer, case: &str) {
     running.wait_for_log("imgsync.cache.allowednetworks").await;
 }
 
+/// Asserts that the secret can be pulled through the cache.
+async fn assert_gets_secret(running: &Running) {
+    let (status, body) = get(running, &secret_path()).await;
+    assert_eq!((status, &body[..]), (200, SECRET), "{}", running.log());
+}
+
 #[tokio::test]
 async fn redirects_to_internal_addresses_are_refused() {
     let internal = internal_server();
@@ -74,13 +80,7 @@ async fn redirects_to_internal_addresses_are_refused() {
     for host in ["127.0.0.1", "localhost"] {
         let upstream = FakeServer::start(redirect(&format!("http://{host}:{port}/role")));
         let running = cache_behind(&upstream, "", ", allowednetworks: ['127.0.0.0/8', '::1']");
-        let (status, body) = get(&running, &secret_path()).await;
-        assert_eq!(
-            (status, body.as_slice()),
-            (200, SECRET),
-            "{}",
-            running.log()
-        );
+        assert_gets_secret(&running).await;
     }
 }
 
@@ -94,13 +94,7 @@ async fn a_proxy_resolves_the_names_behind_it() {
         }
     });
     let running = cache_behind(&proxy, "", "");
-    let (status, body) = get(&running, &secret_path()).await;
-    assert_eq!(
-        (status, body.as_slice()),
-        (200, SECRET),
-        "{}",
-        running.log()
-    );
+    assert_gets_secret(&running).await;
 }
 
 #[tokio::test]
@@ -124,13 +118,7 @@ async fn logins_go_only_to_realms_at_allowed_addresses() {
         login,
         ", allowednetworks: ['127.0.0.0/8', '::1']",
     );
-    let (status, body) = get(&running, &secret_path()).await;
-    assert_eq!(
-        (status, body.as_slice()),
-        (200, SECRET),
-        "{}",
-        running.log()
-    );
+    assert_gets_secret(&running).await;
     let basic = internal.requests()[0].authorization().to_owned();
     assert!(basic.starts_with("Basic "), "{basic}");
 }
@@ -153,13 +141,7 @@ async fn an_upstream_on_this_machine_may_use_its_own_port_only() {
     });
     own_port.set(port(&upstream)).unwrap();
     let running = Setup::new(&config(&upstream.address(), "", "")).serve();
-    let (status, body) = get(&running, &secret_path()).await;
-    assert_eq!(
-        (status, body.as_slice()),
-        (200, SECRET),
-        "{}",
-        running.log()
-    );
+    assert_gets_secret(&running).await;
 }
 
 /// An address of the loopback interface, removed on drop.

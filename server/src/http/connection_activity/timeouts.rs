@@ -185,15 +185,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_request_head_must_be_complete_in_time() {
         let activity = Arc::new(ConnectionActivity::default());
-        // The first request, also while its bytes drip.
-        let dripping = async {
-            loop {
-                activity.record_received(1);
-                sleep(Duration::from_secs(1)).await;
-            }
+        let drip = async || loop {
+            activity.record_received(1);
+            sleep(Duration::from_secs(1)).await;
         };
+        // The first request, also while its bytes drip.
         tokio::select! {
-            () = dripping => {}
+            () = drip() => {}
             closed = close_after(&activity) => {
                 assert_eq!(closed, (CloseReason::SlowHead(TIMEOUTS.head), 10));
             }
@@ -202,10 +200,7 @@ mod tests {
         drop(activity.begin_request(Version::HTTP_11));
         let dripping = async {
             sleep(Duration::from_secs(30)).await;
-            loop {
-                activity.record_received(1);
-                sleep(Duration::from_secs(1)).await;
-            }
+            drip().await
         };
         tokio::select! {
             () = dripping => {}

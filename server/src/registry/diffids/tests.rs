@@ -8,6 +8,7 @@ use imgsync_oci::{Descriptor, Digest, Repository, media};
 
 use super::DiffIdJob;
 use crate::registry::Registry;
+use crate::registry::tests::write_foreign_manifest;
 use crate::store::{DerivedKey, ObjectKey};
 
 const GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
@@ -297,16 +298,7 @@ fn manifests_are_found_by_their_config() {
             "annotations": { "number": number.to_string() },
         });
         let bytes = manifest.to_string().into_bytes();
-        let (digest, repository) = (Digest::of(&bytes), repository("a"));
-        let link = digest.to_string();
-        let entries = [
-            (ObjectKey::Blob(&digest), &bytes[..]),
-            (
-                ObjectKey::RevisionLink(&repository, &digest),
-                link.as_bytes(),
-            ),
-        ];
-        registry.store.put_all(&entries).unwrap();
+        let digest = write_foreign_manifest(&registry, &repository("a"), &bytes);
         pushed.push(Descriptor::new(
             media::OCI_MANIFEST,
             digest,
@@ -344,16 +336,7 @@ fn what_an_earlier_version_recorded_about_configs_is_used_until_it_is_in_the_ind
         "layers": [],
     });
     let bytes = manifest.to_string().into_bytes();
-    let (digest, repository) = (Digest::of(&bytes), repository("a"));
-    let link = digest.to_string();
-    let entries = [
-        (ObjectKey::Blob(&digest), &bytes[..]),
-        (
-            ObjectKey::RevisionLink(&repository, &digest),
-            link.as_bytes(),
-        ),
-    ];
-    registry.store.put_all(&entries).unwrap();
+    let digest = write_foreign_manifest(&registry, &repository("a"), &bytes);
     let folder = Digest::of(format!("a {config}").as_bytes())
         .hex()
         .to_owned();
@@ -366,7 +349,7 @@ fn what_an_earlier_version_recorded_about_configs_is_used_until_it_is_in_the_ind
         ..ResolveRequest::default()
     };
     for _ in 0..2 {
-        let response = registry.resolve_layers(&repository, &request, &|_| true, false);
+        let response = registry.resolve_layers(&repository("a"), &request, &|_| true, false);
         let found = response.unwrap().manifests;
         assert_eq!(
             found.iter().map(|found| &found.digest).collect::<Vec<_>>(),

@@ -9,6 +9,7 @@ use super::*;
 use crate::registry::Error;
 use crate::registry::Registry;
 use crate::registry::cache::tests::folder;
+use crate::registry::tests::write_foreign_manifest;
 use crate::store::{self, ObjectKey, Store};
 
 const SUBJECT: &[u8] = b"the subject";
@@ -44,19 +45,8 @@ fn push(registry: &Registry, word: &str) -> Digest {
     digest
 }
 
-/// Writes a manifest as another program does.
 fn write_foreign(registry: &Registry, bytes: &[u8]) -> Digest {
-    let (digest, repository) = (Digest::of(bytes), repository());
-    let link = digest.to_string();
-    let entries = [
-        (ObjectKey::Blob(&digest), bytes),
-        (
-            ObjectKey::RevisionLink(&repository, &digest),
-            link.as_bytes(),
-        ),
-    ];
-    registry.store.put_all(&entries).unwrap();
-    digest
+    write_foreign_manifest(registry, &repository(), bytes)
 }
 
 fn list(registry: &Registry) -> Vec<Digest> {
