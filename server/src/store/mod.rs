@@ -97,10 +97,9 @@ impl Store {
         let root = std::path::absolute(root).context("resolve", root)?;
         let paths = StorePaths::new(&root);
         for path in [&paths.temporary(), &paths.lock_file(), paths.stock_root()] {
-            match disk.check_writable(path) {
-                Err(error)
-                    if is_read_only && is_read_only_error(&error) && disk.is_folder(&root)? => {}
-                checked => checked.context("write", path)?,
+            match disk.check_writable(path).context("write", path) {
+                Err(error) if is_read_only && error.is_forbidden() && disk.is_folder(&root)? => {}
+                checked => checked?,
             }
         }
         Ok(())
