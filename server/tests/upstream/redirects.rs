@@ -3,6 +3,7 @@
 //! An upstream at a public address is played in two ways: by an outgoing proxy that answers in its
 //! place, and at an address in 198.18.0.0/15, which only root can add to this machine.
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
@@ -163,7 +164,8 @@ impl LoopbackAddress {
         let address = Self(address);
         let is_added = address.change("add");
         if !is_added {
-            eprintln!("SKIPPED: only root with the program `ip` can add an address");
+            let text = "SKIPPED: only root with the program `ip` can add an address";
+            let _ = writeln!(std::io::stderr(), "{text}");
         }
         is_added.then_some(address)
     }
