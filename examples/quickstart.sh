@@ -13,7 +13,7 @@ command -v cargo >/dev/null 2>&1 || {
     say "quickstart.sh: cargo is not installed; install Rust from https://rustup.rs"
     exit 1
 }
-say "1/3  Building imgsync and imgsync-server. The first build takes some minutes; README.md says how many."
+say "1/3  Building imgsync and imgsync-server. The first build takes some minutes."
 cargo build --release --workspace --bins
 say "2/3  Building the demonstration."
 cargo build --release --package imgsync --example quickstart
