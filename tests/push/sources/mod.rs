@@ -56,3 +56,10 @@ fn recorded_archive(name: &str) -> PathBuf {
 fn text(path: &Path) -> &str {
     path.to_str().expect("a path in UTF-8")
 }
+
+/// Uploads a blob of the repository `app` in one request.
+fn upload_blob(server: &Server, digest: &str, bytes: &[u8]) {
+    let target = format!("/v2/app/blobs/uploads/?digest={digest}");
+    let uploaded = http::send(server.address(), "POST", &target, &[], bytes);
+    assert_eq!(uploaded.status, 201, "{}", uploaded.text());
+}

@@ -1,6 +1,6 @@
 //! Tests images from podman's socket, with and without root.
 
-use super::{SourcesFixture, recorded_archive, text};
+use super::{SourcesFixture, recorded_archive, text, upload_blob};
 use crate::support::DockerSocketProxy;
 use crate::support::peers::report_missing;
 use crate::support::prelude::*;
@@ -49,6 +49,20 @@ impl PodmanService {
 }
 
 pub(super) const PODMAN_IMAGE: &str = "localhost/sample/app:v1";
+
+/// Starts a registry that has only the first layer of an image. Returns it with what a push to it
+/// prints.
+fn registry_with_first_layer(fixture: &SourcesFixture, name: &str) -> (Server, String) {
+    let server = Server::start(&fixture.scratch.folder("other"));
+    let image = fixture.check_image(name);
+    let (first, _) = &image.blobs[1];
+    let target = format!("/v2/{name}/blobs/{first}");
+    let blob = http::get(fixture.server.address(), &target).body;
+    upload_blob(&server, first, &blob);
+    let layers = image.diff_ids.len();
+    let read = format!("reading {} of {layers} layers through a push", layers - 1);
+    (server, read)
+}
 
 /// The address of podman can come from several variables, and the image can be named or given by
 /// ID.
@@ -99,7 +113,9 @@ fn images_are_pushed_from_the_service_of_podman() {
         command.env_remove("DOCKER_HOST").envs(variables);
         command.args(["push", image, &fixture.remote(&name)]);
         let outcome = run(&mut command).succeeded();
-        assert!(!outcome.stderr.contains("exporting"), "{outcome}");
+        // Later pushes find the layers in the other repositories.
+        let is_exported = outcome.stderr.contains("all of it is needed");
+        assert_eq!(is_exported, number == 0, "{outcome}");
         assert_eq!(fixture.check_image(&name).config, id, "{name}");
     }
     // Only what the registry lacks is read. podman runs other programs to describe itself, which
@@ -120,6 +136,13 @@ fn images_are_pushed_from_the_service_of_podman() {
     );
     assert!(!outcome.stderr.contains("exporting"), "{outcome}");
     assert_eq!(fixture.check_image("podman4").config, id);
+    let (other, expected) = registry_with_first_layer(&fixture, "podman4");
+    let mut command = fixture.imgsync.command();
+    command.env("DOCKER_HOST", &host);
+    let remote = format!("{}/app:v1", other.address());
+    let outcome = run(command.args(["push", "-v", PODMAN_IMAGE, &remote])).succeeded();
+    assert!(outcome.stderr.contains(&expected), "{outcome}");
+    assert_eq!(check::at_registry(other.address(), "app:v1").config, id);
     let mut command = fixture.imgsync.command();
     command.env("DOCKER_HOST", &host);
     command.args(["push", "nowhere:v1", &fixture.remote("none")]);
@@ -249,19 +272,25 @@ fn images_are_pushed_from_podman_without_root() {
     wait_until("podman's socket", || {
         std::os::unix::net::UnixStream::connect(&socket).ok()
     });
-    let push = |options: &[&str], variable: &str| {
+    let push = |options: &[&str], variable: &str, remote: &str| {
         let mut command = user.command(text(&tool));
         command.env(variable, &host).arg("push").args(options);
-        command.args([PODMAN_IMAGE, &fixture.remote("rootless")]);
-        run(&mut command).succeeded()
+        run(command.args([PODMAN_IMAGE, remote])).succeeded()
     };
-    // The layers come from a push of podman, although its user namespace is another one.
-    let plan = push(&["--dry-run"], "CONTAINER_HOST").stdout;
-    assert!(plan.contains("through a push of the daemon"), "{plan}");
-    let outcome = push(&["-v"], "CONTAINER_HOST");
-    assert!(!outcome.stderr.contains("exporting"), "{outcome}");
+    let remote = fixture.remote("rootless");
+    let plan = push(&["--dry-run"], "CONTAINER_HOST", &remote).stdout;
+    assert!(plan.contains("all of it is needed"), "{plan}");
+    push(&[], "CONTAINER_HOST", &remote);
     assert_eq!(fixture.check_image("rootless").config, id);
     // A second push has nothing to send.
-    push(&[], "DOCKER_HOST");
+    push(&[], "DOCKER_HOST", &remote);
+    // podman reaches the registry of the tool, although its user namespace is another one.
+    let (other, expected) = registry_with_first_layer(&fixture, "rootless");
+    let remote = format!("{}/app:v1", other.address());
+    let plan = push(&["--dry-run"], "CONTAINER_HOST", &remote).stdout;
+    assert!(plan.contains(&expected), "{plan}");
+    let outcome = push(&["-v"], "CONTAINER_HOST", &remote);
+    assert!(outcome.stderr.contains(&expected), "{outcome}");
+    assert_eq!(check::at_registry(other.address(), "app:v1").config, id);
     drop(service);
 }

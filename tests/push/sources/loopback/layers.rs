@@ -1,5 +1,6 @@
 //! Tests which layers are read, and which are not.
 
+use super::super::upload_blob;
 use super::{Engine, MACHINE, SourcesFixture, files};
 use crate::support::archive::Entry;
 use crate::support::prelude::*;
@@ -130,7 +131,7 @@ fn every_combination_of_layers_can_be_missing() {
         };
         for (position, layer) in layers.iter().enumerate() {
             if !is_missing(position) {
-                upload(&server, layer);
+                upload_blob(&server, layer.0, &layer.1);
             }
         }
         let remote = format!("{}/app:v1", server.address());
@@ -143,13 +144,6 @@ fn every_combination_of_layers_can_be_missing() {
         assert_eq!(check::at_registry(server.address(), "app:v1"), whole);
     }
     MACHINE.assert_no_traces(&image.id());
-}
-
-/// Uploads a blob in one request.
-fn upload(server: &Server, (digest, bytes): &(&String, Vec<u8>)) {
-    let target = format!("/v2/app/blobs/uploads/?digest={digest}");
-    let uploaded = http::send(server.address(), "POST", &target, &[], bytes);
-    assert_eq!(uploaded.status, 201, "{}", uploaded.text());
 }
 
 /// Two pushes of two images read from one daemon at the same time, beside a push of the daemon.
