@@ -248,3 +248,35 @@ fn an_unchanged_layout_needs_few_requests() {
     let found = check::at_registry(own.address(), "app:v1");
     assert_eq!(found.config, image.id());
 }
+
+/// A layer that the tool compresses is asked for once, and not by its digest where the registry knows
+/// layers by their diffIDs.
+#[test]
+fn a_new_layer_is_asked_for_once() {
+    let scratch = Scratch::new();
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let image = Image::new(
+        (0..3)
+            .map(|seed| layer("data", noise(seed, 2000)))
+            .collect(),
+    );
+    let archive = as_archive(&image, scratch.path("app.tar"));
+    let stock = StockRegistry::start(&scratch.folder("stock"));
+    let own = Server::start(&scratch.folder("root"));
+    // The config and the layers. At the second push, the cache has the digests of the layers.
+    for (address, count) in [(own.address(), 1), (stock.address(), 4)] {
+        let relay = Relay::start(address, RelayFault::None);
+        let remote = format!("{}/app:v1", relay.address());
+        imgsync.push(text(&archive), &remote).succeeded();
+        let requests = relay.requests();
+        let is_asked = |request: &&ObservedRequest| {
+            request.method == "HEAD" && request.target.contains("/blobs/")
+        };
+        let asked = requests.iter().filter(is_asked);
+        let asked: Vec<_> = asked.map(|request| request.target.clone()).collect();
+        assert_eq!(asked.len(), count, "{}", describe(&requests));
+        let different: BTreeSet<_> = asked.into_iter().collect();
+        assert_eq!(different.len(), count, "{}", describe(&requests));
+        assert_eq!(check::at_registry(address, "app:v1").config, image.id());
+    }
+}

@@ -58,6 +58,8 @@ pub struct Reply {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: Vec<u8>,
+    /// The number of bytes of the body after which a function is called before the rest is sent.
+    pause: Option<(usize, Box<dyn FnOnce() + Send>)>,
 }
 
 /// Returns an empty response with this status.
@@ -66,6 +68,7 @@ pub fn status(status: u16) -> Reply {
         status,
         headers: Vec::new(),
         body: Vec::new(),
+        pause: None,
     }
 }
 
@@ -77,6 +80,13 @@ impl Reply {
 
     pub fn body(mut self, body: impl Into<Vec<u8>>) -> Self {
         self.body = body.into();
+        self
+    }
+
+    /// Calls `wait` after the first `len` bytes of the body were sent.
+    #[allow(dead_code, reason = "the tests of oci do not use it")]
+    pub fn pause_after(mut self, len: usize, wait: impl FnOnce() + Send + 'static) -> Self {
+        self.pause = Some((len, Box::new(wait)));
         self
     }
 }
@@ -214,8 +224,17 @@ fn send(writer: &mut TcpStream, request: &Request, reply: Reply) -> Option<()> {
     }
     text += "\r\n";
     let mut bytes = text.into_bytes();
-    if request.method != "HEAD" {
-        bytes.extend_from_slice(&reply.body);
+    if request.method == "HEAD" {
+        return writer.write_all(&bytes).ok();
     }
+    let mut rest = &reply.body[..];
+    if let Some((len, wait)) = reply.pause {
+        let (first, last) = rest.split_at(len);
+        bytes.extend_from_slice(first);
+        writer.write_all(&bytes).ok()?;
+        (bytes, rest) = (Vec::new(), last);
+        wait();
+    }
+    bytes.extend_from_slice(rest);
     writer.write_all(&bytes).ok()
 }

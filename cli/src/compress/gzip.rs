@@ -11,7 +11,7 @@ use std::thread;
 
 use libdeflater::{CompressionLvl, Compressor};
 
-use super::{CompressError, CountingHasher, LayerDigests};
+use super::{CompressError, CountingHasher, LayerDigests, fill};
 
 /// The number of tar bytes in a member, except for the last one.
 const RAW_BYTES_PER_MEMBER: usize = 1024 * 1024;
@@ -21,11 +21,24 @@ const GZIP_LEVEL: i32 = 6;
 /// the writer.
 const MAX_EXTRA_BLOCKS: usize = 2;
 
-/// A block of the tar and the gzip member made from it. The buffers are reused.
+/// A block of the tar and the gzip member made from it. The buffers are reused, and keep their full
+/// length: to clear and to extend them again would write every byte once more.
 #[derive(Default)]
 struct GzipBlock {
     raw: Vec<u8>,
+    raw_len: usize,
     member: Vec<u8>,
+    member_len: usize,
+}
+
+impl GzipBlock {
+    fn raw(&self) -> &[u8] {
+        &self.raw[..self.raw_len]
+    }
+
+    fn member(&self) -> &[u8] {
+        &self.member[..self.member_len]
+    }
 }
 
 /// A block for a worker, with the channel for the result.
@@ -93,13 +106,15 @@ fn read_blocks(
     let mut raw = CountingHasher::new();
     loop {
         let mut block = spares.try_recv().unwrap_or_default();
-        fill(&mut reader, &mut block.raw).map_err(CompressError::Read)?;
-        let is_last = block.raw.len() < RAW_BYTES_PER_MEMBER;
+        block.raw.resize(RAW_BYTES_PER_MEMBER, 0);
+        let filled = fill(&mut reader, &mut block.raw);
+        block.raw_len = filled.map_err(CompressError::Read)?;
+        let is_last = block.raw_len < RAW_BYTES_PER_MEMBER;
         // Only an empty tar has an empty member.
-        if block.raw.is_empty() && raw.size > 0 {
+        if block.raw_len == 0 && raw.size > 0 {
             return Ok(raw);
         }
-        raw.update(&block.raw);
+        raw.update(block.raw());
         let (result_sender, result) = sync_channel(1);
         let job = CompressJob {
             block,
@@ -109,14 +124,6 @@ fn read_blocks(
             return Ok(raw);
         }
     }
-}
-
-/// Fills `block` with exactly [`RAW_BYTES_PER_MEMBER`] bytes, or with fewer at the end of the tar.
-fn fill(reader: impl Read, block: &mut Vec<u8>) -> io::Result<()> {
-    block.clear();
-    block.reserve_exact(RAW_BYTES_PER_MEMBER);
-    let mut reader = reader.take(RAW_BYTES_PER_MEMBER as u64);
-    reader.read_to_end(block).map(drop)
 }
 
 /// Compresses blocks until the queue is closed. Runs in each worker thread.
@@ -136,12 +143,12 @@ fn compress_blocks(queue: &Mutex<Receiver<CompressJob>>) {
 
 /// Compresses one gzip member. libdeflate writes the header of the format: time 0, OS 255.
 fn compress(compressor: &mut Compressor, block: &mut GzipBlock) -> Result<(), CompressError> {
-    let bound = compressor.gzip_compress_bound(block.raw.len());
+    let bound = compressor.gzip_compress_bound(RAW_BYTES_PER_MEMBER);
     block.member.resize(bound, 0);
-    let size = compressor
-        .gzip_compress(&block.raw, &mut block.member)
+    let raw = &block.raw[..block.raw_len];
+    block.member_len = compressor
+        .gzip_compress(raw, &mut block.member)
         .map_err(|error| CompressError::Compressor(io::Error::other(error.to_string())))?;
-    block.member.truncate(size);
     Ok(())
 }
 
@@ -155,9 +162,9 @@ fn write_members(
     for result in in_order {
         let stopped = |_| CompressError::Compressor(io::Error::other("a worker ended early"));
         let block = result.recv().map_err(stopped)??;
-        let member = writer.write_all(&block.member);
+        let member = writer.write_all(block.member());
         member.map_err(CompressError::Write)?;
-        written.update(&block.member);
+        written.update(block.member());
         // The reader may have reached the end and need no more buffers.
         let _ = spare.send(block);
     }

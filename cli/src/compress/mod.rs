@@ -5,6 +5,7 @@
 //! digest of the blob. This module does not store the blobs. Start reading at [`gzip()`].
 
 mod decompress;
+mod fill;
 mod gzip;
 mod layer_digests;
 #[cfg(test)]
@@ -15,6 +16,7 @@ use std::io;
 use imgsync_oci::{Algorithm, Hasher};
 
 pub(crate) use decompress::decompress;
+pub(crate) use fill::fill;
 pub use gzip::gzip;
 pub use imgsync_oci::layer::LayerDigests;
 pub use layer_digests::compute_layer_digests;

@@ -70,7 +70,7 @@ pub(super) async fn collect(
     }
     // With the blobs of a recorded manifest, the image gets that manifest again.
     evidence.add_recorded(request, single);
-    let cached = evidence.query_cache(&request.probe, single).await?;
+    let cached = evidence.query_cache(request, single).await?;
     evidence.add_claims(&request.probe, same_image);
     evidence
         .query_records(request, single, &request.copies, tagged)
@@ -264,9 +264,10 @@ impl CollectedEvidence {
     /// Returns what else the cache says.
     async fn query_cache(
         &mut self,
-        probe: &TargetProbe,
+        request: &LookupRequest,
         single: &SingleImage,
     ) -> Result<Vec<(Digest, BlobCandidate)>, Failure> {
+        let probe = &request.probe;
         let layers = self.layers_without_candidate(single).into_iter();
         let cached = layers.filter_map(|diff_id| {
             let candidate = probe.cached(&diff_id);
@@ -281,6 +282,9 @@ impl CollectedEvidence {
         let (found, missing): (Vec<_>, Vec<_>) = cached.into_iter().partition(|(_, candidate)| {
             is_own(candidate) && present.contains(&candidate.blob.digest)
         });
+        let asked = missing.iter().filter(|(_, candidate)| is_own(candidate));
+        let asked = asked.map(|(_, candidate)| candidate.blob.digest.clone());
+        request.writer.record_missing(asked);
         self.confirmed
             .extend(found.iter().map(|(diff_id, _)| diff_id.clone()));
         self.candidates.extend(found);
@@ -338,6 +342,11 @@ impl CollectedEvidence {
             }
             self.candidates.insert(diff_id, claim);
         }
+    }
+
+    /// Returns the layers, by diffID, that the registry does not have under any digest.
+    pub(super) fn absent_layers(&self) -> impl Iterator<Item = &Digest> {
+        self.absent.iter()
     }
 
     /// Returns the blobs that the target must still confirm.

@@ -24,7 +24,7 @@ use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Repository, Tag};
 
 use crate::exit::Failure;
 use crate::image::{ImageConfig, SingleImage};
-use crate::plan::{BlobCandidate, ClaimPolicy, EvidenceSource, LayerEvidence, PushPlan};
+use crate::plan::{BlobCandidate, BlobStep, ClaimPolicy, EvidenceSource, LayerEvidence, PushPlan};
 use crate::report::Report;
 use crate::upload::RepositoryWriter;
 pub use claims::claimed_layers;
@@ -95,11 +95,18 @@ pub async fn gather(request: &LookupRequest, single: &SingleImage) -> Result<Tar
     let held = unchanged::held_blobs(request, single, tagged.as_ref()).await?;
     let mut evidence = collected::collect(request, single, tagged.as_ref()).await?;
     let unconfirmed = evidence.unconfirmed_blobs();
-    let unconfirmed = unconfirmed.filter(|blob| !held.contains(&blob.digest));
+    let is_unknown = |blob: &&Descriptor| {
+        !held.contains(&blob.digest) && !request.writer.is_missing(&blob.digest)
+    };
+    let unconfirmed: Vec<_> = unconfirmed.filter(is_unknown).collect();
     let (mut present, config_size) = tokio::try_join!(
-        probe.holds_all(unconfirmed),
+        probe.holds_all(unconfirmed.iter().copied()),
         config_size(probe, &single.config, &held)
     )?;
+    let asked = unconfirmed.iter().map(|blob| &blob.digest);
+    let missing = asked.filter(|digest| !present.contains(digest));
+    let missing = missing.chain(evidence.absent_layers()).cloned();
+    request.writer.record_missing(missing);
     present.extend(held);
     present.extend(evidence.confirmed_blobs().cloned());
     let copied_config = evidence.copied_config.take();
@@ -122,6 +129,14 @@ pub async fn gather(request: &LookupRequest, single: &SingleImage) -> Result<Tar
     if request.can_verify {
         verify::verify_claims(request, &mut plan).await;
     }
+    let sent = plan.steps.iter();
+    let sent = sent.filter(|(_, step)| matches!(step, BlobStep::Send { .. }));
+    let claimed = sent.filter(|(layer, _)| {
+        let candidate = evidence.candidates.get(layer);
+        candidate.is_some_and(|candidate| present.contains(&candidate.blob.digest))
+    });
+    let claimed = claimed.map(|(layer, _)| layer.clone());
+    request.writer.record_claimed(claimed);
     let recorded = evidence.recorded.into_iter().map(|recorded| recorded.image);
     Ok(TargetState {
         plan,

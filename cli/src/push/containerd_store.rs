@@ -8,8 +8,8 @@ use super::{manifests, push_image};
 use crate::exit::{Failure, FailureKind};
 use crate::image::{Error, Image, ImageBlobs};
 use crate::report::ProgressTask;
-use crate::transports::SkipLayer;
 use crate::transports::daemon::{DaemonImage, ReadImage, ReadMethod};
+use crate::transports::{LayerPacking, SkipLayer, TakeLayer};
 
 /// Only moves the tag if the target holds the manifest and everything that it needs. Otherwise
 /// sends the blobs that the target lacks.
@@ -30,7 +30,8 @@ pub(super) async fn push(
         Err(reason) => reason,
     };
     let skip_layer = skip_present_blobs(context);
-    let read = export(context, found, skip_layer, Some(&reason)).await?;
+    let take_layer = Box::new(|_: &Digest, _| ());
+    let read = export(context, found, (skip_layer, take_layer), Some(&reason)).await?;
     push_image(context, &read.image, read.blobs).await
 }
 
@@ -69,12 +70,13 @@ fn skip_present_blobs(context: &PushContext) -> SkipLayer {
     })
 }
 
-/// Reads an image from its daemon, or takes the layers that an earlier push left in the spool.
-/// `reason` tells why the blobs cannot be read one by one.
+/// Reads an image from its daemon, or takes the layers that an earlier push left in the spool. Layers
+/// that are compressed while they are read are given to `take_layer`. `reason` tells why the blobs
+/// cannot be read one by one.
 pub(super) async fn export(
     context: &PushContext,
     found: &DaemonImage,
-    skip_layer: SkipLayer,
+    (skip_layer, take_layer): (SkipLayer, TakeLayer),
     reason: Option<&str>,
 ) -> Result<ReadImage, Failure> {
     let mut is_reading = false;
@@ -96,8 +98,11 @@ pub(super) async fn export(
         }
     };
     let spool = &context.upload.spool;
-    let threads = context.upload.threads;
-    let read = found.read(spool, threads, skip_layer, on_read).await?;
+    let packing = LayerPacking {
+        threads: context.upload.threads,
+        take_layer,
+    };
+    let read = found.read(spool, packing, skip_layer, on_read).await?;
     if !is_reading {
         context.note("no export needed: an earlier push left the layers in the spool");
     }

@@ -1,11 +1,12 @@
 //! Pushes an index and everything below it, byte for byte.
 
+use futures::stream;
 use imgsync_oci::{Descriptor, Reference};
 
 use super::blob_names::BlobNames;
 use super::context::{PushContext, PushedManifest, missing_content, total_size};
 use super::packed_layers::PackedLayers;
-use super::queue::queue_layers;
+use super::queue::{EarlyLayers, queue_layers};
 use crate::evidence;
 use crate::exit::Failure;
 use crate::image::{ImageBlobs, ImageGraph, Layer, VerifiedManifest};
@@ -34,10 +35,10 @@ pub(super) async fn push_graph(
         diff_id: None,
     };
     let layers: Vec<Layer> = graph.blobs.iter().map(as_layer).collect();
-    let packed = PackedLayers::new();
+    let (packed, early) = (PackedLayers::new(), EarlyLayers::default());
     let names = BlobNames::of_index(graph, &blobs);
-    let queue = queue_layers(context, &names, &layers, &plan, &mut blobs, packed)?;
-    upload_all(&context.upload, queue).await?;
+    let queue = queue_layers(context, &names, &layers, &plan, &mut blobs, packed, &early)?;
+    upload_all(&context.upload, stream::iter(queue)).await?;
     let (root, children) = graph
         .manifests
         .split_last()

@@ -1,16 +1,56 @@
 //! Builds the queue of uploads from a plan: which blobs are sent, and where their bytes are.
 
-use imgsync_oci::Descriptor;
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures::channel::mpsc::UnboundedSender;
+use imgsync_oci::{Descriptor, Digest};
 
 use super::blob_names::BlobNames;
 use super::context::{PushContext, missing_content};
 use super::packed_layers::PackedLayers;
 use crate::exit::Failure;
-use crate::image::{ImageBlobs, ImageConfig, Layer, Slice};
+use crate::image::{ImageBlobs, ImageConfig, Layer, SingleImage, Slice};
 use crate::plan::{BlobStep, PushPlan};
 use crate::spool::SpooledLayer;
 use crate::text;
+use crate::transports::TakeLayer;
 use crate::upload::{QueuedBlob, QueuedContent};
+
+/// The layers that are uploaded while the image is still being read.
+#[derive(Debug, Default, Clone)]
+pub(super) struct EarlyLayers(Arc<Mutex<HashSet<Digest>>>);
+
+impl EarlyLayers {
+    /// Returns a function that queues the layers of an export of `single` while they are read.
+    pub(super) fn take_layer(
+        &self,
+        single: &SingleImage,
+        queue: UnboundedSender<QueuedBlob>,
+    ) -> TakeLayer {
+        let (early, names) = (self.clone(), BlobNames::of_image(single));
+        Box::new(move |diff_id, layer| {
+            early.lock().insert(diff_id.clone());
+            // There is no receiver any more if an upload has failed, and that failure is returned.
+            let _ = queue.unbounded_send(QueuedBlob {
+                bytes: layer.bytes(),
+                label: names.name(diff_id),
+                content: QueuedContent::Growing {
+                    diff_id: diff_id.clone(),
+                    layer,
+                },
+            });
+        })
+    }
+
+    fn contains(&self, diff_id: &Digest) -> bool {
+        self.lock().contains(diff_id)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Returns the layers to upload, and notes those that the target or the spool has.
 pub(super) fn queue_layers(
@@ -20,12 +60,14 @@ pub(super) fn queue_layers(
     plan: &PushPlan,
     blobs: &mut ImageBlobs,
     mut packed: PackedLayers,
+    early: &EarlyLayers,
 ) -> Result<Vec<QueuedBlob>, Failure> {
     let mut queue = Vec::new();
     let count = layers.len();
     for (layer, (_, step)) in layers.iter().zip(&plan.steps) {
         let label = names.name(layer.source_digest());
         match step {
+            _ if early.contains(layer.source_digest()) => {}
             BlobStep::AlreadyPresent(candidate) => {
                 let size = text::format_bytes(candidate.blob.size);
                 let evidence = &candidate.evidence;
@@ -34,7 +76,7 @@ pub(super) fn queue_layers(
             // Claims that were not verified are not used.
             BlobStep::Send { .. } | BlobStep::Mount { .. } | BlobStep::Verify { .. } => {
                 let spooled = packed.remove(layer.source_digest());
-                if spooled.as_ref().is_some_and(|layer| !layer.is_new) {
+                if spooled.is_some() {
                     context.note(&format!("{label}: compressed by an earlier push"));
                 }
                 queue.push(queue_layer(layer, spooled, blobs, label)?);

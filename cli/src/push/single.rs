@@ -2,15 +2,16 @@
 
 use std::collections::{HashMap, HashSet};
 
+use futures::channel::mpsc;
+use futures::stream;
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, media};
 
 use super::blob_names::BlobNames;
 use super::context::{PushContext, PushedManifest, missing_content, total_size};
 use super::packed_layers::{self, PackedLayers};
-use super::queue::{queue_config, queue_layers};
+use super::queue::{EarlyLayers, queue_config, queue_layers};
 use super::{containerd_store, push_image};
-use crate::cache::{self, BlobRef, pushed_manifests};
-use crate::compress;
+use crate::cache::{BlobRef, pushed_manifests};
 use crate::evidence::probe::ParsedManifest;
 use crate::evidence::{self, TargetState};
 use crate::exit::Failure;
@@ -18,8 +19,9 @@ use crate::image::{
     ImageBlobs, ImageContent, Layer, ManifestOrigin, SingleImage, VerifiedManifest,
 };
 use crate::plan::{BlobStep, PushPlan};
+use crate::transports::SkipLayer;
 use crate::transports::daemon::DaemonImage;
-use crate::upload::upload_all;
+use crate::upload::{QueuedBlob, upload_all};
 
 /// Pushes an image from a daemon with Docker's classic store, and exports the image only if
 /// something is missing.
@@ -30,7 +32,7 @@ pub(super) async fn push_from_daemon(
 ) -> Result<PushedManifest, Failure> {
     let mut state = evidence::gather(&context.lookup, single).await?;
     state.config_size = verify_config_size(context, single, &state).await?;
-    let mut packed = packed_layers::find(
+    let packed = packed_layers::find(
         &context.upload,
         &context.skipped.packed,
         single,
@@ -46,17 +48,26 @@ pub(super) async fn push_from_daemon(
     if state.config_size.is_some() && single.layers.iter().all(is_skipped) {
         return push_single(context, single, state, ImageBlobs::default(), packed).await;
     }
+    show_plan(context, &mut state.plan, &packed);
+    let (queue, queued) = mpsc::unbounded();
+    let early = EarlyLayers::default();
+    let take_layer = early.take_layer(single, queue.clone());
     let skip_layer = Box::new(move |digest: &Digest, _| skipped.contains(digest));
-    let read = containerd_store::export(context, found, skip_layer, None).await?;
-    for (diff_id, layer) in &read.packed {
-        let cache = &context.lookup.probe.cache;
-        cache::remember(cache, compress::FORMAT_NAME, diff_id, &layer.blob);
-    }
-    packed.extend(read.packed);
-    match &read.image.content {
-        ImageContent::Single(single) => {
-            push_single(context, single, state, read.blobs, packed).await
+    let reading = async {
+        let layers = (skip_layer as SkipLayer, take_layer);
+        let mut read = containerd_store::export(context, found, layers, None).await?;
+        if let ImageContent::Single(single) = &read.image.content {
+            for blob in queue_image(context, single, &state, &mut read.blobs, packed, &early)? {
+                // There is no receiver any more if an upload has failed, and that is returned.
+                let _ = queue.unbounded_send(blob);
+            }
         }
+        queue.close_channel();
+        Ok::<_, Failure>(read)
+    };
+    let (read, uploaded) = tokio::try_join!(reading, upload_all(&context.upload, queued))?;
+    match &read.image.content {
+        ImageContent::Single(single) => finish_image(context, single, state, &uploaded).await,
         ImageContent::Graph(_) => push_image(context, &read.image, read.blobs).await,
     }
 }
@@ -102,22 +113,52 @@ pub(super) async fn push_single(
             *step = BlobStep::AlreadyPresent(blob.clone());
         }
     }
-    for (layer, spooled) in &packed {
+    show_plan(context, &mut state.plan, &packed);
+    let early = EarlyLayers::default();
+    let queue = queue_image(context, single, &state, &mut blobs, packed, &early)?;
+    let uploaded = upload_all(&context.upload, stream::iter(queue)).await?;
+    finish_image(context, single, state, &uploaded).await
+}
+
+/// Shows the plan, with the layers that an earlier push compressed.
+fn show_plan(context: &PushContext, plan: &mut PushPlan, packed: &PackedLayers) {
+    for (layer, spooled) in packed {
         plan.mark_packed(layer, spooled.blob.size);
     }
     context.upload.report.show_plan(plan);
+}
+
+/// Returns the blobs that the plan sends, except `early` ones.
+fn queue_image(
+    context: &PushContext,
+    single: &SingleImage,
+    state: &TargetState,
+    blobs: &mut ImageBlobs,
+    packed: PackedLayers,
+    early: &EarlyLayers,
+) -> Result<Vec<QueuedBlob>, Failure> {
+    let (layers, plan) = (&single.layers, &state.plan);
     let names = BlobNames::of_image(single);
-    let mut queue = queue_layers(context, &names, &single.layers, plan, &mut blobs, packed)?;
+    let mut queue = queue_layers(context, &names, layers, plan, blobs, packed, early)?;
     if state.config_size.is_none() {
         queue.push(queue_config(&single.config)?);
     }
+    Ok(queue)
+}
+
+/// Puts the manifest of an image whose blobs are at the target.
+async fn finish_image(
+    context: &PushContext,
+    single: &SingleImage,
+    state: TargetState,
+    uploaded: &HashMap<Digest, BlobRef>,
+) -> Result<PushedManifest, Failure> {
     let config_bytes = single.config.bytes.as_ref();
     let config_size = config_bytes
         .map(|bytes| bytes.len() as u64)
         .or(state.config_size);
     let config_size = config_size.ok_or_else(|| missing_content("the config"))?;
-    let uploaded = upload_all(&context.upload, queue).await?;
-    let layers = layer_blobs(single, &state.plan, &uploaded)?;
+    let layers = layer_blobs(single, &state.plan, uploaded)?;
     let manifest = single.build_manifest(config_size, &layers)?;
     let is_complete = state.is_complete();
     let equivalent = state.tag_manifest.filter(|tagged| {

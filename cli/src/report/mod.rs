@@ -42,8 +42,10 @@ pub trait Report: Send + Sync {
     fn show_message(&self, event: &str, text: &str);
     /// Shows the plan of a push.
     fn show_plan(&self, plan: &PushPlan);
-    /// Reports what will be uploaded, before the first byte.
-    fn start_upload(&self, _planned: &[PlannedSize]) {}
+    /// Reports that blobs will be uploaded, before the first byte.
+    fn start_upload(&self) {}
+    /// Reports a blob that will be uploaded.
+    fn plan_blob(&self, _size: PlannedSize) {}
     /// Reports that a planned layer of `uncompressed` bytes has become a blob of `size` bytes.
     fn record_compressed(&self, _uncompressed: u64, _size: u64) {}
     /// Reports that a planned blob of `size` bytes need not be uploaded, because the target has it.

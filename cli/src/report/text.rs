@@ -205,8 +205,12 @@ impl Report for TextReport {
 
     fn show_plan(&self, _plan: &PushPlan) {}
 
-    fn start_upload(&self, planned: &[PlannedSize]) {
-        self.running_display().progress.plan(planned);
+    fn start_upload(&self) {
+        self.running_display().progress.start_plan();
+    }
+
+    fn plan_blob(&self, size: PlannedSize) {
+        self.display().progress.plan_blob(size);
     }
 
     fn record_compressed(&self, uncompressed: u64, size: u64) {

@@ -52,6 +52,14 @@ impl Draft {
         self.len == 0
     }
 
+    /// Returns another handle for reading what was written.
+    ///
+    /// # Errors
+    /// Fails if the process has too many open files.
+    pub(super) fn share_file(&self) -> io::Result<Arc<File>> {
+        self.temporary.file.try_clone().map(Arc::new)
+    }
+
     /// Returns the file without a name. The kernel frees it when it is closed.
     pub fn into_file(self) -> Arc<File> {
         Arc::new(self.temporary.file)

@@ -21,8 +21,6 @@ pub struct SpooledLayer {
     pub blob: BlobRef,
     /// The bytes of the blob.
     pub bytes: Slice,
-    /// Whether this run has compressed it, and not an earlier one.
-    pub is_new: bool,
 }
 
 impl Spool {
@@ -37,11 +35,7 @@ impl Spool {
         {
             let (digest, size) = (digests.digest, digests.size);
             let blob = BlobRef { digest, size };
-            return Some(SpooledLayer {
-                blob,
-                bytes,
-                is_new: false,
-            });
+            return Some(SpooledLayer { blob, bytes });
         }
         self.remove(SpoolKind::Compressed, [diff_id]);
         None

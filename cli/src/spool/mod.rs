@@ -14,6 +14,7 @@
 mod disk_space;
 mod draft;
 mod entry;
+mod layer_draft;
 
 use std::fs::File;
 use std::io;
@@ -28,6 +29,7 @@ use crate::disk;
 
 pub use draft::Draft;
 pub use entry::SpooledLayer;
+pub use layer_draft::{GrowingLayer, Growth, LayerDraft};
 
 /// The age after which an entry is deleted.
 const MAX_SPOOL_AGE: Duration = Duration::from_secs(7 * 24 * 3600);

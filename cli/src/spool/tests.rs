@@ -1,6 +1,7 @@
 use std::io::Write;
 
 use bytes::Bytes;
+use futures::FutureExt;
 
 use super::*;
 
@@ -135,4 +136,35 @@ fn a_temporary_spool_persists_nothing() {
     spool.persist_small(&Bytes::from_static(b"x"), imgsync_oci::Algorithm::Sha256);
     assert!(spool.find_bytes(&digest).is_none());
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_layer_is_read_while_it_is_written() {
+    let (_folder, spool) = spool();
+    let tar = compress::testing::sample(2_500_000);
+    let mut layer = spool.create_layer().unwrap();
+    let mut growing = layer.growing().unwrap();
+    layer.write_all(b"some bytes").unwrap();
+    let Growth::Written(written) = growing.wait_for(5).await else {
+        panic!("the layer is not complete");
+    };
+    let mut first = vec![0; written as usize];
+    let mut reader = growing.bytes().reader().unwrap();
+    io::Read::read_exact(&mut reader, &mut first).unwrap();
+    assert_eq!(first, b"some bytes");
+    // Nobody waits for a layer that is given up: who writes it reports why.
+    drop(layer);
+    assert!(growing.wait_for(5).now_or_never().is_some());
+    assert!(growing.wait_for(11).now_or_never().is_none());
+
+    let mut layer = spool.create_layer().unwrap();
+    let mut growing = layer.growing().unwrap();
+    let digests = layer.compress(&tar[..], 2).unwrap();
+    assert!(growing.wait_for(u64::MAX).now_or_never().is_none());
+    layer.complete(&digests);
+    let complete = growing.complete().await;
+    let kept = spool.find_compressed(&digests.diff_id).unwrap();
+    assert_eq!(complete.blob, kept.blob);
+    let bytes = complete.bytes.read_all().unwrap();
+    assert_eq!(bytes, kept.bytes.read_all().unwrap());
 }

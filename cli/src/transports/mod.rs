@@ -19,7 +19,7 @@ pub(crate) mod throttle;
 
 pub use crate::image::VerifiedManifest;
 pub use copy_request::{BeforeTagHook, CopyRequest, ReferrersPolicy};
-pub use locate::{ImageRequest, LocatedImage, SkipLayer};
+pub use locate::{ImageRequest, LayerPacking, LocatedImage, SkipLayer, TakeLayer};
 
 use std::sync::Arc;
 

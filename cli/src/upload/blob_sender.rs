@@ -18,15 +18,19 @@ use tokio::sync::Mutex;
 use super::blob_reader::SourceReadError;
 use super::byte_stream::{BodyReader, SentBytes, stream_range};
 use super::host_profile::UploadMode;
+use super::outgoing_blob::OutgoingBlob;
 use super::{PendingBlob, RepositoryWriter, refusal};
 use crate::exit::{Failure, describe_body_limit, request_too_large};
 use crate::report::Report;
 use crate::text::format_bytes;
 
+/// The largest chunk in bytes of a layer that is still being compressed. A larger one would leave
+/// the connection idle until it is written, and be sent when nothing else is left to do.
+const MAX_GROWING_CHUNK_BYTES: u64 = 8 * 1024 * 1024;
+
 /// Sends parts of one blob.
 pub(super) struct BlobSender<'a> {
     writer: &'a RepositoryWriter,
-    blob: &'a PendingBlob,
     report: &'a Arc<dyn Report>,
     body: Arc<Mutex<BodyReader>>,
 }
@@ -47,27 +51,26 @@ impl<'a> BlobSender<'a> {
     /// Creates a sender for a blob. The source is opened later.
     pub(super) fn new(
         writer: &'a RepositoryWriter,
-        blob: &'a PendingBlob,
+        blob: &OutgoingBlob,
         report: &'a Arc<dyn Report>,
     ) -> Self {
-        let (shown, digest) = (Arc::clone(report), blob.digest.clone());
+        let report_offset = blob.offset_reporter(report);
         let total = Arc::clone(&writer.bytes_sent);
         let on_sent = move |bytes, offset| {
             total.fetch_add(bytes, Ordering::Relaxed);
-            shown.update_blob(&digest, offset);
+            report_offset(offset);
         };
-        let body = BodyReader::new(blob.source.clone(), &writer.rate_limiter, on_sent);
+        let body = BodyReader::new(blob.source(), &writer.rate_limiter, on_sent);
         Self {
             writer,
-            blob,
             report,
             body: Arc::new(Mutex::new(body)),
         }
     }
 
-    /// Returns the bytes of the blob that were passed to the network.
-    pub(super) async fn sent_bytes(&self) -> SentBytes {
-        self.body.lock().await.sent_bytes(self.blob.size)
+    /// Returns the bytes of a blob of `size` bytes that were passed to the network.
+    pub(super) async fn sent_bytes(&self, size: u64) -> SentBytes {
+        self.body.lock().await.sent_bytes(size)
     }
 
     /// Checks the digest of a blob whose last bytes an earlier push may have sent.
@@ -78,20 +81,46 @@ impl<'a> BlobSender<'a> {
         self.body.lock().await.verify_rest().await
     }
 
-    /// Sends the next chunk of a session, and smaller ones if it is refused as too large.
+    /// Returns how many bytes of a layer that is still being compressed must be written before the
+    /// next chunk is sent. Without a session, that is the first one.
+    pub(super) fn growing_chunk_end(&self, session: Option<&UploadSession>) -> u64 {
+        let minimum = self.minimum_chunk(session).unwrap_or(0);
+        let len = self.next_len(session, MAX_GROWING_CHUNK_BYTES.max(minimum));
+        let offset = session.map_or(0, UploadSession::offset);
+        offset.saturating_add(len)
+    }
+
+    /// Returns the size in bytes of the next chunk of a session, with `left` bytes to send.
+    fn next_len(&self, session: Option<&UploadSession>, left: u64) -> u64 {
+        let minimum = self.minimum_chunk(session);
+        let maximum = session.and_then(UploadSession::chunk_max);
+        self.writer.chunk_sizer().next(left, minimum, maximum)
+    }
+
+    /// Returns the smallest chunk in bytes that the registry accepts.
+    fn minimum_chunk(&self, session: Option<&UploadSession>) -> Option<u64> {
+        let announced = session.and_then(UploadSession::chunk_min);
+        announced.max(self.writer.host_profile.chunk_min)
+    }
+
+    /// Sends the next chunk of a session, and smaller ones if it is refused as too large. The chunk
+    /// ends at `end` at the latest.
     ///
     /// # Errors
     /// See [`SendError`].
-    pub(super) async fn send_chunk(&self, session: &mut UploadSession) -> Result<(), SendError> {
+    pub(super) async fn send_chunk(
+        &self,
+        session: &mut UploadSession,
+        end: u64,
+    ) -> Result<(), SendError> {
         let (client, host_profile) = (&self.writer.client, &self.writer.host_profile);
         let first = session.offset();
-        let minimum = session.chunk_min().max(host_profile.chunk_min);
-        let maximum = session.chunk_max();
+        let minimum = self.minimum_chunk(Some(session));
         let chunk_sizer = || self.writer.chunk_sizer();
-        let next_len = || chunk_sizer().next(self.blob.size - first, minimum, maximum);
+        let next_len = |session: &UploadSession| self.next_len(Some(session), end - first);
         let mut refused = None;
         loop {
-            let len = next_len();
+            let len = next_len(session);
             let body = self.open_body(first..first + len).await?;
             let error = match self
                 .send(len, client.append_upload(session, body, len))
@@ -113,7 +142,7 @@ impl<'a> BlobSender<'a> {
                 // it.
                 host_profile.set_max_body(chunk_sizer().ceiling());
             }
-            let next = next_len();
+            let next = next_len(session);
             if can_shrink && next < len {
                 refused = Some((error, len));
                 continue;
@@ -147,12 +176,13 @@ impl<'a> BlobSender<'a> {
     pub(super) async fn send_whole(
         &self,
         session: &mut UploadSession,
+        blob: &PendingBlob,
         mode: UploadMode,
     ) -> Result<(), SendError> {
-        let (client, size) = (&self.writer.client, self.blob.size);
+        let (client, size) = (&self.writer.client, blob.size);
         let body = self.open_body(0..size).await?;
         let sent = if mode == UploadMode::Monolithic {
-            let request = client.finish_with_blob(session, &self.blob.digest, body, size);
+            let request = client.finish_with_blob(session, &blob.digest, body, size);
             self.send(size, request).await
         } else {
             let request = client.append_whole_blob(session, body, size);

@@ -9,6 +9,7 @@ mod session;
 
 use std::sync::Arc;
 
+use futures::FutureExt;
 use imgsync_oci::Repository;
 use imgsync_oci::client::upload::{UploadSession, UploadStart};
 use imgsync_oci::client::{Error, RetryVerdict};
@@ -19,6 +20,7 @@ use super::byte_stream::SentBytes;
 use super::concurrency_limiter::UploadPermit;
 use super::host_profile::UploadMode;
 use super::journal::JournalEntry;
+use super::outgoing_blob::OutgoingBlob;
 use super::{PendingBlob, RepositoryWriter};
 use crate::exit::{Failure, FailureKind};
 use crate::report::Report;
@@ -49,7 +51,7 @@ pub enum UploadOutcome {
 /// The upload of one blob.
 struct BlobUpload<'a> {
     writer: &'a RepositoryWriter,
-    blob: &'a PendingBlob,
+    blob: OutgoingBlob,
     report: &'a Arc<dyn Report>,
     sender: BlobSender<'a>,
     /// The upload mode of this session.
@@ -97,6 +99,8 @@ struct UploadProgress {
 enum SessionOutcome {
     /// The registry has the blob.
     Finished,
+    /// The registry had the blob before, and the session is not needed.
+    AlreadyPresent,
     /// The session is lost. Another one may be opened.
     SessionLost,
     /// There was a fault, and the blob is sent again from the start.
@@ -115,6 +119,7 @@ pub async fn upload_blob(
     blob: &PendingBlob,
     report: &Arc<dyn Report>,
 ) -> Result<UploadOutcome, Failure> {
+    let blob = OutgoingBlob::complete(blob, None);
     upload_behind_barrier(writer, blob, report, barrier::open_pass()).await
 }
 
@@ -126,17 +131,17 @@ pub async fn upload_blob(
 /// As [`upload_blob`].
 pub(super) async fn upload_behind_barrier(
     writer: &RepositoryWriter,
-    blob: &PendingBlob,
+    blob: OutgoingBlob,
     report: &Arc<dyn Report>,
     mut pass: BarrierPass,
 ) -> Result<UploadOutcome, Failure> {
-    let path = writer.journal_path(blob);
+    let path = writer.journal_path(&blob.journal_name());
     let entry = match JournalEntry::try_lock(&path) {
         Some(entry) => entry,
         None => {
             // The other push may itself wait for a blob that this push is uploading.
             pass.arrive();
-            let label = &blob.label;
+            let label = blob.label();
             report.note(&format!(
                 "{label}: another push is sending this blob; waiting"
             ));
@@ -155,33 +160,42 @@ pub(super) async fn upload_behind_barrier(
 /// Uploads a blob whose journal entry is locked, so that no other push is uploading it.
 async fn upload_locked(
     writer: &RepositoryWriter,
-    blob: &PendingBlob,
+    mut blob: OutgoingBlob,
     report: &Arc<dyn Report>,
     pass: BarrierPass,
     entry: JournalEntry,
 ) -> Result<UploadOutcome, Failure> {
+    let sender = BlobSender::new(writer, &blob, report);
+    // A layer that is compressed before its first chunk is full needs no session if the registry has
+    // it.
+    let is_claimed = blob.diff_id().is_some_and(|id| writer.is_claimed(id));
+    let first_end = if is_claimed {
+        u64::MAX
+    } else {
+        sender.growing_chunk_end(None)
+    };
+    blob.wait_for(first_end).await;
     let mut upload = BlobUpload {
         writer,
         blob,
         report,
-        sender: BlobSender::new(writer, blob, report),
+        sender,
         mode: UploadMode::Chunks,
         progress: UploadProgress::default(),
         permit: Some(writer.limiter.acquire().await),
         entry,
         pass,
     };
-    // Another push may have finished the blob just before this one got the lock; it has recorded
-    // that then.
-    let is_missing = blob.is_known_missing && !writer.is_recorded(&blob.digest);
-    let outcome = if !is_missing && upload.is_present().await? {
-        UploadOutcome::AlreadyPresent
-    } else {
-        upload.run_sessions().await?
+    let outcome = match upload.blob.known().cloned() {
+        Some(blob) if upload.is_already_present(&blob).await? => UploadOutcome::AlreadyPresent,
+        _ => upload.run_sessions().await?,
+    };
+    upload.entry.remove();
+    let label = upload.blob.label();
+    let Some(blob) = upload.blob.known() else {
+        return Ok(outcome);
     };
     writer.remember(&blob.digest);
-    upload.entry.remove();
-    let label = &blob.label;
     if !matches!(outcome, UploadOutcome::Sent { .. }) {
         report.skip_blob(blob.size);
     }
@@ -201,8 +215,18 @@ impl BlobUpload<'_> {
     async fn run_sessions(&mut self) -> Result<UploadOutcome, Failure> {
         let client = &self.writer.client;
         let mut earlier = self.resume_session().await;
-        let mut mount = self.blob.mount.as_ref();
+        let mut mount = self.blob.known().and_then(|blob| {
+            let from = blob.mount.clone()?;
+            Some((blob.clone(), from))
+        });
         loop {
+            if earlier.is_none() {
+                self.mode = self.writer.host_profile.mode();
+            }
+            // Without chunks, only a complete blob can be sent.
+            if self.mode != UploadMode::Chunks && !self.complete().await? {
+                return Ok(UploadOutcome::AlreadyPresent);
+            }
             let mut session = match earlier.take() {
                 Some(session) => session,
                 None => match self.open(mount.take()).await? {
@@ -214,22 +238,28 @@ impl BlobUpload<'_> {
             (self.progress.confirmed, self.progress.accepted) =
                 (session.offset(), session.offset());
             self.progress.chunks = 0;
-            let ended = match self.mode {
-                UploadMode::Chunks => {
+            let ended = match (self.mode, self.blob.known().cloned()) {
+                // A blob sent in one request cannot be resumed, so the session is not saved.
+                (UploadMode::Stream | UploadMode::Monolithic, Some(blob)) => {
+                    self.upload_whole(&mut session, &blob).await
+                }
+                _ => {
                     self.entry.save(&session);
                     self.upload_chunked(&mut session).await
-                }
-                // A blob sent in one request cannot be resumed, so the session is not saved.
-                UploadMode::Stream | UploadMode::Monolithic => {
-                    self.upload_whole(&mut session).await
                 }
             };
             match ended {
                 Ok(SessionOutcome::Finished) => {
                     self.writer.host_profile.save_mode(self.mode);
-                    let SentBytes { bytes, resent } = self.sender.sent_bytes().await;
+                    let size = self.blob.known().map_or(0, |blob| blob.size);
+                    let SentBytes { bytes, resent } = self.sender.sent_bytes(size).await;
                     self.writer.record_resent(resent);
                     return Ok(UploadOutcome::Sent { bytes, resent });
+                }
+                Ok(SessionOutcome::AlreadyPresent) => {
+                    // The registry removes unused sessions itself.
+                    let _ = client.cancel_upload(session).await;
+                    return Ok(UploadOutcome::AlreadyPresent);
                 }
                 Ok(SessionOutcome::StartOver) => self.entry.clear_session(),
                 Ok(SessionOutcome::SessionLost) => {
@@ -254,12 +284,39 @@ impl BlobUpload<'_> {
         }
     }
 
+    /// Waits until a layer is compressed. Returns whether it must be sent.
+    async fn complete(&mut self) -> Result<bool, Failure> {
+        if self.blob.known().is_some() {
+            return Ok(true);
+        }
+        self.wait_for_growth(u64::MAX).await;
+        match self.blob.known().cloned() {
+            Some(blob) => Ok(!self.is_already_present(&blob).await?),
+            None => Ok(true),
+        }
+    }
+
+    /// Waits until the blob has at least `len` bytes, or all of them, and gives the permit to others
+    /// meanwhile. Returns how many can be sent.
+    async fn wait_for_growth(&mut self, len: u64) -> u64 {
+        if let Some(end) = self.blob.wait_for(len).now_or_never() {
+            return end;
+        }
+        self.permit = None;
+        let end = self.blob.wait_for(len).await;
+        self.permit = Some(self.writer.limiter.acquire().await);
+        end
+    }
+
     /// Returns the session that an earlier push of this blob left open, if the registry still has
     /// it. A session whose offset request failed temporarily is returned too. One at another address
     /// or of another repository is ignored: only the registry itself may say where the bytes go,
     /// and not a file.
     async fn resume_session(&mut self) -> Option<UploadSession> {
-        let mut session = self.entry.session()?;
+        let mut session = match self.entry.session() {
+            Some(session) => session,
+            None => self.adopt_session()?,
+        };
         let client = &self.writer.client;
         if self.writer.host_profile.mode() != UploadMode::Chunks
             || !client.is_upload_to(&session, &self.writer.repository)
@@ -269,28 +326,57 @@ impl BlobUpload<'_> {
         let synced = self.writer.client.sync_upload_offset(&mut session).await;
         let is_usable =
             synced.unwrap_or_else(|error| matches!(error.retry_verdict(), RetryVerdict::After(_)));
-        self.progress.is_resumed = is_usable && session.offset() <= self.blob.size;
+        let size = self.blob.known().map(|blob| blob.size);
+        let is_within = size.is_none_or(|size| session.offset() <= size);
+        self.progress.is_resumed = is_usable && is_within;
         self.progress.is_resumed.then_some(session)
     }
 
-    /// Reports once that the upload has started, and how many bytes an earlier push has sent.
+    /// Takes over the session that an older version kept under the digest of a compressed layer.
+    fn adopt_session(&mut self) -> Option<UploadSession> {
+        let name = self.blob.known()?.digest.to_string();
+        let path = self.writer.journal_path(&name);
+        if name == self.blob.journal_name() || !path.exists() {
+            return None;
+        }
+        let mut older = JournalEntry::try_lock(&path)?;
+        let session = older.session();
+        if let Some(session) = &session {
+            self.entry.save(session);
+        }
+        older.remove();
+        session
+    }
+
+    /// Reports once that the upload of a known blob has started, and how many bytes were sent before.
     fn report_start(&mut self, offset: u64) {
+        let Some(blob) = self.blob.known() else {
+            return;
+        };
         if std::mem::replace(&mut self.progress.is_reported, true) {
             return;
         }
-        let (blob, report) = (self.blob, self.report);
+        let report = self.report;
         report.start_blob(&blob.digest, &blob.label, blob.size, offset);
     }
 
+    fn report_offset(&self, offset: u64) {
+        if let Some(blob) = self.blob.known() {
+            self.report.update_blob(&blob.digest, offset);
+        }
+    }
+
     /// Opens a session, unless the registry mounts the blob from another repository.
-    async fn open(&mut self, from: Option<&Repository>) -> Result<UploadStart, Failure> {
-        self.mode = self.writer.host_profile.mode();
+    async fn open(
+        &mut self,
+        mount: Option<(Arc<PendingBlob>, Repository)>,
+    ) -> Result<UploadStart, Failure> {
         self.progress.is_resumed = false;
         let writer = self.writer;
-        if let Some(from) = from {
-            match writer.try_mount(&self.blob.digest, from).await? {
+        if let Some((blob, from)) = mount {
+            match writer.try_mount(&blob.digest, &from).await? {
                 // Some registries answer 201 to a mount and do not hold the blob afterwards.
-                Some(UploadStart::Mounted) if !self.is_present().await? => {}
+                Some(UploadStart::Mounted) if !self.is_present(&blob).await? => {}
                 Some(start) => return Ok(start),
                 None => {}
             }
@@ -308,9 +394,21 @@ impl BlobUpload<'_> {
         }
     }
 
+    /// Returns whether the registry has the blob, before any of its bytes are sent. Does not ask again
+    /// if the plan did; but another push may have finished the blob just before this one got the
+    /// lock. It has recorded that then.
+    async fn is_already_present(&mut self, blob: &PendingBlob) -> Result<bool, Failure> {
+        let writer = self.writer;
+        let is_missing = blob.is_known_missing
+            || writer.is_missing(&blob.digest)
+            || self.blob.diff_id().is_some_and(|id| writer.is_missing(id));
+        let is_missing = is_missing && !writer.is_recorded(&blob.digest);
+        Ok(!is_missing && self.is_present(blob).await?)
+    }
+
     /// Returns whether the registry has the blob.
-    async fn is_present(&mut self) -> Result<bool, Failure> {
-        let (blob, client) = (self.blob, &self.writer.client);
+    async fn is_present(&mut self, blob: &PendingBlob) -> Result<bool, Failure> {
+        let client = &self.writer.client;
         loop {
             let request = client.has_blob(&self.writer.repository, &blob.digest, blob.size);
             match request.await {
@@ -326,9 +424,9 @@ impl BlobUpload<'_> {
         if self.progress.lost_sessions < MAX_LOST_SESSIONS {
             return Ok(());
         }
-        let (registry, digest) = (self.writer.client.registry(), &self.blob.digest);
+        let (registry, label) = (self.writer.client.registry(), self.blob.label());
         let what = format!(
-            "target: {registry} lost the upload session of {digest} {MAX_LOST_SESSIONS} times"
+            "target: {registry} lost the upload session of {label} {MAX_LOST_SESSIONS} times"
         );
         let hint = "run the same command again; if several servers share this address, they must also \
              share their storage";
@@ -346,7 +444,7 @@ impl BlobUpload<'_> {
             UploadMode::Stream => "in one PATCH request",
             UploadMode::Monolithic => "in one PUT request",
         };
-        let label = &self.blob.label;
+        let label = self.blob.label();
         let text = format!("{label}: {error}; sending the blob again {how}");
         self.report.detail(&text);
         Ok(())

@@ -55,15 +55,11 @@ impl Journal {
         }
     }
 
-    /// Returns the path of a blob's entry.
-    pub(super) fn path(
-        &self,
-        registry: &Registry,
-        repository: &Repository,
-        digest: &Digest,
-    ) -> PathBuf {
+    /// Returns the path of a blob's entry. `blob` is a name for its bytes: its digest, or of a layer
+    /// that this tool compresses the format and the diffID.
+    pub(super) fn path(&self, registry: &Registry, repository: &Repository, blob: &str) -> PathBuf {
         let scheme = self.scheme;
-        let name = format!("{scheme} {registry} {repository} {digest}");
+        let name = format!("{scheme} {registry} {repository} {blob}");
         self.folder.join(Digest::of(name.as_bytes()).hex())
     }
 }
@@ -179,7 +175,7 @@ mod tests {
         let journal = Journal::new(folder.path(), "http");
         let registry: Registry = "a:5000".parse().unwrap();
         let (one, other): (Repository, Repository) = ("a".parse().unwrap(), "b".parse().unwrap());
-        let digest = Digest::of(b"x");
+        let digest = Digest::of(b"x").to_string();
         let session: UploadSession = serde_json::from_value(serde_json::json!({
             "location": "http://a:5000/v2/a/blobs/uploads/1", "offset": 5,
             "chunk_min": null, "chunk_max": null, "scopes": [],
@@ -212,7 +208,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let journal = Journal::new(folder.path(), "http");
         let registry: Registry = "a:5000".parse().unwrap();
-        let (repository, digest): (Repository, _) = ("a".parse().unwrap(), Digest::of(b"x"));
+        let (repository, digest): (Repository, _) =
+            ("a".parse().unwrap(), Digest::of(b"x").to_string());
         let path = journal.path(&registry, &repository, &digest);
         let entry = JournalEntry::try_lock(&path).unwrap();
         let file = std::fs::File::open(&path).unwrap();
@@ -230,7 +227,7 @@ mod tests {
         let journal = Journal::new(file.path(), "http");
         let registry: Registry = "a:5000".parse().unwrap();
         let repository: Repository = "a".parse().unwrap();
-        let path = journal.path(&registry, &repository, &Digest::of(b"x"));
+        let path = journal.path(&registry, &repository, "x");
         let mut entry = JournalEntry::try_lock(&path).unwrap();
         assert_eq!(entry.session(), None);
         entry.remove();

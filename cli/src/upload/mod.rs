@@ -14,6 +14,7 @@ mod concurrency;
 mod concurrency_limiter;
 mod host_profile;
 mod journal;
+mod outgoing_blob;
 mod pack;
 mod rate_limiter;
 mod refusal;

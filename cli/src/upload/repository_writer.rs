@@ -4,6 +4,7 @@
 //! This module sends no blob itself; see [`upload_blob`](super::upload_blob). Start reading at
 //! [`RepositoryWriter`].
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,7 +20,7 @@ use super::host_profile::HostProfile;
 use super::journal::{JournalEntry, last_written};
 use super::rate_limiter::RateLimiter;
 use super::{BlobSource, ChunkSizer, Journal, lock};
-use crate::cache::{BlobRef, blob_locations};
+use crate::cache::blob_locations;
 use crate::image::VerifiedManifest;
 use crate::plan::TransferRates;
 
@@ -38,6 +39,10 @@ pub struct RepositoryWriter {
     max_bytes_per_second: Option<u64>,
     /// Upload sessions that the registry opened instead of mounting a blob. Any blob can use one.
     spare_sessions: Mutex<Vec<UploadSession>>,
+    /// The digests of blobs, and the diffIDs of layers, that the registry was asked for and lacks.
+    missing: Mutex<HashSet<Digest>>,
+    /// The diffIDs of layers that the registry may hold as a blob which somebody claims.
+    claimed: Mutex<HashSet<Digest>>,
     pub(super) bytes_sent: Arc<AtomicU64>,
     bytes_resent: AtomicU64,
     /// Whether the user knows that a proxy limits the size of requests.
@@ -70,16 +75,6 @@ pub struct PendingBlob {
     pub mount: Option<Repository>,
     /// Whether the target was asked for this blob, and did not have it.
     pub is_known_missing: bool,
-}
-
-impl PendingBlob {
-    /// Returns the digest and the size.
-    pub(super) fn blob_ref(&self) -> BlobRef {
-        BlobRef {
-            digest: self.digest.clone(),
-            size: self.size,
-        }
-    }
 }
 
 /// Returns the rates of earlier transfers with a registry. No upload is faster than the user allows.
@@ -120,6 +115,8 @@ impl RepositoryWriter {
             host_profile,
             max_bytes_per_second: options.max_bytes_per_second,
             spare_sessions: Mutex::default(),
+            missing: Mutex::default(),
+            claimed: Mutex::default(),
             bytes_sent: Arc::default(),
             bytes_resent: AtomicU64::new(0),
             has_noted_limit: AtomicBool::new(false),
@@ -174,10 +171,32 @@ impl RepositoryWriter {
         repositories.contains(&self.repository)
     }
 
+    /// Records that the registry was asked for these blobs, by digest, or for these layers, by diffID,
+    /// and has none of them. It is not asked again.
+    pub fn record_missing(&self, digests: impl IntoIterator<Item = Digest>) {
+        lock(&self.missing).extend(digests);
+    }
+
+    /// Returns whether the registry was asked for a blob or a layer with this digest, and lacks it.
+    pub fn is_missing(&self, digest: &Digest) -> bool {
+        lock(&self.missing).contains(digest)
+    }
+
+    /// Records that the registry may hold these layers, by diffID, as blobs that somebody claims. They
+    /// are not sent before the digests of their blobs are known.
+    pub fn record_claimed(&self, diff_ids: impl IntoIterator<Item = Digest>) {
+        lock(&self.claimed).extend(diff_ids);
+    }
+
+    /// Returns whether the registry may hold a layer.
+    pub(super) fn is_claimed(&self, diff_id: &Digest) -> bool {
+        lock(&self.claimed).contains(diff_id)
+    }
+
     /// Returns the path of a blob's journal entry.
-    pub(super) fn journal_path(&self, blob: &PendingBlob) -> PathBuf {
+    pub(super) fn journal_path(&self, journal_name: &str) -> PathBuf {
         let registry = self.client.registry();
-        self.journal.path(registry, &self.repository, &blob.digest)
+        self.journal.path(registry, &self.repository, journal_name)
     }
 
     /// Locks the journal entry at a path, and waits while another push is uploading the blob.
@@ -205,8 +224,8 @@ impl RepositoryWriter {
 
     /// Cancels the session that an upload of the blob has left open, unless another push continues
     /// it. An error of the request is ignored, because the registry removes unused sessions itself.
-    pub(super) async fn discard_session(&self, blob: &PendingBlob) {
-        let Some(mut entry) = JournalEntry::try_lock(&self.journal_path(blob)) else {
+    pub(super) async fn discard_session(&self, journal_name: &str) {
+        let Some(mut entry) = JournalEntry::try_lock(&self.journal_path(journal_name)) else {
             return;
         };
         if let Some(session) = entry.session() {

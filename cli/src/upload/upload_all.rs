@@ -1,8 +1,8 @@
 //! Uploads all blobs that the target lacks: packs raw layers one after the other, sends several
 //! blobs at a time, and finishes the uploads only when all blobs have been verified.
 //!
-//! Uploads run while later layers are still being packed, and while the digests of blobs that need
-//! no packing are computed. But no upload is finished before all bytes are verified and at the
+//! A layer is sent while it is being packed, and other blobs while their digests are computed. But no
+//! upload is finished before all bytes are verified and at the
 //! registry. A source that turns out to be damaged, or a registry whose disk is
 //! full, therefore leaves no blob behind. Start reading at [`upload_all`].
 
@@ -10,22 +10,23 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use futures::stream::{FuturesUnordered, StreamExt};
+use futures::stream::{FuturesUnordered, Stream, StreamExt};
 use imgsync_oci::Digest;
 use imgsync_oci::media::Compression;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::Semaphore;
 
+use super::RepositoryWriter;
 use super::barrier::{BarrierPass, barrier};
 use super::blob_upload::upload_behind_barrier;
-use super::pack::{QueuedContent, pack};
+use super::outgoing_blob::OutgoingBlob;
+use super::pack::{self, QueuedContent, pending_blob};
 use super::verify::Verification;
-use super::{PendingBlob, RepositoryWriter};
 use crate::cache::{self, BlobRef, VerifiedBlobs};
-use crate::compress;
+use crate::compress::{self, CompressError};
 use crate::exit::{Failure, FailureKind};
 use crate::image::Slice;
-use crate::report::{PlannedSize, Report};
-use crate::spool::Spool;
+use crate::report::{PlannedSize, ProgressTask, Report};
+use crate::spool::{LayerDraft, Spool};
 
 /// A blob to pack and to upload.
 #[derive(Debug, Clone)]
@@ -39,18 +40,12 @@ pub struct QueuedBlob {
 }
 
 impl QueuedBlob {
-    /// Returns the digest of the bytes as they are stored at the source.
-    fn source_digest(&self) -> &Digest {
-        match &self.content {
-            QueuedContent::Raw { diff_id } | QueuedContent::Packed { diff_id, .. } => diff_id,
-            QueuedContent::Ready { descriptor, .. } => &descriptor.digest,
-        }
-    }
-
     /// Returns the size of the blob, as far as it is known before the layer is compressed.
     fn planned_size(&self) -> PlannedSize {
         match &self.content {
             QueuedContent::Raw { .. } => PlannedSize::Uncompressed(self.bytes.len()),
+            // The source does not state the size of a layer that is still being read.
+            QueuedContent::Growing { .. } => PlannedSize::Uncompressed(0),
             QueuedContent::Packed { blob, .. } => PlannedSize::Exact(blob.size),
             QueuedContent::Ready { descriptor, .. } => PlannedSize::Exact(descriptor.size),
         }
@@ -74,6 +69,14 @@ pub struct UploadContext {
     pub report: Arc<dyn Report>,
 }
 
+/// What the uploads of one queue share.
+struct QueueRun<'a> {
+    context: &'a UploadContext,
+    /// Layers are compressed one after the other, each with all threads.
+    packing_turn: Semaphore,
+    verify_permits: Arc<Semaphore>,
+}
+
 /// Uploads all blobs, except those that the target turns out to have. Returns the uploaded blob for
 /// each digest of the bytes at the source.
 ///
@@ -81,45 +84,32 @@ pub struct UploadContext {
 /// Returns the first failure at the source or at the target.
 pub async fn upload_all(
     context: &UploadContext,
-    queue: Vec<QueuedBlob>,
+    queue: impl Stream<Item = QueuedBlob>,
 ) -> Result<HashMap<Digest, BlobRef>, Failure> {
-    let (sender, mut packed) = mpsc::unbounded_channel::<(Digest, PendingBlob, Verification)>();
-    let (barrier, pass) = barrier();
-    let planned: Vec<_> = queue.iter().map(QueuedBlob::planned_size).collect();
-    context.report.start_upload(&planned);
-    let packing = async move {
-        for queued in queue {
-            let source_digest = queued.source_digest().clone();
-            let verification = Verification::of(&queued, context);
-            let planned = queued.planned_size();
-            let mut blob = pack_in_background(context, queued).await?;
-            if let PlannedSize::Uncompressed(bytes) = planned {
-                context.report.record_compressed(bytes, blob.size);
-            }
-            verification.apply_to(&mut blob);
-            // The receiver is dropped only when an upload has failed, and that failure is returned.
-            let _ = sender.send((source_digest, blob, verification));
-        }
-        Ok::<(), Failure>(())
+    let run = QueueRun {
+        context,
+        packing_turn: Semaphore::new(1),
+        verify_permits: Arc::new(Semaphore::new(context.threads.max(1))),
     };
-    let uploading = async move {
-        let verify_permits = Arc::new(Semaphore::new(context.threads.max(1)));
-        let mut uploaded = HashMap::new();
-        let mut uploads = FuturesUnordered::new();
-        // This pass arrives when the last blob is packed. By then every upload has its own pass.
-        let mut packing_pass = Some(pass);
-        while packing_pass.is_some() || !uploads.is_empty() {
+    let (barrier, pass) = barrier();
+    context.report.start_upload();
+    let uploading = async {
+        let mut queue = std::pin::pin!(queue);
+        let (mut uploads, mut uploaded) = (FuturesUnordered::new(), HashMap::new());
+        // This pass arrives at the end of the queue. By then every upload has its own pass.
+        let mut queue_pass = Some(pass);
+        while queue_pass.is_some() || !uploads.is_empty() {
             tokio::select! {
-                next = packed.recv(), if packing_pass.is_some() => match (next, &packing_pass) {
-                    (Some((source_digest, blob, verification)), Some(pass)) => {
-                        uploaded.insert(source_digest, blob.blob_ref());
-                        let verifying = verification.run(context, Arc::clone(&verify_permits));
-                        uploads.push(upload_verified(context, blob, pass.clone(), verifying));
+                next = queue.next(), if queue_pass.is_some() => match (next, &queue_pass) {
+                    (Some(queued), Some(pass)) => {
+                        context.report.plan_blob(queued.planned_size());
+                        uploads.push(run.upload(queued, pass.clone()));
                     }
-                    _ => packing_pass = None,
+                    _ => queue_pass = None,
                 },
                 Some(result) = uploads.next() => {
-                    result?;
+                    let (source_digest, blob) = result?;
+                    uploaded.insert(source_digest, blob);
                 }
             }
         }
@@ -127,67 +117,188 @@ pub async fn upload_all(
     };
     let opening = async {
         barrier.open_when_all_arrived().await;
-        Ok(())
+        Ok::<(), Failure>(())
     };
     let (start, before) = (Instant::now(), context.writer.bytes_sent());
-    let ((), uploaded, ()) = tokio::try_join!(packing, uploading, opening)?;
+    let (uploaded, ()) = tokio::try_join!(uploading, opening)?;
     let sent = context.writer.bytes_sent() - before;
     context.writer.record_sent(sent, start.elapsed());
     Ok(uploaded)
 }
 
-/// Uploads a blob and verifies it at the same time. The upload is finished only after the blob and
-/// all others are verified. If the verification fails, the bytes that were sent are discarded.
-async fn upload_verified(
-    context: &UploadContext,
-    blob: PendingBlob,
-    pass: BarrierPass,
-    verifying: impl Future<Output = Result<(), Failure>>,
-) -> Result<(), Failure> {
-    let (writer, report) = (&context.writer, &context.report);
-    let verification_pass = pass.clone();
-    let verifying = async {
-        let verified = verifying.await.map_err(|failure| (failure, true));
-        drop(verification_pass);
-        verified
-    };
-    let uploading = async {
-        let uploaded = upload_behind_barrier(writer, &blob, report, pass).await;
-        uploaded.map(drop).map_err(|failure| (failure, false))
-    };
-    let Err((failure, is_damaged)) = tokio::try_join!(verifying, uploading) else {
-        return Ok(());
-    };
-    if is_damaged {
-        writer.discard_session(&blob).await;
-    }
-    Err(failure)
-}
-
-async fn pack_in_background(
-    context: &UploadContext,
-    queued: QueuedBlob,
-) -> Result<PendingBlob, Failure> {
-    let (spool, threads) = (context.spool.clone(), context.threads);
-    let report = Arc::clone(&context.report);
-    let (folder, verified) = (
-        context.writer.journal.cache.clone(),
-        context.verified.clone(),
-    );
-    let task = tokio::task::spawn_blocking(move || {
-        let blob = pack(&queued, &spool, threads, &report)?;
-        // Both kinds were made by this tool, and their diffIDs were computed.
-        if let QueuedContent::Raw { diff_id } | QueuedContent::Packed { diff_id, .. } =
-            &queued.content
-        {
-            let format = compress::FORMAT_NAME;
-            cache::remember(&folder, format, diff_id, &blob.blob_ref());
-            verified.remember(&blob.digest, Compression::Gzip, diff_id);
+impl QueueRun<'_> {
+    /// Uploads a blob. Returns it with the digest of its bytes at the source.
+    async fn upload(
+        &self,
+        queued: QueuedBlob,
+        pass: BarrierPass,
+    ) -> Result<(Digest, BlobRef), Failure> {
+        let QueuedBlob {
+            content,
+            bytes,
+            label,
+        } = &queued;
+        match content {
+            QueuedContent::Raw { diff_id } => {
+                let layer = (diff_id, &**label, bytes);
+                let blob = self.pack_and_upload(layer, pass).await?;
+                Ok((diff_id.clone(), blob))
+            }
+            QueuedContent::Growing { diff_id, layer } => {
+                let mut growing = layer.clone();
+                let packing = async {
+                    let blob = growing.complete().await.blob;
+                    self.record_packed(diff_id, 0, &blob);
+                    Ok(blob)
+                };
+                let outgoing = OutgoingBlob::growing(label, diff_id, layer.clone());
+                let blob = self.upload_growing(outgoing, packing, pass).await?;
+                Ok((diff_id.clone(), blob))
+            }
+            QueuedContent::Packed { diff_id, blob } => {
+                self.remember_packed(diff_id, blob);
+                let pending = pending_blob(label, blob.clone(), bytes, false)?;
+                let outgoing = OutgoingBlob::complete(&pending, Some(diff_id));
+                self.upload_verified(outgoing, pass, Verification::None)
+                    .await?;
+                Ok((diff_id.clone(), blob.clone()))
+            }
+            QueuedContent::Ready { descriptor, .. } => {
+                let (digest, size) = (descriptor.digest.clone(), descriptor.size);
+                let blob = BlobRef { digest, size };
+                // The plan asked for the blobs that it knew.
+                let mut pending = pending_blob(label, blob.clone(), bytes, true)?;
+                let verification = Verification::of(&queued, self.context);
+                verification.apply_to(&mut pending);
+                let outgoing = OutgoingBlob::complete(&pending, None);
+                self.upload_verified(outgoing, pass, verification).await?;
+                Ok((descriptor.digest.clone(), blob))
+            }
         }
+    }
+
+    /// Compresses a layer, and uploads it at the same time. The upload is finished only after this
+    /// layer and all others are verified. If the layer is damaged, the bytes that were sent are
+    /// discarded.
+    async fn pack_and_upload(
+        &self,
+        (diff_id, label, bytes): (&Digest, &str, &Slice),
+        pass: BarrierPass,
+    ) -> Result<BlobRef, Failure> {
+        // The semaphore is never closed.
+        let turn = self.packing_turn.acquire().await.ok();
+        let spool = &self.context.spool;
+        let spool_failure = |error| pack::failure(label, spool, &CompressError::Write(error));
+        let draft = spool.create_layer().map_err(spool_failure)?;
+        let growing = draft.growing().map_err(spool_failure)?;
+        let outgoing = OutgoingBlob::growing(label, diff_id, growing);
+        let packing = async {
+            let packed = self
+                .pack_in_background((diff_id, label, bytes), draft)
+                .await;
+            drop(turn);
+            packed
+        };
+        self.upload_growing(outgoing, packing, pass).await
+    }
+
+    /// Uploads a layer while `packing` runs. Returns the blob.
+    async fn upload_growing(
+        &self,
+        outgoing: OutgoingBlob,
+        packing: impl Future<Output = Result<BlobRef, Failure>>,
+        pass: BarrierPass,
+    ) -> Result<BlobRef, Failure> {
+        let UploadContext { writer, report, .. } = self.context;
+        let journal_name = outgoing.journal_name();
+        let packing_pass = pass.clone();
+        let packing = async {
+            let packed = packing.await.map_err(|failure| (failure, true));
+            drop(packing_pass);
+            packed
+        };
+        let uploading = async {
+            let uploaded = upload_behind_barrier(writer, outgoing, report, pass).await;
+            uploaded.map_err(|failure| (failure, false))
+        };
+        match tokio::try_join!(packing, uploading) {
+            Ok((blob, _)) => Ok(blob),
+            Err((failure, is_damaged)) => {
+                if is_damaged {
+                    writer.discard_session(&journal_name).await;
+                }
+                Err(failure)
+            }
+        }
+    }
+
+    async fn pack_in_background(
+        &self,
+        (diff_id, label, bytes): (&Digest, &str, &Slice),
+        draft: LayerDraft,
+    ) -> Result<BlobRef, Failure> {
+        let (spool, threads) = (self.context.spool.clone(), self.context.threads);
+        let uncompressed = bytes.len();
+        let text = format!("compressing {label}");
+        let task = ProgressTask::start(&self.context.report, &text, Some(uncompressed));
+        let (source_digest, label, bytes) = (diff_id.clone(), label.to_owned(), bytes.clone());
+        let packed = tokio::task::spawn_blocking(move || {
+            let bytes = (&bytes, task);
+            pack::pack(&label, &source_digest, bytes, draft, (&spool, threads))
+        });
+        let blob = packed.await.unwrap_or_else(|_| {
+            let what = "source: the thread that reads a layer panicked";
+            Err(Failure::new(FailureKind::Source, what))
+        })?;
+        self.record_packed(diff_id, uncompressed, &blob);
         Ok(blob)
-    });
-    task.await.unwrap_or_else(|_| {
-        let what = "source: the thread that reads a layer panicked";
-        Err(Failure::new(FailureKind::Source, what))
-    })
+    }
+
+    /// Reports and remembers which blob became of a layer of `uncompressed` planned bytes.
+    fn record_packed(&self, diff_id: &Digest, uncompressed: u64, blob: &BlobRef) {
+        let report = &self.context.report;
+        report.record_compressed(uncompressed, blob.size);
+        self.remember_packed(diff_id, blob);
+    }
+
+    /// Records in the cache which blob this tool made of a layer whose diffID it computed.
+    fn remember_packed(&self, diff_id: &Digest, blob: &BlobRef) {
+        let UploadContext {
+            writer, verified, ..
+        } = self.context;
+        let folder = &writer.journal.cache;
+        cache::remember(folder, compress::FORMAT_NAME, diff_id, blob);
+        verified.remember(&blob.digest, Compression::Gzip, diff_id);
+    }
+
+    /// Uploads a blob and verifies it at the same time. The upload is finished only after the blob
+    /// and all others are verified. If the verification fails, the bytes that were sent are
+    /// discarded.
+    async fn upload_verified(
+        &self,
+        outgoing: OutgoingBlob,
+        pass: BarrierPass,
+        verification: Verification,
+    ) -> Result<(), Failure> {
+        let (writer, report) = (&self.context.writer, &self.context.report);
+        let journal_name = outgoing.journal_name();
+        let verification_pass = pass.clone();
+        let permits = Arc::clone(&self.verify_permits);
+        let verifying = async {
+            let verified = verification.run(self.context, permits).await;
+            drop(verification_pass);
+            verified.map_err(|failure| (failure, true))
+        };
+        let uploading = async {
+            let uploaded = upload_behind_barrier(writer, outgoing, report, pass).await;
+            uploaded.map(drop).map_err(|failure| (failure, false))
+        };
+        let Err((failure, is_damaged)) = tokio::try_join!(verifying, uploading) else {
+            return Ok(());
+        };
+        if is_damaged {
+            writer.discard_session(&journal_name).await;
+        }
+        Err(failure)
+    }
 }

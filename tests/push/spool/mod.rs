@@ -4,6 +4,7 @@
 mod daemon;
 mod limits;
 mod stdin;
+mod streamed;
 
 use std::sync::{Arc, Mutex};
 

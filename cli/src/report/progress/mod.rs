@@ -88,17 +88,26 @@ impl Progress {
         }
     }
 
-    /// Sets what will be transferred, and forgets earlier transfers.
+    /// Sets what will be transferred.
+    #[cfg(test)]
     pub(super) fn plan(&mut self, planned: &[PlannedSize]) {
+        self.start_plan();
+        planned.iter().for_each(|size| self.plan_blob(*size));
+    }
+
+    /// Forgets earlier transfers. What will be transferred is planned next.
+    pub(super) fn start_plan(&mut self) {
         self.forget_transfers();
         self.is_planned = true;
-        for size in planned {
-            let (sum, bytes) = match *size {
-                PlannedSize::Exact(bytes) => (&mut self.totals.size, bytes),
-                PlannedSize::Uncompressed(bytes) => (&mut self.totals.uncompressed, bytes),
-            };
-            *sum = sum.saturating_add(bytes);
-        }
+    }
+
+    /// Adds a blob that will be transferred.
+    pub(super) fn plan_blob(&mut self, size: PlannedSize) {
+        let (sum, bytes) = match size {
+            PlannedSize::Exact(bytes) => (&mut self.totals.size, bytes),
+            PlannedSize::Uncompressed(bytes) => (&mut self.totals.uncompressed, bytes),
+        };
+        *sum = sum.saturating_add(bytes);
     }
 
     /// Forgets all transfers.

@@ -7,8 +7,7 @@ use std::os::unix::fs::FileExt;
 
 use imgsync_oci::media::Compression;
 
-use super::tar_reader::fill;
-use crate::compress;
+use crate::compress::{self, fill};
 
 /// The bytes that identify the compression.
 const MAGIC_BYTES: usize = 4;

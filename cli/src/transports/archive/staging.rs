@@ -2,21 +2,20 @@
 //! or in the spool.
 
 use std::collections::{HashMap, HashSet};
-use std::io::{BufWriter, Read, Write};
+use std::io::{Read, Write};
 
 use bytes::Bytes;
 use imgsync_oci::media::Compression;
 use imgsync_oci::{Algorithm, Digest, Hasher};
 
 use super::expected_blobs::ExpectedBlobs;
-use super::tar_reader::{StreamInput, TarEntry, TarEntryKind, TarReader, fill};
-use crate::cache::BlobRef;
-use crate::compress::{self, CompressError, LayerDigests};
+use super::tar_reader::{StreamInput, TarEntry, TarEntryKind, TarReader};
+use crate::compress::{CompressError, LayerDigests, fill};
 use crate::image::limits::MAX_METADATA_BYTES;
 use crate::image::{Error, Slice};
-use crate::spool::{Draft, Spool, SpoolKind, SpooledLayer};
-use crate::transports::SkipLayer;
+use crate::spool::{Draft, LayerDraft, Spool, SpoolKind};
 use crate::transports::files::{FileContent, SourceFiles, blob_digest, layer_digest};
+use crate::transports::{LayerPacking, SkipLayer};
 
 /// The largest entry that is kept in memory.
 const MAX_MEMORY_ENTRY_BYTES: u64 = 256 * 1024;
@@ -59,31 +58,22 @@ pub(crate) fn stage_stream(
     Ok(contents)
 }
 
-/// The entries of an archive that were read by their digests.
-#[derive(Debug, Default)]
-pub(crate) struct StagedBlobs {
-    /// The bytes of the entries.
-    pub(crate) slices: HashMap<Digest, Slice>,
-    /// Layers that were compressed while they were read, by diffID.
-    pub(crate) packed: HashMap<Digest, SpooledLayer>,
-}
-
-/// Reads an archive until the entries with these digests were read, whatever their names, and keeps
-/// only those. A large layer is compressed with `threads` while it is read, if it is known before
-/// that it is needed: by its name, or because `are_all_needed`.
+/// Reads an archive until the entries with these digests were read, whatever their names, and returns
+/// those. A large layer is compressed while it is read, and given to `packing` instead, if it is known
+/// before that it is needed: by its name, or because `are_all_needed`.
 ///
 /// # Errors
-/// Returns an error if the archive is unreadable or unsafe, if one of them is missing, or if the
-/// spool is full.
+/// Returns an error if the archive is unreadable or unsafe, if one of them is missing or damaged, or
+/// if the spool is full.
 pub(crate) fn stage_by_digest(
     stream: impl Read + Send,
     from: &str,
     spool: &Spool,
     mut needed: HashSet<Digest>,
     are_all_needed: bool,
-    threads: usize,
-) -> Result<StagedBlobs, Error> {
-    let mut found = StagedBlobs::default();
+    mut packing: LayerPacking,
+) -> Result<HashMap<Digest, Slice>, Error> {
+    let mut found = HashMap::new();
     let mut stager = EntryStager::new(stream, from, spool);
     while !needed.is_empty() {
         let Some(entry) = stager.next()? else {
@@ -94,7 +84,6 @@ pub(crate) fn stage_by_digest(
         let TarEntryKind::File { len, .. } = entry.kind else {
             continue;
         };
-        // The name of a blob is its digest; a wrong name shows as a missing blob.
         let named = blob_digest(&entry.name);
         if named
             .as_ref()
@@ -103,33 +92,21 @@ pub(crate) fn stage_by_digest(
             continue;
         }
         if (named.is_some() || are_all_needed) && stager.may_be_layer(len)? {
-            let (draft, digests) = stager.pack(threads)?;
-            if needed.remove(&digests.diff_id) {
-                let layer = keep_packed(draft, &digests);
-                found.packed.insert(digests.diff_id, layer);
-            }
+            let layer = (&*entry.name, named.as_ref());
+            let diff_id = stager.pack_needed(layer, &needed, &mut packing)?;
+            needed.remove(&diff_id);
             continue;
         }
+        // The name of a blob is its digest; a wrong name shows as a missing blob.
         let staged = stager.stage(len, Algorithm::Sha256)?;
         if needed.remove(&staged.digest) {
             let digest = staged.digest.clone();
-            found.slices.insert(digest, stager.commit(staged)?);
+            found.insert(digest, stager.commit(staged)?);
         } else {
             stager.release(&staged);
         }
     }
     Ok(found)
-}
-
-/// Keeps a layer that was compressed from the bytes with its diffID.
-fn keep_packed(draft: Draft, digests: &LayerDigests) -> SpooledLayer {
-    let (digest, size) = (digests.digest.clone(), digests.size);
-    let file = draft.persist(SpoolKind::Compressed, &digests.diff_id);
-    SpooledLayer {
-        blob: BlobRef { digest, size },
-        bytes: Slice::part(&file, 0, size),
-        is_new: true,
-    }
 }
 
 /// Stores the entries of an archive: small ones in memory, large ones each in a file of the spool.
@@ -292,29 +269,58 @@ impl<'a, R: Read> EntryStager<'a, R> {
         })
     }
 
-    /// Compresses the body of the current entry.
+    /// Compresses the current entry and gives it away, if it is needed: at once if its name tells its
+    /// diffID, otherwise when that is computed. Returns the diffID.
     ///
     /// # Errors
-    /// Returns an error if the archive cannot be read, or if the spool is full.
-    fn pack(&mut self, threads: usize) -> Result<(Draft, LayerDigests), Error>
+    /// As [`EntryStager::pack`], and if the entry does not have the diffID of its name.
+    fn pack_needed(
+        &mut self,
+        (name, named): (&str, Option<&Digest>),
+        needed: &HashSet<Digest>,
+        packing: &mut LayerPacking,
+    ) -> Result<Digest, Error>
     where
         R: Send,
     {
         let spool_error = |error| Error::spool(self.spool.folder(), error);
-        let mut writer = BufWriter::new(self.spool.create_draft().map_err(spool_error)?);
+        let mut draft = self.spool.create_layer().map_err(spool_error)?;
+        let growing = draft.growing().map_err(spool_error)?;
+        if let Some(named) = named {
+            (packing.take_layer)(named, growing.clone());
+        }
+        let digests = self.pack(&mut draft, packing.threads)?;
+        let diff_id = digests.diff_id.clone();
+        if let Some(named) = named.filter(|named| **named != diff_id) {
+            return Err(Error::mismatch(self.source_name, name, named, diff_id));
+        }
+        if needed.contains(&diff_id) {
+            draft.complete(&digests);
+            if named.is_none() {
+                (packing.take_layer)(&diff_id, growing);
+            }
+        }
+        Ok(diff_id)
+    }
+
+    /// Compresses the body of the current entry into `draft`.
+    ///
+    /// # Errors
+    /// Returns an error if the archive cannot be read, or if the spool is full.
+    fn pack(&mut self, draft: &mut LayerDraft, threads: usize) -> Result<LayerDigests, Error>
+    where
+        R: Send,
+    {
         let peeked = std::mem::take(&mut self.peeked_bytes);
         let reader = self.buffer[..peeked].chain(&mut self.tarball);
-        let packed = compress::gzip(reader, &mut writer, threads);
-        let packed = packed.map_err(|error| match error {
-            CompressError::Write(error) => spool_error(error),
+        let packed = draft.compress(reader, threads);
+        packed.map_err(|error| match error {
+            CompressError::Write(error) => Error::spool(self.spool.folder(), error),
             CompressError::Read(error) => self.tarball.read_error(error),
             CompressError::Damaged { source, .. } | CompressError::Compressor(source) => {
                 Error::read(self.source_name, source)
             }
-        })?;
-        let draft = writer.into_inner();
-        let draft = draft.map_err(|error| spool_error(error.into_error()))?;
-        Ok((draft, packed))
+        })
     }
 
     /// Returns the bytes of a needed entry, which are kept for the next run, too.

@@ -8,10 +8,10 @@ use super::{DaemonImage, ReadMethod, export_name, loopback};
 use crate::image::limits::MAX_METADATA_BYTES;
 use crate::image::{Error, ImageBlobs, Layer, SingleImage, Slice, config};
 use crate::report::{ProgressTask, TaskReader};
-use crate::spool::{Spool, SpooledLayer};
-use crate::transports::SkipLayer;
-use crate::transports::archive::staging::{self, StagedBlobs};
+use crate::spool::Spool;
+use crate::transports::archive::staging;
 use crate::transports::blocking::run_blocking;
+use crate::transports::{LayerPacking, SkipLayer};
 
 impl DaemonImage {
     /// Replaces the daemon's "empty export - not implemented" for an image without layers by an
@@ -44,15 +44,16 @@ impl DaemonImage {
         reserved.map_err(|error| Error::spool(spool.folder(), error))
     }
 
-    /// Reads the config and the layers that `unneeded` does not skip.
+    /// Reads the config and the layers that `unneeded` does not skip, except those that are given to
+    /// `packing`.
     pub(super) async fn read_classic(
         &self,
         config: &Digest,
         spool: &Spool,
-        threads: usize,
+        packing: LayerPacking,
         mut unneeded: SkipLayer,
         mut begin: impl FnMut(ReadMethod) -> ProgressTask,
-    ) -> Result<(SingleImage, ImageBlobs, HashMap<Digest, SpooledLayer>), Error> {
+    ) -> Result<(SingleImage, ImageBlobs), Error> {
         let mut needed: HashSet<_> = self.diff_ids.iter().cloned().collect();
         let (earlier, own_config) = (spool.clone(), config.clone());
         let (needed, mut slices) = run_blocking(move || {
@@ -66,18 +67,14 @@ impl DaemonImage {
             (needed, slices)
         })
         .await;
-        let mut packed = HashMap::new();
         if !needed.is_empty() {
-            let read = self.read_needed(config, spool, threads, needed, &mut begin);
-            let read = read.await?;
-            slices.extend(read.slices);
-            packed = read.packed;
+            let read = self.read_needed(config, spool, packing, needed, &mut begin);
+            slices.extend(read.await?);
         }
         let from = export_name(&self.engine);
         let (config, diff_ids) = (config.clone(), self.diff_ids.clone());
         let assembled = run_blocking(move || assemble_image(&from, config, diff_ids, slices));
-        let (single, blobs) = assembled.await?;
-        Ok((single, blobs, packed))
+        assembled.await
     }
 
     /// Returns how the blobs with these digests would be read. Changes nothing in the daemon.
@@ -95,24 +92,19 @@ impl DaemonImage {
         &self,
         config: &Digest,
         spool: &Spool,
-        threads: usize,
+        packing: LayerPacking,
         needed: HashSet<Digest>,
         begin: &mut impl FnMut(ReadMethod) -> ProgressTask,
-    ) -> Result<StagedBlobs, Error> {
+    ) -> Result<HashMap<Digest, Slice>, Error> {
         let reason = match loopback::read_layers(self, config, &needed, spool, begin).await {
-            Ok(slices) => {
-                return Ok(StagedBlobs {
-                    slices,
-                    ..StagedBlobs::default()
-                });
-            }
+            Ok(slices) => return Ok(slices),
             Err(error) => error.to_string(),
         };
         self.reserve(spool, &needed)?;
         let task = begin(ReadMethod::Export {
             reason: Some(reason),
         });
-        let export = self.export_needed(config, spool, threads, needed, task);
+        let export = self.export_needed(config, spool, packing, needed, task);
         export.await
     }
 
@@ -124,10 +116,10 @@ impl DaemonImage {
         &self,
         config: &Digest,
         spool: &Spool,
-        threads: usize,
+        packing: LayerPacking,
         needed: HashSet<Digest>,
         task: ProgressTask,
-    ) -> Result<StagedBlobs, Error> {
+    ) -> Result<HashMap<Digest, Slice>, Error> {
         let are_all_needed = self.diff_ids.iter().all(|diff_id| needed.contains(diff_id));
         let export = self.engine.export(&config.to_string(), &[]).await;
         let export = export.map_err(|error| self.explain_no_layers(error))?;
@@ -135,8 +127,8 @@ impl DaemonImage {
         let (from, spool) = (export_name(&self.engine), spool.clone());
         let staged = run_blocking(move || {
             let staged =
-                staging::stage_by_digest(export, &from, &spool, needed, are_all_needed, threads)?;
-            for bytes in staged.slices.values().filter_map(Slice::memory_bytes) {
+                staging::stage_by_digest(export, &from, &spool, needed, are_all_needed, packing)?;
+            for bytes in staged.values().filter_map(Slice::memory_bytes) {
                 spool.persist_small(bytes, Algorithm::Sha256);
             }
             Ok::<_, Error>(staged)

@@ -35,15 +35,14 @@ mod tests;
 mod tls;
 mod unpacked_layer;
 
-use std::collections::HashMap;
 use std::fmt;
 
 use imgsync_oci::{Digest, LocalName};
 
-use super::SkipLayer;
+use super::{LayerPacking, SkipLayer};
 use crate::image::{Error, Image, ImageBlobs, ImageContent, Layer, Platforms, SingleImage};
 use crate::report::ProgressTask;
-use crate::spool::{Spool, SpoolKind, SpooledLayer};
+use crate::spool::{Spool, SpoolKind};
 pub use address::DaemonAddress;
 use client::{ApiVersion, DaemonClient};
 pub use engine_settings::ask_insecure_registries;
@@ -114,10 +113,8 @@ pub enum ImageStore {
 pub struct ReadImage {
     /// The image, with the bytes of its config.
     pub image: Image,
-    /// The bytes of what was read.
+    /// The bytes of what was read, without the layers that were compressed while they were read.
     pub blobs: ImageBlobs,
-    /// The layers that were compressed while they were read, by diffID. `blobs` does not have them.
-    pub packed: HashMap<Digest, SpooledLayer>,
 }
 
 /// How the layers of an image are read from a daemon.
@@ -205,27 +202,26 @@ impl DaemonImage {
     }
 
     /// Reads the image: only the layers that `unneeded` does not skip, if the daemon offers a way,
-    /// otherwise all in an export. The layers are put into the spool, those of an export compressed
-    /// with `threads` where possible. If the spool has everything from an earlier run, nothing is
-    /// read; otherwise `begin` is called before each attempt, and returns the task to show.
+    /// otherwise all in an export. The layers are put into the spool; those of an export are compressed
+    /// and given to `packing` where possible. If the spool has everything from an earlier run, nothing
+    /// is read; otherwise `begin` is called before each attempt, and returns the task to show.
     ///
     /// # Errors
     /// Returns the daemon's errors, and those of a damaged archive.
     pub async fn read(
         &self,
         spool: &Spool,
-        threads: usize,
+        packing: LayerPacking,
         unneeded: SkipLayer,
         begin: impl FnMut(ReadMethod) -> ProgressTask,
     ) -> Result<ReadImage, Error> {
         match &self.store {
             ImageStore::Classic { config } => {
-                let read = self.read_classic(config, spool, threads, unneeded, begin);
-                let (single, blobs, packed) = read.await?;
+                let read = self.read_classic(config, spool, packing, unneeded, begin);
+                let (single, blobs) = read.await?;
                 Ok(ReadImage {
                     image: self.with_content(ImageContent::Single(single)),
                     blobs,
-                    packed,
                 })
             }
             ImageStore::Containerd { root, media_type } => {
@@ -234,11 +230,7 @@ impl DaemonImage {
                 let (content, blobs, notes) = exported.await?;
                 let mut image = self.with_content(content);
                 image.notes = notes;
-                Ok(ReadImage {
-                    image,
-                    blobs,
-                    packed: HashMap::new(),
-                })
+                Ok(ReadImage { image, blobs })
             }
         }
     }

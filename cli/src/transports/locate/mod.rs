@@ -23,7 +23,7 @@ use super::files::SourceFiles;
 use super::layout::{OCI_INDEX_FILE, image_reader};
 use crate::image::{Error, Image, ImageBlobs, ImageLocation, ImageSelector, Platforms};
 use crate::report::{ProgressTask, Report, TaskReader};
-use crate::spool::Spool;
+use crate::spool::{GrowingLayer, Spool};
 pub(super) use open_files::{open_archive, open_files};
 use open_files::{open_files_skipping, read_stream};
 
@@ -54,6 +54,19 @@ pub enum LocatedImage {
 /// Called with the digest of the bytes at the source (the diffID of an uncompressed layer, the
 /// digest of a compressed blob) and with their number, if known, on a thread that may block.
 pub type SkipLayer = Box<dyn FnMut(&Digest, Option<u64>) -> bool + Send>;
+
+/// Takes a layer of an export that is compressed while it is read. Called with its diffID, before any
+/// of its bytes were read, or when it is complete if only its bytes tell the diffID, on a thread that
+/// may block.
+pub type TakeLayer = Box<dyn FnMut(&Digest, GrowingLayer) + Send>;
+
+/// How the layers of an export are compressed while they are read.
+pub struct LayerPacking {
+    /// The number of threads.
+    pub threads: usize,
+    /// Takes each layer.
+    pub take_layer: TakeLayer,
+}
 
 /// Finds an image. A daemon is sent two small requests; of a file or folder the metadata is read,
 /// and compressed layers whose digests are not stated; a stream is read to its end, because the

@@ -66,7 +66,7 @@ impl BlobUpload<'_> {
         self.progress.is_resumed = true;
         let retry = error.retry();
         let is_remote = matches!(error, SourceReadError::Remote(_));
-        let failure = error.failure(&self.blob.label);
+        let failure = error.failure(self.blob.label());
         match retry {
             RetryVerdict::After(retry_after) if self.progress.faults < MAX_FAULTS => {
                 self.pause(&failure.what, retry_after, false).await;
@@ -103,7 +103,7 @@ impl BlobUpload<'_> {
     /// Shows why the upload waits, as a note or as a detail, and waits.
     async fn pause(&self, reason: &str, retry_after: Option<Duration>, is_note: bool) {
         let pause = backoff(self.progress.faults, retry_after);
-        let (label, seconds) = (&self.blob.label, pause.as_secs_f64());
+        let (label, seconds) = (self.blob.label(), pause.as_secs_f64());
         let text = format!("{label}: {reason}; retrying in {seconds:.1} s");
         if is_note {
             self.report.note(&text);

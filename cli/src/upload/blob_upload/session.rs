@@ -2,6 +2,8 @@
 //!
 //! This module opens no session; its caller does. Start reading at [`BlobUpload::upload_chunked`].
 
+use std::sync::Arc;
+
 use http::StatusCode;
 use imgsync_oci::client::Error;
 use imgsync_oci::client::upload::UploadSession;
@@ -9,8 +11,20 @@ use imgsync_oci::client::upload::UploadSession;
 use super::super::blob_sender::SendError;
 use super::super::host_profile::UploadMode;
 use super::super::refusal::{self, RefusalAction, RefusedChunk, SessionStatus};
-use super::{BlobUpload, SessionOutcome};
+use super::{BlobUpload, PendingBlob, SessionOutcome};
 use crate::exit::Failure;
+
+/// Which bytes of a session can be sent.
+enum NextBytes {
+    /// Those before this offset.
+    Until(u64),
+    /// None: the registry has all bytes of this blob.
+    None(Arc<PendingBlob>),
+    /// The registry has the blob already.
+    NotNeeded,
+    /// The session has more bytes than the blob.
+    Invalid,
+}
 
 impl BlobUpload<'_> {
     /// Uploads the rest of a session in chunks, and finishes the session.
@@ -20,13 +34,20 @@ impl BlobUpload<'_> {
     ) -> Result<SessionOutcome, Failure> {
         loop {
             let before = session.offset();
-            if before >= self.blob.size {
-                if let Some(outcome) = self.finish(session).await? {
-                    return Ok(outcome);
+            let end = match self.next_bytes(session).await? {
+                NextBytes::Until(end) => end,
+                NextBytes::None(blob) => {
+                    if let Some(outcome) = self.finish(session, &blob).await? {
+                        return Ok(outcome);
+                    }
+                    before
                 }
-            } else {
+                NextBytes::NotNeeded => return Ok(SessionOutcome::AlreadyPresent),
+                NextBytes::Invalid => return Ok(SessionOutcome::SessionLost),
+            };
+            if end > before {
                 self.share_permit().await;
-                match self.sender.send_chunk(session).await {
+                match self.sender.send_chunk(session, end).await {
                     Ok(()) => {
                         self.entry.save(session);
                         self.progress.accepted = session.offset();
@@ -59,16 +80,44 @@ impl BlobUpload<'_> {
                 Err(error) => self.back_off_in_session(error).await?,
             }
             self.note_progress(session);
-            self.report.update_blob(&self.blob.digest, session.offset());
+            self.report_offset(session.offset());
         }
+    }
+
+    /// Returns which bytes can be sent, and waits for some of a layer that is still being
+    /// compressed, without the permit. When the layer is complete, asks the registry for it: nobody
+    /// could know before which blob it is.
+    async fn next_bytes(&mut self, session: &UploadSession) -> Result<NextBytes, Failure> {
+        let offset = session.offset();
+        if self.blob.known().is_none() {
+            let wanted = self.sender.growing_chunk_end(Some(session));
+            let end = self.wait_for_growth(wanted).await;
+            let Some(blob) = self.blob.known().cloned() else {
+                return Ok(NextBytes::Until(end));
+            };
+            if self.is_already_present(&blob).await? {
+                return Ok(NextBytes::NotNeeded);
+            }
+            self.report_start(offset);
+        }
+        Ok(match self.blob.known() {
+            // An earlier push has sent more bytes than the layer has now.
+            Some(blob) if offset > blob.size => NextBytes::Invalid,
+            Some(blob) if offset == blob.size => NextBytes::None(blob.clone()),
+            Some(blob) => NextBytes::Until(blob.size),
+            None => NextBytes::Until(offset),
+        })
     }
 
     /// Asks the registry for the offset of a session.
     async fn sync_offset(&self, session: &mut UploadSession) -> Result<SessionStatus, Error> {
         let is_known = self.writer.client.sync_upload_offset(session).await?;
-        Ok(match session.offset() {
-            offset if is_known && offset <= self.blob.size => SessionStatus::At(offset),
-            _ => SessionStatus::Unknown,
+        let offset = session.offset();
+        let is_within = self.blob.known().is_none_or(|blob| offset <= blob.size);
+        Ok(if is_known && is_within {
+            SessionStatus::At(offset)
+        } else {
+            SessionStatus::Unknown
         })
     }
 
@@ -99,7 +148,7 @@ impl BlobUpload<'_> {
             RefusalAction::ResumeAt(offset) => {
                 session.set_offset(offset);
                 self.back_off(error, None).await?;
-                self.report.update_blob(&self.blob.digest, offset);
+                self.report_offset(offset);
                 Ok(None)
             }
             RefusalAction::NewSession => Ok(Some(SessionOutcome::SessionLost)),
@@ -111,6 +160,7 @@ impl BlobUpload<'_> {
     pub(super) async fn upload_whole(
         &mut self,
         session: &mut UploadSession,
+        blob: &PendingBlob,
     ) -> Result<SessionOutcome, Failure> {
         if self.mode == UploadMode::Monolithic {
             // The request with the bytes also finishes the blob, so the wait comes first.
@@ -118,7 +168,7 @@ impl BlobUpload<'_> {
         } else {
             self.share_permit().await;
         }
-        match self.sender.send_whole(session, self.mode).await {
+        match self.sender.send_whole(session, blob, self.mode).await {
             Ok(()) if self.mode == UploadMode::Monolithic => return Ok(SessionOutcome::Finished),
             Ok(()) => {}
             Err(SendError::Source(error)) => {
@@ -137,7 +187,7 @@ impl BlobUpload<'_> {
             }
             Err(SendError::Request(error)) => {
                 self.back_off_in_session(error).await?;
-                return Ok(if self.is_present().await? {
+                return Ok(if self.is_present(blob).await? {
                     SessionOutcome::Finished
                 } else {
                     SessionOutcome::StartOver
@@ -145,7 +195,7 @@ impl BlobUpload<'_> {
             }
         }
         loop {
-            if let Some(outcome) = self.finish(session).await? {
+            if let Some(outcome) = self.finish(session, blob).await? {
                 return Ok(outcome);
             }
         }
@@ -153,7 +203,11 @@ impl BlobUpload<'_> {
 
     /// Waits for the other blobs, and finishes a session whose bytes have all been sent. Returns
     /// how the session ended, or `None` after a fault.
-    async fn finish(&mut self, session: &UploadSession) -> Result<Option<SessionOutcome>, Failure> {
+    async fn finish(
+        &mut self,
+        session: &UploadSession,
+        blob: &PendingBlob,
+    ) -> Result<Option<SessionOutcome>, Failure> {
         if let Err(error) = self.sender.verify_source().await {
             self.back_off_after_read_error(error).await?;
         }
@@ -161,7 +215,7 @@ impl BlobUpload<'_> {
         let finished = self
             .writer
             .client
-            .finish_upload(session, &self.blob.digest)
+            .finish_upload(session, &blob.digest)
             .await;
         let Err(error) = finished else {
             return Ok(Some(SessionOutcome::Finished));
@@ -172,9 +226,12 @@ impl BlobUpload<'_> {
             UploadMode::Chunks if self.is_corrupted(&error) => {
                 return Ok(Some(SessionOutcome::SessionLost));
             }
-            // All chunks were accepted without a fault, but the registry did not assemble them.
+            // All chunks were accepted without a fault, but the registry did not assemble them. A
+            // single chunk shows that only if another blob was refused too.
             UploadMode::Chunks => {
-                is_refused && self.progress.chunks > 1 && !self.progress.is_resumed
+                let is_chunked = self.progress.chunks > 1
+                    || self.writer.host_profile.mode() != UploadMode::Chunks;
+                is_refused && is_chunked && !self.progress.is_resumed
             }
             UploadMode::Stream | UploadMode::Monolithic => is_refused,
         };
@@ -183,7 +240,7 @@ impl BlobUpload<'_> {
         }
         self.back_off_in_session(error).await?;
         // Perhaps only the response to the finishing request was lost.
-        let is_present = self.is_present().await?;
+        let is_present = self.is_present(blob).await?;
         Ok(is_present.then_some(SessionOutcome::Finished))
     }
 

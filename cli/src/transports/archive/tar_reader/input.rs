@@ -59,17 +59,3 @@ impl<R: Read> TarInput for StreamInput<R> {
         }
     }
 }
-
-/// Reads until `buffer` is full or the input ends, and returns the number of bytes.
-pub(in crate::transports) fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match input.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(len) => filled += len,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
-}

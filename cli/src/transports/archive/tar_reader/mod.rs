@@ -13,8 +13,9 @@ use std::io::{self, Read};
 use tar::Header;
 
 use super::tar_header::TAR_BLOCK_BYTES;
+use crate::compress::fill;
 use crate::image::Error;
-pub(in crate::transports) use input::{SeekableInput, StreamInput, TarInput, fill};
+pub(in crate::transports) use input::{SeekableInput, StreamInput, TarInput};
 pub(in crate::transports) use name::{entry_key, link_key};
 
 /// The longest name or link target, in bytes.

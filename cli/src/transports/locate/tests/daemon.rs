@@ -145,7 +145,7 @@ async fn a_classic_store_tells_everything_but_the_bytes() {
             blobs,
             ..
         } = found
-            .read(&Spool::default(), 1, skip_nothing(), no_task)
+            .read(&Spool::default(), packing(), skip_nothing(), no_task)
             .await
             .unwrap();
         check(&after, &blobs);
@@ -179,8 +179,8 @@ async fn of_a_classic_store_only_what_is_needed_is_kept() {
     let last = found.diff_ids.last().unwrap().clone();
     let needed = last.clone();
     let unneeded: SkipLayer = Box::new(move |digest, _| *digest != needed);
-    let ReadImage { image, blobs, .. } = found
-        .read(&Spool::default(), 1, unneeded, no_task)
+    let ReadImage { image, blobs } = found
+        .read(&Spool::default(), packing(), unneeded, no_task)
         .await
         .unwrap();
     let ImageContent::Single(single) = image.content else {
@@ -216,8 +216,8 @@ async fn a_containerd_store_tells_its_root_and_the_rest_by_export() {
             assert_eq!(root.short(), id);
             assert!(found.image().is_none());
             assert_eq!(found.diff_ids.len(), 4);
-            let ReadImage { image, blobs, .. } = found
-                .read(&Spool::default(), 1, skip_nothing(), no_task)
+            let ReadImage { image, blobs } = found
+                .read(&Spool::default(), packing(), skip_nothing(), no_task)
                 .await
                 .unwrap();
             check(&image, &blobs);
@@ -265,7 +265,7 @@ async fn export_error(script: DaemonScript) -> Error {
     let daemon = FakeDaemon::start(script);
     let found = daemon.find("sample/app:v1").await.unwrap();
     found
-        .read(&Spool::default(), 1, skip_nothing(), no_task)
+        .read(&Spool::default(), packing(), skip_nothing(), no_task)
         .await
         .unwrap_err()
 }
@@ -326,8 +326,8 @@ async fn of_a_containerd_store_one_platform_goes() {
             .await
             .unwrap();
         assert_eq!(found.selected_root().unwrap().hex(), ARM64_MANIFEST_HEX);
-        let ReadImage { image, blobs, .. } = found
-            .read(&Spool::default(), 1, skip_nothing(), no_task)
+        let ReadImage { image, blobs } = found
+            .read(&Spool::default(), packing(), skip_nothing(), no_task)
             .await
             .unwrap();
         check(&image, &blobs);
@@ -354,8 +354,8 @@ async fn of_several_platforms_the_index_goes_once_the_daemon_has_them() {
             .await
             .unwrap();
         assert!(found.selected_root().is_none());
-        let ReadImage { image, blobs, .. } = found
-            .read(&Spool::default(), 1, skip_nothing(), no_task)
+        let ReadImage { image, blobs } = found
+            .read(&Spool::default(), packing(), skip_nothing(), no_task)
             .await
             .unwrap();
         check(&image, &blobs);

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use imgsync_oci::Digest;
 use imgsync_oci::media::Compression;
 
-use super::SkipLayer;
+use super::{LayerPacking, SkipLayer};
 use crate::compress::{self, LayerDigests};
 use crate::image::{Error, Image, ImageBlobs, ImageContent, Layer, ManifestOrigin, Platforms};
 use crate::spool::Spool;
@@ -30,6 +30,14 @@ fn recorded(name: &str) -> PathBuf {
 /// Skips no layer.
 fn skip_nothing() -> SkipLayer {
     Box::new(|_, _| false)
+}
+
+/// Compresses layers that nobody takes.
+fn packing() -> LayerPacking {
+    LayerPacking {
+        threads: 1,
+        take_layer: Box::new(|_, _| ()),
+    }
 }
 
 /// Requests all platforms.

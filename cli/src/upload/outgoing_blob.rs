@@ -1,0 +1,133 @@
+//! A blob on its way to the registry: complete, or a layer that is still being compressed, whose
+//! digest and size are not known yet.
+//!
+//! This module sends nothing. Start reading at [`OutgoingBlob`].
+
+use std::sync::{Arc, OnceLock};
+
+use imgsync_oci::Digest;
+
+use super::{BlobSource, PendingBlob};
+use crate::compress;
+use crate::report::Report;
+use crate::spool::{GrowingLayer, Growth, SpooledLayer};
+
+/// A blob to send, as far as it is known.
+pub(super) struct OutgoingBlob {
+    label: String,
+    /// The diffID of a layer that this tool compresses. Its upload session is kept under this name,
+    /// because the session may be open before the digest of the blob is known.
+    diff_id: Option<Digest>,
+    content: OutgoingContent,
+    /// The digest of the blob, for progress that is reported from elsewhere.
+    digest: Arc<OnceLock<Digest>>,
+}
+
+enum OutgoingContent {
+    Complete(Arc<PendingBlob>),
+    Growing(GrowingLayer),
+}
+
+impl OutgoingBlob {
+    /// Returns a blob that is complete. `diff_id` is that of a layer which this tool has compressed.
+    pub(super) fn complete(blob: &PendingBlob, diff_id: Option<&Digest>) -> Self {
+        Self {
+            label: blob.label.clone(),
+            diff_id: diff_id.cloned(),
+            content: OutgoingContent::Complete(Arc::new(blob.clone())),
+            digest: Arc::new(OnceLock::from(blob.digest.clone())),
+        }
+    }
+
+    /// Returns a layer that is being compressed.
+    pub(super) fn growing(label: &str, diff_id: &Digest, layer: GrowingLayer) -> Self {
+        Self {
+            label: label.to_owned(),
+            diff_id: Some(diff_id.clone()),
+            content: OutgoingContent::Growing(layer),
+            digest: Arc::default(),
+        }
+    }
+
+    /// Returns the name to show in messages.
+    pub(super) fn label(&self) -> &str {
+        &self.label
+    }
+
+    /// Returns the blob, once all of it is known.
+    pub(super) fn known(&self) -> Option<&Arc<PendingBlob>> {
+        match &self.content {
+            OutgoingContent::Complete(blob) => Some(blob),
+            OutgoingContent::Growing(_) => None,
+        }
+    }
+
+    /// Returns the diffID of a layer that this tool compresses.
+    pub(super) fn diff_id(&self) -> Option<&Digest> {
+        self.diff_id.as_ref()
+    }
+
+    /// Returns the name of the blob in the journal.
+    pub(super) fn journal_name(&self) -> String {
+        match (&self.diff_id, self.known()) {
+            (Some(diff_id), _) => journal_name(diff_id),
+            (None, Some(blob)) => blob.digest.to_string(),
+            (None, None) => String::new(),
+        }
+    }
+
+    /// Returns the source of the bytes. Those of a growing layer can be read as far as
+    /// [`OutgoingBlob::wait_for`] has reported them.
+    pub(super) fn source(&self) -> BlobSource {
+        match &self.content {
+            OutgoingContent::Complete(blob) => blob.source.clone(),
+            OutgoingContent::Growing(layer) => BlobSource::Local(layer.bytes()),
+        }
+    }
+
+    /// Waits until the blob has at least `len` bytes, or all of them. Returns how many can be sent.
+    pub(super) async fn wait_for(&mut self, len: u64) -> u64 {
+        let layer = match &mut self.content {
+            OutgoingContent::Complete(blob) => return blob.size,
+            OutgoingContent::Growing(layer) => layer,
+        };
+        match layer.wait_for(len).await {
+            Growth::Written(written) => written,
+            Growth::Complete(SpooledLayer { blob, bytes }) => {
+                let size = blob.size;
+                // This is the only place that sets the digest of a growing layer.
+                let _ = self.digest.set(blob.digest.clone());
+                let blob = PendingBlob {
+                    digest: blob.digest,
+                    size,
+                    label: self.label.clone(),
+                    source: BlobSource::Local(bytes),
+                    mount: None,
+                    is_known_missing: false,
+                };
+                self.content = OutgoingContent::Complete(Arc::new(blob));
+                size
+            }
+        }
+    }
+
+    /// Returns a function that reports an offset. An offset of a blob whose digest is not known yet
+    /// is not shown.
+    pub(super) fn offset_reporter(
+        &self,
+        report: &Arc<dyn Report>,
+    ) -> impl Fn(u64) + Send + 'static + use<> {
+        let (report, digest) = (Arc::clone(report), Arc::clone(&self.digest));
+        move |offset| {
+            if let Some(digest) = digest.get() {
+                report.update_blob(digest, offset);
+            }
+        }
+    }
+}
+
+/// Returns the name in the journal of a layer that this tool compresses. The bytes of the blob
+/// follow from the format and the diffID.
+pub(super) fn journal_name(diff_id: &Digest) -> String {
+    format!("{} {diff_id}", compress::FORMAT_NAME)
+}
