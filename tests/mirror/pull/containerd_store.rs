@@ -6,20 +6,72 @@ use crate::support::docker::DockerDaemon;
 use crate::support::prelude::*;
 use crate::support::seed::{OCI_INDEX, RemoteRepository, index_with_attestation};
 
-/// Returns the tool with the address of a daemon.
-fn pull(fixture: &PullFixture, engine: &DockerDaemon, arguments: &[&str]) -> Outcome {
-    let mut command = fixture.imgsync.command();
-    command.env("DOCKER_HOST", engine.address()).arg("pull");
-    run(command.args(arguments))
+/// A Docker whose images are in containerd's store, with a server and the tool.
+struct StoreFixture {
+    engine: DockerDaemon,
+    base: PullFixture,
 }
 
-fn id(engine: &DockerDaemon, name: &str) -> String {
-    engine.docker(&["image", "inspect", "--format", "{{.Id}}", name])
-}
+impl StoreFixture {
+    /// Returns `None` if there is no such Docker.
+    fn new() -> Option<Self> {
+        if !programs_available(&["docker"]) {
+            return None;
+        }
+        let base = PullFixture::new();
+        let folder = base.scratch.folder("docker");
+        let engine = DockerDaemon::start_with_containerd_store(&folder)?;
+        Some(Self { engine, base })
+    }
 
-fn names(engine: &DockerDaemon) -> Vec<String> {
-    let list = engine.docker(&["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"]);
-    list.lines().map(str::to_owned).collect()
+    fn pull(&self, arguments: &[&str]) -> Outcome {
+        let mut command = self.base.imgsync.command();
+        command.env("DOCKER_HOST", self.engine.address());
+        run(command.arg("pull").args(arguments))
+    }
+
+    fn id(&self, name: &str) -> String {
+        let inspect = ["image", "inspect", "--format", "{{.Id}}", name];
+        self.engine.docker(&inspect)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let list = ["image", "ls", "--format", "{{.Repository}}:{{.Tag}}"];
+        let list = self.engine.docker(&list);
+        list.lines().map(str::to_owned).collect()
+    }
+
+    /// Pushes an image of the engine's platform and another one, with an attestation. All versions
+    /// share a layer and the attestation.
+    fn push_version(&self, tag: &str) -> Version {
+        let repository = RemoteRepository {
+            address: self.base.server.address(),
+            repository: "team/app",
+        };
+        let version = ["version", "--format", "{{.Server.Arch}}"];
+        let architecture = self.engine.docker(&version);
+        let number = tag.bytes().map(u64::from).sum();
+        let images = [&*architecture, "s390x"].map(|name| for_platform(number, name));
+        let push = |image: &Image| repository.push_image(None, image);
+        let manifests = images.each_ref().map(push);
+        let statement = Image::new(vec![layer("sbom", noise(5, 20_000))]);
+        let attestation = push(&statement);
+        let own = format!("linux/{architecture}");
+        let platforms = [(&*own, &*manifests[0]), ("linux/s390x", &*manifests[1])];
+        let index = index_with_attestation(&platforms, &attestation, &manifests[0]);
+        let digests = |image: &Image| -> Vec<_> {
+            image.compressed().iter().map(|blob| digest(blob)).collect()
+        };
+        let mut blobs = digests(&statement);
+        blobs.push(statement.id());
+        Version {
+            index: repository.push_manifest(tag, OCI_INDEX, &index),
+            manifests: [digest(&manifests[0]), digest(&attestation)],
+            config: images[0].id(),
+            layers: digests(&images[0]),
+            attestation: blobs,
+        }
+    }
 }
 
 /// The digests of what a pull of one version transfers.
@@ -31,89 +83,60 @@ struct Version {
     attestation: Vec<String>,
 }
 
-/// Pushes an image of two platforms with an attestation. All versions share a layer and the
-/// attestation.
-fn push_version(repository: RemoteRepository<'_>, tag: &str, architecture: &str) -> Version {
-    let number = tag.bytes().map(u64::from).sum();
-    let images = [architecture, "s390x"].map(|name| for_platform(number, name));
-    let manifests = images
-        .each_ref()
-        .map(|image| repository.push_image(None, image));
-    let statement = Image::new(vec![layer("sbom", noise(5, 20_000))]);
-    let attestation = repository.push_image(None, &statement);
-    let own = format!("linux/{architecture}");
-    let platforms = [(&*own, &*manifests[0]), ("linux/s390x", &*manifests[1])];
-    let index = index_with_attestation(&platforms, &attestation, &manifests[0]);
-    let digests = |image: &Image| image.compressed().iter().map(|blob| digest(blob)).collect();
-    let mut blobs: Vec<_> = digests(&statement);
-    blobs.push(statement.id());
-    Version {
-        index: repository.push_manifest(tag, OCI_INDEX, &index),
-        manifests: [digest(&manifests[0]), digest(&attestation)],
-        config: images[0].id(),
-        layers: digests(&images[0]),
-        attestation: blobs,
-    }
-}
-
 #[test]
 fn only_what_the_store_lacks_is_pulled_with_the_index_and_the_attestations() {
-    if !programs_available(&["docker"]) {
-        return;
-    }
-    let fixture = PullFixture::new();
-    let Some(engine) = DockerDaemon::start_with_containerd_store(&fixture.scratch.folder("docker"))
-    else {
+    let Some(fixture) = StoreFixture::new() else {
         return;
     };
-    let repository = RemoteRepository {
-        address: fixture.server.address(),
-        repository: "team/app",
-    };
-    let architecture = engine.docker(&["version", "--format", "{{.Server.Arch}}"]);
-    let [first, second] = ["v1", "v2"].map(|tag| push_version(repository, tag, &architecture));
-    let relay = Relay::start(fixture.server.address(), RelayFault::None);
+    let [first, second] = ["v1", "v2"].map(|tag| fixture.push_version(tag));
+    let relay = Relay::start(fixture.base.server.address(), RelayFault::None);
     let remote = |tag: &str| format!("{}/team/app:{tag}", relay.address());
 
     // The first pull fetches the platform and its attestation, but not the other platform.
-    pull(&fixture, &engine, &[&remote("v1"), "app:v1"]).succeeded();
-    assert_eq!(id(&engine, "app:v1"), first.index);
+    fixture.pull(&[&remote("v1"), "app:v1"]).succeeded();
+    assert_eq!(fixture.id("app:v1"), first.index);
     let of_first = first.layers.iter().chain(&first.attestation);
     let of_first: BTreeSet<_> = of_first.chain([&first.config]).cloned().collect();
     assert_eq!(blobs_read(&relay), of_first);
-    let content = engine.content();
+    let content = fixture.engine.content();
     let stored = of_first
         .iter()
         .chain(&first.manifests)
         .chain([&first.index]);
     assert_eq!(content, stored.cloned().collect());
-    let container = engine.docker(&["create", "app:v1", "/none"]);
-    engine.docker(&["rm", &container]);
+    let container = fixture.engine.docker(&["create", "app:v1", "/none"]);
+    fixture.engine.docker(&["rm", &container]);
 
     // Again, and by another name: nothing.
-    pull(&fixture, &engine, &["--exit-code", &remote("v1"), "app:v1"]).failed(8, &[]);
-    pull(&fixture, &engine, &[&remote("v1"), "other:v1"]).succeeded();
-    assert_eq!(id(&engine, "other:v1"), first.index);
+    fixture
+        .pull(&["--exit-code", &remote("v1"), "app:v1"])
+        .failed(8, &[]);
+    fixture.pull(&[&remote("v1"), "other:v1"]).succeeded();
+    assert_eq!(fixture.id("other:v1"), first.index);
     assert_eq!(blobs_read(&relay), of_first);
 
     // Another version: its config and one layer.
-    let relay = Relay::start(fixture.server.address(), RelayFault::None);
+    let relay = Relay::start(fixture.base.server.address(), RelayFault::None);
     let remote = |tag: &str| format!("{}/team/app:{tag}", relay.address());
-    let preview = pull(&fixture, &engine, &["--dry-run", &remote("v2"), "app:v1"]).succeeded();
-    assert_eq!(id(&engine, "app:v1"), first.index, "{preview}");
-    let relay = Relay::start(fixture.server.address(), RelayFault::None);
+    let preview = fixture
+        .pull(&["--dry-run", &remote("v2"), "app:v1"])
+        .succeeded();
+    assert_eq!(fixture.id("app:v1"), first.index, "{preview}");
+    let relay = Relay::start(fixture.base.server.address(), RelayFault::None);
     let remote = |tag: &str| format!("{}/team/app:{tag}", relay.address());
-    pull(&fixture, &engine, &[&remote("v2"), "app:v1"]).succeeded();
-    assert_eq!(id(&engine, "app:v1"), second.index);
+    fixture.pull(&[&remote("v2"), "app:v1"]).succeeded();
+    assert_eq!(fixture.id("app:v1"), second.index);
     let changed = [second.config.clone(), second.layers[1].clone()];
     assert_eq!(blobs_read(&relay), BTreeSet::from(changed));
 
     // The other platform of the same index.
     let for_s390x = ["--platform", "linux/s390x", &remote("v2"), "app:v1"];
-    pull(&fixture, &engine, &for_s390x).succeeded();
-    assert_eq!(id(&engine, "app:v1"), second.index);
-    pull(&fixture, &engine, &["--exit-code", &remote("v2"), "app:v1"]).failed(8, &[]);
-    let names = names(&engine);
+    fixture.pull(&for_s390x).succeeded();
+    assert_eq!(fixture.id("app:v1"), second.index);
+    fixture
+        .pull(&["--exit-code", &remote("v2"), "app:v1"])
+        .failed(8, &[]);
+    let names = fixture.names();
     assert!(
         !names.iter().any(|name| name.contains("imgsync/")),
         "{names:?}"
@@ -122,12 +145,7 @@ fn only_what_the_store_lacks_is_pulled_with_the_index_and_the_attestations() {
 
 #[test]
 fn a_failed_pull_leaves_the_name_and_the_store_as_they_were() {
-    if !programs_available(&["docker"]) {
-        return;
-    }
-    let fixture = PullFixture::new();
-    let Some(engine) = DockerDaemon::start_with_containerd_store(&fixture.scratch.folder("docker"))
-    else {
+    let Some(fixture) = StoreFixture::new() else {
         return;
     };
     let upstream = Upstream::start();
@@ -137,17 +155,17 @@ fn a_failed_pull_leaves_the_name_and_the_store_as_they_were() {
     let new = Image::new(vec![layer("small", noise(8, 5_000)), large]);
     upstream.put("team/app", "new", &new);
     let remote = |tag: &str| format!("{}/team/app:{tag}", upstream.address());
-    pull(&fixture, &engine, &[&remote("old"), "app:v1"]).succeeded();
-    let (old_id, content) = (id(&engine, "app:v1"), engine.content());
+    fixture.pull(&[&remote("old"), "app:v1"]).succeeded();
+    let (old_id, content) = (fixture.id("app:v1"), fixture.engine.content());
     let assert_same_names = |outcome: &dyn std::fmt::Display| {
-        assert_eq!(id(&engine, "app:v1"), old_id, "{outcome}");
-        assert_eq!(names(&engine), ["app:v1"], "{outcome}");
+        assert_eq!(fixture.id("app:v1"), old_id, "{outcome}");
+        assert_eq!(fixture.names(), ["app:v1"], "{outcome}");
     };
     let assert_unchanged = |outcome: &dyn std::fmt::Display| {
         assert_same_names(outcome);
         // Docker deletes what it does not need a moment later.
         wait_until("the old content", || {
-            (engine.content() == content).then_some(())
+            (fixture.engine.content() == content).then_some(())
         });
     };
 
@@ -157,12 +175,12 @@ fn a_failed_pull_leaves_the_name_and_the_store_as_they_were() {
     let config = String::from_utf8(wrong.config).expect("JSON");
     wrong.config = config.replace(&diff_id, &digest(b"another")).into_bytes();
     upstream.put("team/app", "wrong", &wrong);
-    let outcome = pull(&fixture, &engine, &[&remote("wrong"), "app:v1"]);
+    let outcome = fixture.pull(&[&remote("wrong"), "app:v1"]);
     assert_unchanged(&outcome.failed(4, &["target", "rejected the image"]));
 
     // Bytes that are not those of the digest.
     upstream.configure(|settings| settings.corrupts_content = true);
-    let outcome = pull(&fixture, &engine, &[&remote("new"), "app:v1"]);
+    let outcome = fixture.pull(&[&remote("new"), "app:v1"]);
     assert_unchanged(&outcome.failed(3, &["source"]));
 
     // Ctrl-C in the middle of a layer.
@@ -171,8 +189,8 @@ fn a_failed_pull_leaves_the_name_and_the_store_as_they_were() {
         settings.pause_blob_at = Some(1_000_000);
     });
     upstream.clear_requests();
-    let mut command = fixture.imgsync.command();
-    command.env("DOCKER_HOST", engine.address());
+    let mut command = fixture.base.imgsync.command();
+    command.env("DOCKER_HOST", fixture.engine.address());
     command.args(["pull", &remote("new"), "app:v1"]);
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let mut child = child.expect("imgsync starts");
@@ -191,9 +209,9 @@ fn a_failed_pull_leaves_the_name_and_the_store_as_they_were() {
         settings.cut_blob_at = Some(1_500_000);
     });
     upstream.clear_requests();
-    let outcome = pull(&fixture, &engine, &[&remote("new"), "app:v1"]).succeeded();
+    let outcome = fixture.pull(&[&remote("new"), "app:v1"]).succeeded();
     let manifest = digest(&new.oci_manifest(&new.compressed()));
-    assert_eq!(id(&engine, "app:v1"), manifest, "{outcome}");
+    assert_eq!(fixture.id("app:v1"), manifest, "{outcome}");
     let small = digest(&new.compressed()[0]);
     assert_eq!(upstream.count("GET", &small), 0, "{outcome}");
     let requests = upstream.requests();
@@ -205,24 +223,15 @@ fn a_failed_pull_leaves_the_name_and_the_store_as_they_were() {
 
 #[test]
 fn all_blobs_are_sent_if_a_proxy_refuses_the_content_service() {
-    if !programs_available(&["docker"]) {
-        return;
-    }
-    let fixture = PullFixture::new();
-    let Some(engine) = DockerDaemon::start_with_containerd_store(&fixture.scratch.folder("docker"))
-    else {
+    let Some(fixture) = StoreFixture::new() else {
         return;
     };
-    let repository = RemoteRepository {
-        address: fixture.server.address(),
-        repository: "team/app",
-    };
-    let architecture = engine.docker(&["version", "--format", "{{.Server.Arch}}"]);
-    let version = push_version(repository, "v1", &architecture);
-    let proxy = DockerSocketProxy::start_without_grpc(fixture.scratch.root(), engine.socket());
-    let remote = format!("{}/team/app:v1", fixture.server.address());
+    let version = fixture.push_version("v1");
+    let proxy =
+        DockerSocketProxy::start_without_grpc(fixture.base.scratch.root(), fixture.engine.socket());
+    let remote = format!("{}/team/app:v1", fixture.base.server.address());
     let pull = |options: &[&str]| {
-        let mut command = fixture.imgsync.command();
+        let mut command = fixture.base.imgsync.command();
         command.env("DOCKER_HOST", proxy.host()).arg("pull");
         run(command.args(options).args([&*remote, "app:v1"]))
     };
@@ -230,7 +239,7 @@ fn all_blobs_are_sent_if_a_proxy_refuses_the_content_service() {
     let note = "sending all layers, because Docker does not tell which it has";
     assert_eq!(outcome.stderr.matches(note).count(), 1, "{outcome}");
     assert!(outcome.stderr.contains("403 Forbidden"), "{outcome}");
-    assert_eq!(id(&engine, "app:v1"), version.index);
+    assert_eq!(fixture.id("app:v1"), version.index);
     pull(&["--exit-code"]).failed(8, &[]);
     pull(&["--exit-code", "--platform", "linux/s390x"]).succeeded();
 }
