@@ -104,11 +104,11 @@ async fn a_long_list_that_nobody_reads_gives_its_memory_to_the_next_one() {
     let digest = Digest::of(&server.push_image("a", "v1", "word").await);
     let tags = "docker/registry/v2/repositories/a/_manifests/tags";
     let tags = root.path().join(tags);
-    let names: Vec<String> = (0..1000)
+    let names: Vec<String> = (0..3000)
         .map(|number| format!("{number:0>120}"))
         .chain(["v1".to_owned()])
         .collect();
-    for name in &names[..1000] {
+    for name in &names[..3000] {
         let current = tags.join(name).join("current");
         std::fs::create_dir_all(&current).unwrap();
         std::fs::write(current.join("link"), digest.to_string()).unwrap();

@@ -82,7 +82,7 @@ async fn a_fetch_leaves_a_part_of_the_disk_free() {
     let margin = 4 * 1024 * 1024 / 20;
     let fits = bytes(2_500_000);
     let upstream_blobs = |blob: &[u8]| vec![fits.clone(), blob.to_vec()];
-    let mut too_large = bytes(1_450_000);
+    let mut too_large = bytes(1_520_000);
     too_large.reverse();
     let upstream = upstream_with(Vec::new(), upstream_blobs(&too_large));
     let running = start(&upstream, &disk);
