@@ -19,6 +19,7 @@ Examples:
   imgsync-server --root /srv/registry --addr 127.0.0.1:5000
   imgsync-server /etc/imgsync/config.yml
   imgsync-server config /etc/imgsync/config.yml        Check a configuration before a restart
+  imgsync-server garbage-collect --root /srv/registry  Free the space of unused blobs
   imgsync-server htpasswd /etc/imgsync/htpasswd alice  Add a user; prompts for the password
   imgsync-server health                                Check whether the server answers")]
 pub(crate) struct ServerArguments {
@@ -53,8 +54,14 @@ pub(crate) enum ServerCommand {
     ///
     /// Takes the arguments of `serve`. The exit code is 0 if the server answers.
     Health(ServeArgs),
-    /// Remove unreferenced blobs (not implemented yet)
+    /// Move blobs that no manifest names to the trash
+    ///
+    /// Acts through the running server, or alone if none runs. A running server also does this by
+    /// itself (imgsync.gc).
+    #[command(visible_alias = "gc")]
     GarbageCollect(GarbageCollectArgs),
+    /// Restore deleted tags and images from the trash
+    Undelete(UndeleteArgs),
     /// Add, change or delete a user in an htpasswd file
     Htpasswd(HtpasswdArgs),
     /// Print a completion script for a shell
@@ -89,17 +96,36 @@ pub(crate) struct ServeArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct GarbageCollectArgs {
-    /// Print what would be removed, without removing it
+    /// Print what would be removed to standard error, without removing it
     #[arg(short, long)]
     pub(crate) dry_run: bool,
     /// Also remove manifests without a tag
     #[arg(short = 'm', long)]
     pub(crate) delete_untagged: bool,
-    /// Print less
+    /// Print only the totals
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// Configuration file
+    /// Configuration file, as for `serve`
     pub(crate) config: Option<PathBuf>,
+    /// Storage folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct UndeleteArgs {
+    /// What to restore: a repository, REPOSITORY:TAG, REPOSITORY@DIGEST, or a digest
+    #[arg(required_unless_present = "list")]
+    pub(crate) target: Option<String>,
+    /// List what can be restored
+    #[arg(long, conflicts_with = "target")]
+    pub(crate) list: bool,
+    /// Configuration file, as for `serve`
+    #[arg(long, value_name = "CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Storage folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@ mod config_loader;
 mod reload;
 
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +15,13 @@ use clap::{CommandFactory as _, Parser as _};
 use clap_complete::Shell;
 use imgsync_server::auth::{PromptGuard, UserChange, ask_password, edit_user};
 use imgsync_server::config::LoadedConfig;
-use imgsync_server::{Error, log};
+use imgsync_server::{CommandOutput, ControlCommand, Error, log};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-use self::args::{GarbageCollectArgs, HtpasswdArgs, ServeArgs, ServerArguments, ServerCommand};
+use self::args::{
+    GarbageCollectArgs, HtpasswdArgs, ServeArgs, ServerArguments, ServerCommand, UndeleteArgs,
+};
 use self::config_loader::Setup;
 use self::reload::FileStamps;
 
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         ServerCommand::Config(args) => print_config(args),
         ServerCommand::Health(args) => health(args),
         ServerCommand::GarbageCollect(args) => garbage_collect(args),
+        ServerCommand::Undelete(args) => undelete(args),
         ServerCommand::Htpasswd(args) => htpasswd(args),
         ServerCommand::Completions { shell } => print_completions(shell),
         ServerCommand::Man { folder } => write_manual(&folder),
@@ -212,18 +215,66 @@ fn run_briefly<T>(command: impl Future<Output = Result<T, Error>>) -> Result<T, 
     runtime.block_on(command)
 }
 
+/// Prints what a command of the operator prints.
+struct ConsoleOutput;
+
+impl CommandOutput for ConsoleOutput {
+    fn output(&mut self, line: &str) {
+        // The exit code cannot tell any more: the command goes on.
+        let _ = write_stdout(&format!("{line}\n"));
+    }
+
+    fn detail(&mut self, line: &str) {
+        write_stderr(&format!("{line}\n"));
+    }
+}
+
 fn garbage_collect(args: GarbageCollectArgs) -> ExitCode {
     let GarbageCollectArgs {
-        dry_run: _,
-        delete_untagged: _,
-        quiet: _,
-        config: _,
+        dry_run,
+        delete_untagged,
+        quiet,
+        config,
+        root,
     } = args;
-    fail(
-        "garbage-collect is not implemented yet: nothing was checked or removed",
-        Some("stop this server, then run the stock registry's garbage-collect on the same folder"),
-        EXIT_FAILURE,
-    )
+    let command = ControlCommand::GarbageCollect {
+        is_dry_run: dry_run,
+        deletes_untagged: delete_untagged,
+        is_quiet: quiet,
+    };
+    run_command(&command, config, root)
+}
+
+fn undelete(args: UndeleteArgs) -> ExitCode {
+    let UndeleteArgs {
+        target,
+        list: _,
+        config,
+        root,
+    } = args;
+    let command = match target {
+        Some(target) => ControlCommand::Undelete { target },
+        None => ControlCommand::ListTrash,
+    };
+    run_command(&command, config, root)
+}
+
+/// Runs a command of the operator in the configured storage folder.
+fn run_command(
+    command: &ControlCommand,
+    config: Option<PathBuf>,
+    root: Option<PathBuf>,
+) -> ExitCode {
+    let addr = None;
+    let setup = Setup::new(ServeArgs { config, root, addr });
+    let loaded = match setup.load() {
+        Ok(loaded) => loaded,
+        Err(error) => return fail(&error.to_string(), Some(error.hint()), EXIT_USAGE),
+    };
+    match imgsync_server::run_command(&loaded.config, command, &mut ConsoleOutput) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error.to_string(), error.hint(), EXIT_FAILURE),
+    }
 }
 
 fn htpasswd(args: HtpasswdArgs) -> ExitCode {

@@ -24,6 +24,12 @@ pub(crate) fn now() -> SystemTime {
         .read(system, instant)
 }
 
+/// Returns [`now`] in Unix seconds.
+pub(crate) fn unix_now() -> u64 {
+    let since_epoch = now().duration_since(SystemTime::UNIX_EPOCH);
+    since_epoch.map_or(0, |duration| duration.as_secs())
+}
+
 /// A time, and the value of the monotonic clock at that time.
 #[derive(Debug, Clone, Copy)]
 struct Reading {

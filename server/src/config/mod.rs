@@ -39,9 +39,9 @@ pub use self::network::Network;
 pub use self::restart::{keep_auth, keys_needing_restart};
 pub use self::tree::ValueOrigin;
 pub use self::types::{
-    CacheConfig, Config, HttpConfig, ImgsyncConfig, IndexPlatforms, ListenAddress, LogConfig,
-    LogFormat, LogLevel, PurgeConfig, Secret, StorageConfig, TlsConfig, TlsVersion, UpstreamConfig,
-    UpstreamLogin, UpstreamPassword,
+    CacheConfig, Config, GarbageCollectionConfig, HttpConfig, ImgsyncConfig, IndexPlatforms,
+    ListenAddress, LogConfig, LogFormat, LogLevel, PurgeConfig, Secret, StorageConfig, TlsConfig,
+    TlsVersion, UpstreamConfig, UpstreamLogin, UpstreamPassword,
 };
 
 use self::diagnostics::Diagnostics;

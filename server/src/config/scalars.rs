@@ -57,6 +57,15 @@ pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     })
 }
 
+/// Parses a duration that must not be zero.
+pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text)?;
+    if interval.is_zero() {
+        return Err("must be longer than 0".to_owned());
+    }
+    Ok(interval)
+}
+
 /// Parses a duration of at least one second.
 pub(super) fn parse_timeout(text: &str) -> Result<Duration, String> {
     let timeout = parse_duration(text)?;

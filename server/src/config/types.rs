@@ -198,6 +198,8 @@ pub enum TlsVersion {
 pub struct ImgsyncConfig {
     /// Patterns of the repositories that anyone can pull from without a login.
     pub anonymous_pull: Vec<RepositoryPattern>,
+    /// Garbage collection.
+    pub gc: GarbageCollectionConfig,
     /// The proxies whose `Forwarded` and `X-Forwarded-*` headers are trusted.
     pub trusted_proxies: Vec<Network>,
     /// The maximum number of open connections.
@@ -216,6 +218,20 @@ pub struct ImgsyncConfig {
     pub read_timeout: Duration,
     /// How long an HTTP/1.1 client may read nothing of a response before the connection is closed.
     pub write_timeout: Duration,
+}
+
+/// The section `imgsync.gc`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GarbageCollectionConfig {
+    /// Whether garbage is collected while the server runs.
+    pub is_enabled: bool,
+    /// The time between two collections; not zero.
+    pub interval: Duration,
+    /// How long content is kept after it was written or after a client was told that it exists. A
+    /// push must not take longer.
+    pub grace: Duration,
+    /// How long removed content can be restored.
+    pub undo: Duration,
 }
 
 /// Pull-through caching: the sections `proxy` and `imgsync.cache`.

@@ -78,6 +78,7 @@ impl Registry {
             .find_linked_blob(repository, digest)?
             .ok_or_else(|| Error::BlobUnknown(digest.clone()))?;
         self.cache.lease_blob(digest);
+        self.promise(repository, digest);
         Ok(blob.size)
     }
 

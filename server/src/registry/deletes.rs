@@ -1,13 +1,14 @@
 //! Deletes tags, manifests and blobs from repositories.
 //!
-//! Only links are removed. The bytes stay until a garbage collection removes them.
+//! Only links are removed, and listed in the trash, so that they can be restored. The bytes stay
+//! until a garbage collection removes them.
 
-use imgsync_oci::{Digest, Reference, Repository};
+use imgsync_oci::{Digest, Reference, Repository, Tag};
 
 use super::Registry;
 use super::error::{Error, Result};
 use super::locks::LockKey;
-use crate::store::{MarkKey, ObjectKey, Walk};
+use crate::store::{MarkKey, ObjectKey, TrashEntry, Walk};
 
 impl Registry {
     /// Deletes a tag; or, by digest, a manifest and all tags that point at it. Nothing is deleted if
@@ -28,13 +29,21 @@ impl Registry {
                 // The link is not read, so that a damaged one can be deleted, too.
                 let current = self.store.len(ObjectKey::TagCurrent(repository, tag))?;
                 current.ok_or_else(unknown)?;
-                self.remove_tag(repository, tag)?;
+                let target = self.read_link(ObjectKey::TagCurrent(repository, tag))?;
+                self.trash_tag(repository, tag, target)?;
             }
             Reference::Digest(digest) => {
                 let _lock = self.lock_digests([digest.clone()]);
                 let revision = ObjectKey::RevisionLink(repository, digest);
                 self.store.len(revision)?.ok_or_else(unknown)?;
                 self.untag(repository, digest, walk)?;
+                let target = self.resolve_link(revision, digest)?;
+                self.log_removal(&[TrashEntry::Revision {
+                    repository: repository.clone(),
+                    digest: digest.clone(),
+                    target: target.unwrap_or_else(|| digest.clone()),
+                }])?;
+                self.lease_children(repository, digest)?;
                 self.note_manifest_change(repository);
                 self.store.delete(revision)?;
                 self.store
@@ -53,8 +62,27 @@ impl Registry {
             let _lock = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
             let target = self.read_link(ObjectKey::TagCurrent(repository, &tag))?;
             if target.as_ref() == Some(digest) {
-                self.remove_tag(repository, &tag)?;
+                self.trash_tag(repository, &tag, target)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Deletes a tag that points at `target`. The caller holds the lock of the tag.
+    fn trash_tag(&self, repository: &Repository, tag: &Tag, target: Option<Digest>) -> Result<()> {
+        let entry = target.map(|digest| TrashEntry::Tag {
+            repository: repository.clone(),
+            tag: tag.clone(),
+            digest,
+        });
+        self.log_removal(entry.as_slice())?;
+        self.remove_tag(repository, tag)
+    }
+
+    /// Leases what a manifest names before the manifest is deleted: a client may be pulling it.
+    fn lease_children(&self, repository: &Repository, digest: &Digest) -> Result<()> {
+        for child in self.named_digests(repository, digest)? {
+            self.promise(repository, &child);
         }
         Ok(())
     }
@@ -68,6 +96,12 @@ impl Registry {
         let layer = ObjectKey::LayerLink(repository, digest);
         let link = self.store.len(layer)?;
         link.ok_or_else(|| Error::BlobUnknown(digest.clone()))?;
+        let target = self.resolve_link(layer, digest)?;
+        self.log_removal(&[TrashEntry::Layer {
+            repository: repository.clone(),
+            digest: digest.clone(),
+            target: target.unwrap_or_else(|| digest.clone()),
+        }])?;
         self.store.delete(layer)?;
         Ok(self
             .store

@@ -14,7 +14,7 @@ use super::Registry;
 use super::blobs::LinkedBlob;
 use super::cache::CachedDescendants;
 use super::error::{Error, Result};
-use super::locks::{LockGuard, LockKey};
+use super::locks::{LockGuard, LockKey, lock_shared};
 use super::reverify::ReverifyOutcome;
 use crate::config::IndexPlatforms;
 use crate::store::ObjectKey;
@@ -68,7 +68,8 @@ impl MissingChildren {
 }
 
 impl Registry {
-    /// Returns the size in bytes of a manifest, without reading it.
+    /// Returns the size in bytes of a manifest, without reading it. The manifest is kept for a while
+    /// after that: the client may be about to pull it, or to push an index that names it.
     ///
     /// # Errors
     /// [`Error::ManifestUnknown`]; [`Error::Store`].
@@ -77,9 +78,15 @@ impl Registry {
         repository: &Repository,
         reference: &Reference,
     ) -> Result<u64> {
-        let (_, target) = self.find_manifest(repository, reference)?;
+        let unknown = || Error::ManifestUnknown(reference.clone());
+        let (digest, _) = self.find_manifest(repository, reference)?;
+        let _lock = lock_shared(&self.locks, digest.clone().into());
+        // Read again, because the manifest may have been removed before it was locked.
+        let revision = ObjectKey::RevisionLink(repository, &digest);
+        let target = self.resolve_link(revision, &digest)?.ok_or_else(unknown)?;
+        self.promise(repository, &digest);
         let size = self.store.len(ObjectKey::Blob(&target))?;
-        size.ok_or_else(|| Error::ManifestUnknown(reference.clone()))
+        size.ok_or_else(unknown)
     }
 
     /// Returns the digest of a manifest, and the digest under which its bytes are stored.
@@ -211,7 +218,7 @@ impl Registry {
         for tag in &tags {
             self.put_tag(repository, tag, &digest)?;
         }
-        self.cache.unmark_bytes(&digest);
+        self.protect_bytes(&digest);
         self.claim_manifest(repository, &digest, (&contents, &descendants), &tags)?;
         Ok(AcceptedManifest { digest, subject })
     }
@@ -379,7 +386,7 @@ impl Registry {
 }
 
 /// Returns the digests of the children of a manifest.
-pub(super) fn child_digests(children: &Children) -> impl Iterator<Item = &Digest> {
+pub(super) fn child_digests(children: &Children) -> impl Iterator<Item = &Digest> + Clone {
     let children = children.blobs.iter().chain(&children.manifests);
     children.map(|child| &child.digest)
 }

@@ -7,8 +7,10 @@
 mod blob_links;
 mod blobs;
 mod cache;
+mod collect;
 mod deletes;
 mod diffids;
+mod digest_prefix;
 mod error;
 mod lists;
 mod locks;
@@ -31,14 +33,17 @@ pub(crate) use self::cache::{
     BlobState, BlobUse, CacheFill, CacheLimits, EvictionStats, ManifestState, PartialBlob,
     TagState, UpstreamManifest,
 };
+pub(crate) use self::collect::{CollectOptions, CollectStats, RestoreReport, RestoreTarget};
 pub(crate) use self::error::Error;
 pub(crate) use self::lists::NamePage;
 pub(crate) use self::manifests::StoredManifest;
 pub(crate) use self::open_uploads::UploadOwner;
 pub(crate) use self::uploads::UploadWriter;
+pub(crate) use crate::store::TrashEntry;
 
 use self::blob_links::BlobLinkLogs;
 use self::cache::CacheState;
+use self::collect::CollectState;
 use self::error::Result;
 use self::locks::LockTable;
 use self::manifest_index::ManifestIndexState;
@@ -59,6 +64,7 @@ pub(crate) struct Registry {
     manifest_indexes: Arc<ManifestIndexState>,
     blob_link_logs: Arc<BlobLinkLogs>,
     cache: Arc<CacheState>,
+    collect: Arc<CollectState>,
     diff_id_queue: Arc<diffids::DiffIdQueue>,
 }
 
@@ -100,6 +106,7 @@ impl Registry {
             manifest_indexes: Arc::default(),
             blob_link_logs: Arc::default(),
             cache: Arc::default(),
+            collect: Arc::default(),
             diff_id_queue: Arc::default(),
         }
     }
@@ -111,6 +118,12 @@ impl Registry {
             return Vec::new();
         }
         self.store.forbidden_folders()
+    }
+
+    /// Returns the path of the socket through which commands reach the server that uses the storage
+    /// folder `root`.
+    pub(crate) fn control_socket(root: &Path) -> std::path::PathBuf {
+        Store::control_socket(root)
     }
 
     /// Gives back the memory that lists took and that was not used lately.

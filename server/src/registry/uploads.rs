@@ -41,6 +41,7 @@ impl Registry {
         self.store
             .create_upload(repository, id, algorithm, owner.user())?;
         self.open_uploads.insert(id, owner.clone());
+        self.record_upload(repository);
         Ok(id)
     }
 
@@ -163,6 +164,7 @@ impl UploadWriter {
             registry.log_blob_link(&repository, expected);
         }
         registry.claim_blob(&repository, expected)?;
+        registry.record_upload(&repository);
         if let Err(error) = store.delete_finished_upload(&repository, id) {
             tracing::warn!(%id, %error, "cannot remove the files of a finished upload");
         }

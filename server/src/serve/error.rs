@@ -23,6 +23,9 @@ pub enum Error {
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A command of the operator failed.
+    #[error("{0}")]
+    Command(String),
     /// The process itself cannot be set up: threads, signal handlers.
     #[error("cannot start: {0}")]
     Start(String),
@@ -56,6 +59,7 @@ impl Error {
             Self::Upstream(error) => error.hint(),
             Self::Tls(error) => error.hint(),
             Self::Store(store::Error::WalkEnded | store::Error::NeedsMemory { .. })
+            | Self::Command(_)
             | Self::Start(_) => None,
         }
     }

@@ -1,13 +1,15 @@
 //! Composition root: builds the parts of the server and runs them until shutdown.
 //!
 //! This module opens the store, the users, the upstreams and the sockets, starts the background
-//! jobs (purging of uploads, eviction, debug address, reload) and stops them. It answers no client
+//! jobs (purging of uploads, garbage collection, eviction, debug address, reload) and stops them. It answers no client
 //! itself: `listen` accepts connections and `http` handles requests. Start reading at [`run`].
 
 mod access_summary;
 mod apply_config;
 mod auth_config;
 mod check_start;
+mod collect;
+mod control;
 mod debug;
 mod error;
 mod evict;
@@ -24,6 +26,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, spawn_blocking};
 
 pub use self::check_start::check_start;
+pub use self::control::{CommandOutput, ControlCommand, run_command};
 pub use self::error::Error;
 
 use self::apply_config::{ReloadableParts, apply_configs};
@@ -76,6 +79,16 @@ pub async fn run(
     announce(&exposure.url);
     let current = Arc::clone(&parts.config);
     let jobs = [
+        tokio::spawn(control::run_control_socket(
+            registry.clone(),
+            Arc::clone(&current),
+        ))
+        .abort_handle(),
+        tokio::spawn(collect::run_collection(
+            registry.clone(),
+            Arc::clone(&current),
+        ))
+        .abort_handle(),
         tokio::spawn(purge::run_purge(registry.clone(), Arc::clone(&current))).abort_handle(),
         tokio::spawn(evict::run_eviction(upstreams.clone())).abort_handle(),
         tokio::spawn(forget_lists::run_forgetting(registry.clone())).abort_handle(),

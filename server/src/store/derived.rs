@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -51,11 +52,15 @@ impl Store {
         if !self.is_writable() {
             return Ok(());
         }
-        let (path, temporary) = (self.paths.derived(key), self.temporary_path());
+        self.put_derived_file(&self.paths.derived(key), bytes)
+    }
+
+    fn put_derived_file(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let temporary = self.temporary_path();
         let file = self.disk.create(&temporary);
         let written = file.and_then(|file| file.write(0, bytes));
-        let written = written.context("write", &path);
-        let moved = written.and_then(|()| self.rename_derived(&temporary, &path));
+        let written = written.context("write", path);
+        let moved = written.and_then(|()| self.rename_derived(&temporary, path));
         moved.inspect_err(|_| self.discard_file(&temporary))
     }
 
@@ -141,5 +146,32 @@ impl Store {
         let entries = self.entries_below(&folder, 2);
         entries
             .filter_map(move |entry| entry.map(|entry| entry_digest(&folder, &entry)).transpose())
+    }
+
+    /// Returns since when manifests of a repository have been seen without a tag, in Unix seconds.
+    pub(crate) fn untagged_since(&self, repository: &Repository) -> Result<Vec<(Digest, u64)>> {
+        let (path, mut since) = (self.paths.untagged_since(repository), Vec::new());
+        self.visit_lines(&path, &mut |line| {
+            let fields = line.split_once(' ');
+            let parsed = fields.and_then(|(time, digest)| {
+                let digest = digest.parse().ok()?;
+                Some((digest, time.parse().ok()?))
+            });
+            since.extend(parsed);
+            Ok(ControlFlow::Continue(()))
+        })?;
+        Ok(since)
+    }
+
+    /// Replaces what [`Store::untagged_since`] returns. Not durably.
+    pub(crate) fn put_untagged_since<'a>(
+        &self,
+        repository: &Repository,
+        since: impl Iterator<Item = (&'a Digest, u64)>,
+    ) -> Result<()> {
+        let lines: String = since
+            .map(|(digest, time)| format!("{time} {digest}\n"))
+            .collect();
+        self.put_derived_file(&self.paths.untagged_since(repository), lines.as_bytes())
     }
 }

@@ -9,6 +9,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use super::disk::DiskFile;
 use super::error::{IoContext, Result};
 use super::{DerivedLogKey, Store};
 
@@ -24,7 +25,7 @@ pub(crate) const MAX_LOG_LINE_BYTES: usize = 16 * 1024;
 pub(super) struct LogWriteLock(Mutex<()>);
 
 impl LogWriteLock {
-    fn lock(&self) -> MutexGuard<'_, ()> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, ()> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -48,11 +49,7 @@ impl Store {
                 self.disk.create(&path).context("create", &path)?
             }
         };
-        let len = file.len()?;
-        // The last write may have failed, or a power cut may have cut it off.
-        let is_line_open = len > 0 && file.read(len - 1, 1).context("read", &path)? != b"\n";
-        let bytes = [if is_line_open { "\n" } else { "" }, lines].concat();
-        file.write(len, bytes.as_bytes()).context("write", &path)
+        append_lines(&file, lines)
     }
 
     /// Returns the length of a log in bytes.
@@ -135,8 +132,16 @@ impl Store {
         key: DerivedLogKey<'_>,
         visit: &mut dyn FnMut(&str) -> Result<ControlFlow<()>>,
     ) -> Result<()> {
-        let path = self.paths.derived_log(key);
-        let Some(file) = self.disk.open_to_read(&path)? else {
+        self.visit_lines(&self.paths.derived_log(key), visit)
+    }
+
+    /// Calls `visit` with the lines of a file, as [`Store::visit_log_lines`] does.
+    pub(super) fn visit_lines(
+        &self,
+        path: &Path,
+        visit: &mut dyn FnMut(&str) -> Result<ControlFlow<()>>,
+    ) -> Result<()> {
+        let Some(file) = self.disk.open_to_read(path)? else {
             return Ok(());
         };
         let mut buffer = vec![0; READ_BUFFER_BYTES];
@@ -144,7 +149,7 @@ impl Store {
         let (mut offset, mut filled, mut is_skipping) = (0, 0, false);
         loop {
             let read = file.read_into(offset, &mut buffer[filled..]);
-            let read = read.context("read", &path)?;
+            let read = read.context("read", path)?;
             if read == 0 {
                 return Ok(());
             }
@@ -192,6 +197,15 @@ impl Store {
             None => (size < len).then(|| tail.to_owned()),
         })
     }
+}
+
+/// Appends complete lines to a file. Not durably.
+pub(super) fn append_lines(file: &DiskFile, lines: &str) -> Result<()> {
+    let (path, len) = (file.path(), file.len()?);
+    // The last write may have failed, or a power cut may have cut it off.
+    let is_line_open = len > 0 && file.read(len - 1, 1).context("read", path)? != b"\n";
+    let bytes = [if is_line_open { "\n" } else { "" }, lines].concat();
+    file.write(len, bytes.as_bytes()).context("write", path)
 }
 
 /// Takes the first line, without its end; `None` if there is no complete line.

@@ -23,6 +23,8 @@ mod paths;
 mod rfc3339;
 mod sorted_names;
 mod stock_proxy;
+mod trash;
+mod trash_entry;
 mod upload_list;
 mod uploads;
 mod walk;
@@ -40,6 +42,8 @@ pub(crate) use self::ingest::{Ingest, PartialBlob};
 pub(crate) use self::lists::ListScope;
 pub(crate) use self::objects::ObjectReader;
 pub(crate) use self::paths::{DerivedKey, DerivedLogKey, LinkKind, MarkKey, ObjectKey};
+pub(crate) use self::trash::TrashPart;
+pub(crate) use self::trash_entry::TrashEntry;
 pub(crate) use self::upload_list::UploadSummary;
 pub(crate) use self::walk::Walk;
 
@@ -177,6 +181,12 @@ impl Store {
     /// Gives back the memory that lists of folders took and that was not used lately.
     pub(crate) fn forget_unused_listings(&self) {
         self.folders.listings.forget_unused();
+    }
+
+    /// Returns the path of the socket through which commands reach the server that uses the folder
+    /// `root`.
+    pub(crate) fn control_socket(root: &Path) -> std::path::PathBuf {
+        StorePaths::new(root).control_socket()
     }
 
     /// Returns the space of the disk.

@@ -5,10 +5,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use imgsync_oci::{Algorithm, Digest};
 
 use super::disk::{DiskFile, FileIdentity};
+use super::entries::entry_digest;
 use super::error::{IoContext, Result};
 use super::ingest::hash_prefix;
 use super::{ObjectKey, Store};
@@ -174,6 +176,19 @@ impl Store {
     /// Returns the length of an object in bytes; `None` if there is no such object.
     pub(crate) fn len(&self, key: ObjectKey<'_>) -> Result<Option<u64>> {
         self.disk.len(&self.paths.object(key))
+    }
+
+    /// Returns when an object was written; `None` if there is no such object.
+    pub(crate) fn object_time(&self, key: ObjectKey<'_>) -> Result<Option<SystemTime>> {
+        self.disk.modified(&self.paths.object(key))
+    }
+
+    /// Iterates over the digests of all stored blobs and manifests.
+    pub(crate) fn blobs(&self) -> impl Iterator<Item = Result<Digest>> {
+        let folder = self.paths.blobs();
+        let entries = self.entries_below(&folder, 2);
+        entries
+            .filter_map(move |entry| entry.map(|entry| entry_digest(&folder, &entry)).transpose())
     }
 
     /// Opens an object to read parts of it; returns it with its length in bytes, or `None` if there

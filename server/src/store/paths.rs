@@ -233,6 +233,11 @@ impl StorePaths {
         self.own_root.join("repositories").join(repository.as_str())
     }
 
+    /// Returns the file that says since when manifests of a repository have no tag.
+    pub(super) fn untagged_since(&self, repository: &Repository) -> PathBuf {
+        self.derived_repository(repository).join("_untagged-1")
+    }
+
     /// Returns the file in which earlier versions listed the manifests that they had read.
     pub(super) fn examined(&self, repository: &Repository) -> PathBuf {
         self.derived_repository(repository).join("_examined")
@@ -338,9 +343,40 @@ impl StorePaths {
         self.own_root.join("tmp")
     }
 
+    /// Returns the folder with all parts of the trash.
+    pub(super) fn trash(&self) -> PathBuf {
+        self.own_root.join("trash-1")
+    }
+
+    /// Returns the folder of a part of the trash.
+    pub(super) fn trash_part(&self, part: u64) -> PathBuf {
+        self.trash().join(part.to_string())
+    }
+
+    /// Returns the file that lists what was moved to a part of the trash.
+    pub(super) fn trash_log(&self, part: u64) -> PathBuf {
+        self.trash_part(part).join("log")
+    }
+
+    /// Returns the file with the bytes of a blob in a part of the trash.
+    pub(super) fn trash_blob(&self, part: u64, digest: &Digest) -> PathBuf {
+        self.trash_part(part).join(digest_to_file_name(digest))
+    }
+
+    /// Returns the folder with the bytes of all blobs: a folder per algorithm, in it one for the
+    /// first two characters of the hash, and in it one per digest.
+    pub(super) fn blobs(&self) -> PathBuf {
+        self.stock_root.join("blobs")
+    }
+
     /// Returns the folder in which the stock registry stores everything.
     pub(super) fn stock_root(&self) -> &Path {
         &self.stock_root
+    }
+
+    /// Returns the socket through which commands reach the server that uses the storage folder.
+    pub(super) fn control_socket(&self) -> PathBuf {
+        self.own_root.join("control-1")
     }
 
     /// Returns the file that a server locks while it uses the storage folder.

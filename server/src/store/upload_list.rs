@@ -50,6 +50,15 @@ impl Store {
         })
     }
 
+    /// Returns when bytes were last written to a session; `None` if it has no data file.
+    pub(crate) fn upload_written_at(
+        &self,
+        repository: &Repository,
+        id: UploadId,
+    ) -> Result<Option<SystemTime>> {
+        self.disk.modified(&self.paths.upload_data(repository, id))
+    }
+
     /// Returns when a session was opened, from its `startedat` file. If that cannot be read,
     /// returns the modification time of the session's folder; `None` if there is no such session.
     pub(crate) fn upload_started_at(

@@ -28,7 +28,7 @@ mod upstream_repository;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use imgsync_oci::Repository;
@@ -54,7 +54,7 @@ use self::singleflight::SingleFlight;
 use self::upstream_client::UpstreamClient;
 use crate::config::{self, Config};
 use crate::registry::{self, CacheLimits, EvictionStats, Registry};
-use crate::wall_clock;
+use crate::wall_clock::unix_now;
 
 /// Images that were used within this time are not evicted: a client may still be pulling their
 /// blobs.
@@ -334,12 +334,6 @@ impl UpstreamSet {
             is_read_only,
         })
     }
-}
-
-/// Returns the current time in Unix seconds.
-fn unix_now() -> u64 {
-    let since_epoch = wall_clock::now().duration_since(UNIX_EPOCH);
-    since_epoch.map_or(0, |duration| duration.as_secs())
 }
 
 /// Runs blocking disk work on the thread pool for blocking tasks.

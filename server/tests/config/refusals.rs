@@ -163,6 +163,11 @@ tags:
 imgsync:
   anonymous:
     pull: ["public/*"]  # REGISTRY_IMGSYNC_ANONYMOUS_PULL_0
+  gc:
+    enabled: true  # default
+    interval: 24h  # default
+    grace: 24h  # default
+    undo: 24h  # default
   trustedproxies: [127.0.0.0/8, ::1]  # default
   limits:
     connections: 512  # default
@@ -187,24 +192,6 @@ imgsync:
 #[test]
 fn the_commands_of_the_stock_registry() {
     let setup = Setup::new(BASE);
-    for arguments in [
-        &["garbage-collect"][..],
-        &["garbage-collect", "-d", "-m", "-q"],
-        &[
-            "garbage-collect",
-            "--dry-run",
-            "--delete-untagged",
-            "--quiet",
-        ],
-    ] {
-        let output = setup.run(arguments);
-        assert_eq!(output.status.code(), Some(1));
-        let text = stderr(&output);
-        assert!(
-            text.contains("garbage-collect is not implemented yet"),
-            "{text}"
-        );
-    }
     let output = setup.program(&["--version"]).output().unwrap();
     assert_eq!(output.status.code(), Some(0));
     assert!(stdout(&output).starts_with("imgsync-server "));

@@ -3,6 +3,7 @@
 mod abandoned;
 mod clock;
 mod commands;
+mod garbage;
 mod leftovers;
 mod permissions;
 mod program;

@@ -22,10 +22,12 @@ mod validation;
 use super::cache;
 use super::reader::ConfigReader;
 use super::scalars::{
-    parse_header_value, parse_memory, parse_page_limit, parse_path, parse_positive_count,
-    parse_timeout, parse_with_from_str,
+    parse_bool, parse_duration, parse_header_value, parse_interval, parse_memory, parse_page_limit,
+    parse_path, parse_positive_count, parse_timeout, parse_with_from_str,
 };
-use super::types::{Config, ImgsyncConfig, LogConfig, LogFormat, LogLevel};
+use super::types::{
+    Config, GarbageCollectionConfig, ImgsyncConfig, LogConfig, LogFormat, LogLevel,
+};
 use crate::auth::{HtpasswdConfig, RepositoryPattern};
 
 /// Builds the whole configuration, or returns `None` when it has errors. The order of the sections
@@ -100,6 +102,7 @@ fn build_imgsync(reader: &mut ConfigReader<'_>) -> Option<ImgsyncConfig> {
     let loopback = &["127.0.0.0/8", "::1"];
     build!(ImgsyncConfig {
         anonymous_pull: build_anonymous_pull(reader),
+        gc: build_gc(reader),
         trusted_proxies: reader.list("imgsync.trustedproxies", loopback, parse_with_from_str),
         max_connections: reader.value("imgsync.limits.connections", "512", parse_positive_count),
         max_connections_per_client: build_connections_per_client(reader, max_connections),
@@ -109,6 +112,15 @@ fn build_imgsync(reader: &mut ConfigReader<'_>) -> Option<ImgsyncConfig> {
         body_timeout: reader.value("imgsync.bodytimeout", "60s", parse_timeout),
         read_timeout: reader.value("imgsync.stall", "60s", parse_timeout),
         write_timeout: reader.value("imgsync.writestall", "1h", parse_timeout),
+    })
+}
+
+fn build_gc(reader: &mut ConfigReader<'_>) -> Option<GarbageCollectionConfig> {
+    build!(GarbageCollectionConfig {
+        is_enabled: reader.value("imgsync.gc.enabled", "true", parse_bool),
+        interval: reader.value("imgsync.gc.interval", "24h", parse_interval),
+        grace: reader.value("imgsync.gc.grace", "24h", parse_duration),
+        undo: reader.value("imgsync.gc.undo", "24h", parse_duration),
     })
 }
 

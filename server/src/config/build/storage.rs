@@ -1,9 +1,7 @@
 //! The section `storage`.
 
-use std::time::Duration;
-
 use super::super::reader::ConfigReader;
-use super::super::scalars::{parse_bool, parse_duration, parse_path};
+use super::super::scalars::{parse_bool, parse_duration, parse_interval, parse_path};
 use super::super::tree::ValueOrigin;
 use super::super::types::{PurgeConfig, StorageConfig};
 
@@ -55,12 +53,4 @@ fn build_purging(reader: &mut ConfigReader<'_>) -> Option<PurgeConfig> {
         interval: reader.value(&key("interval"), "24h", parse_interval),
         is_dry_run: reader.value(&key("dryrun"), "false", parse_bool),
     })
-}
-
-fn parse_interval(text: &str) -> Result<Duration, String> {
-    let interval = parse_duration(text)?;
-    if interval.is_zero() {
-        return Err("must be longer than 0".to_owned());
-    }
-    Ok(interval)
 }

@@ -63,6 +63,11 @@ catalog:
 tags:
   maxtags: 1000  # default
 imgsync:
+  gc:
+    enabled: true  # default
+    interval: 24h  # default
+    grace: 24h  # default
+    undo: 24h  # default
   trustedproxies: [127.0.0.0/8, ::1]  # default
   limits:
     connections: 512  # default

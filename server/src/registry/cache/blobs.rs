@@ -97,7 +97,7 @@ impl Registry {
     /// Protects a newly linked cached blob from the eviction in progress, and queues it for its
     /// diffID. The caller holds the lock of the digest.
     pub(super) fn note_cached_blob_linked(&self, repository: &Repository, digest: &Digest) {
-        self.cache.unmark_bytes(digest);
+        self.protect_bytes(digest);
         self.cache.unmark_named(repository, [digest]);
         self.diff_id_queue
             .push(DiffIdJob(repository.clone(), digest.clone()));

@@ -100,6 +100,8 @@ impl Registry {
         tags: &[&Tag],
     ) -> Result<()> {
         self.cache.unmark_named(repository, contents);
+        self.collect.keep(repository, contents);
+        self.promise(repository, digest);
         if !self.store.has_marks(repository)? {
             return Ok(());
         }
@@ -121,8 +123,9 @@ impl Registry {
         repository: &Repository,
         digest: &Digest,
     ) -> Result<()> {
-        self.cache.unmark_bytes(digest);
+        self.protect_bytes(digest);
         self.cache.unmark_named(repository, [digest]);
+        self.promise(repository, digest);
         if !self.store.has_marks(repository)? {
             return Ok(());
         }

@@ -129,8 +129,10 @@ impl Registry {
 
     /// Unmarks everything that a manifest names.
     pub(super) fn unmark_children(&self, repository: &Repository, manifest: &Manifest) {
+        let children = manifest.children();
         self.cache
-            .unmark_named(repository, child_digests(&manifest.children()));
+            .unmark_named(repository, child_digests(&children));
+        self.collect.keep(repository, child_digests(&children));
     }
 
     /// Finds the indexes related to these manifests: those that name them directly or through other

@@ -145,7 +145,7 @@ impl Registry {
             (ObjectKey::Blob(&digest), bytes),
             (revision, link.as_bytes()),
         ])?;
-        self.cache.unmark_bytes(&digest);
+        self.protect_bytes(&digest);
         self.cache.size.add(bytes.len() as u64);
         self.unmark_children(repository, &manifest);
         self.record_use(repository, &digest, now);

@@ -45,6 +45,7 @@ pub(crate) use self::evict::{CacheLimits, EvictionStats};
 pub(crate) use self::fill::CacheFill;
 pub(crate) use self::holders::BlobUse;
 pub(crate) use self::manifests::{ManifestState, UpstreamManifest};
+pub(super) use self::scan::link_key;
 pub(crate) use self::tags::TagState;
 pub(crate) use crate::store::PartialBlob;
 
@@ -73,7 +74,7 @@ fn from_unix_seconds(seconds: u64) -> SystemTime {
 }
 
 /// Converts a time to Unix seconds; a time before 1970 becomes 0.
-fn to_unix_seconds(time: SystemTime) -> u64 {
+pub(super) fn to_unix_seconds(time: SystemTime) -> u64 {
     let since_epoch = time.duration_since(UNIX_EPOCH);
     since_epoch.map_or(0, |duration| duration.as_secs())
 }

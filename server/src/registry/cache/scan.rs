@@ -10,6 +10,7 @@ use std::collections::{BinaryHeap, HashSet};
 use imgsync_oci::{Algorithm, Digest, Manifest, Reference, Repository};
 
 use super::super::Registry;
+use super::super::digest_prefix::digest_prefix;
 use super::super::error::{Error, Result};
 use super::to_unix_seconds;
 use crate::store::{LinkKind, ListScope, MarkKey, ObjectKey, Walk};
@@ -31,7 +32,7 @@ pub(super) struct EvictionCandidate {
 impl Registry {
     /// Calls `visit` with each possible link of every repository: the repository, the kind of link,
     /// and the digest in its name. The directory of a link may exist without the link.
-    pub(super) fn for_each_link_anywhere(
+    pub(in crate::registry) fn for_each_link_anywhere(
         &self,
         visit: &mut dyn FnMut(&Repository, LinkKind, &Digest) -> Result<()>,
     ) -> Result<()> {
@@ -142,7 +143,7 @@ impl Registry {
 
     /// Returns the target of a link, if it differs from the digest in the link's name: a stock
     /// registry stores content with a sha512 digest under its sha256 digest.
-    pub(super) fn alias_target(
+    pub(in crate::registry) fn alias_target(
         &self,
         repository: &Repository,
         links: LinkKind,
@@ -223,7 +224,7 @@ pub(super) fn mark_key<'a>(
 }
 
 /// Returns the key of a link.
-pub(super) fn link_key<'a>(
+pub(in crate::registry) fn link_key<'a>(
     repository: &'a Repository,
     links: LinkKind,
     digest: &'a Digest,
@@ -232,10 +233,4 @@ pub(super) fn link_key<'a>(
         LinkKind::Layers => ObjectKey::LayerLink(repository, digest),
         LinkKind::Revisions => ObjectKey::RevisionLink(repository, digest),
     }
-}
-
-/// Returns the first 128 bits of a digest, enough to tell digests apart with half the memory.
-fn digest_prefix(digest: &Digest) -> u128 {
-    let start = digest.hex().get(..32).unwrap_or_default();
-    u128::from_str_radix(start, 16).unwrap_or_default()
 }

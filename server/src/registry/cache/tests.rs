@@ -42,7 +42,7 @@ pub(in crate::registry) fn image(word: &str, layers: &[&[u8]]) -> (Vec<u8>, Vec<
     (manifest.to_string().into_bytes(), config)
 }
 
-pub(super) fn index(manifests: &[&[u8]]) -> Vec<u8> {
+pub(in crate::registry) fn index(manifests: &[&[u8]]) -> Vec<u8> {
     let child = |bytes: &&[u8]| descriptor(media::OCI_MANIFEST, bytes);
     let index = serde_json::json!({
         "schemaVersion": 2,
@@ -53,7 +53,7 @@ pub(super) fn index(manifests: &[&[u8]]) -> Vec<u8> {
 }
 
 /// Caches a manifest as received from an upstream.
-pub(super) fn cache_manifest(
+pub(in crate::registry) fn cache_manifest(
     registry: &Registry,
     repository: &Repository,
     tag: Option<&Tag>,
@@ -72,7 +72,12 @@ pub(super) fn cache_manifest(
 }
 
 /// Caches a blob.
-pub(super) fn cache_blob(registry: &Registry, repository: &Repository, bytes: &[u8], now: u64) {
+pub(in crate::registry) fn cache_blob(
+    registry: &Registry,
+    repository: &Repository,
+    bytes: &[u8],
+    now: u64,
+) {
     let mut fill = registry
         .open_cache_fill(&Digest::of(bytes), UPSTREAM)
         .unwrap()
@@ -82,7 +87,7 @@ pub(super) fn cache_blob(registry: &Registry, repository: &Repository, bytes: &[
     fill.commit(std::slice::from_ref(repository), now).unwrap();
 }
 
-pub(super) fn push_blob(registry: &Registry, repository: &Repository, bytes: &[u8]) {
+pub(in crate::registry) fn push_blob(registry: &Registry, repository: &Repository, bytes: &[u8]) {
     let id = registry
         .start_upload(repository, Algorithm::Sha256, &UploadOwner::Unknown)
         .unwrap();
@@ -93,7 +98,7 @@ pub(super) fn push_blob(registry: &Registry, repository: &Repository, bytes: &[u
     writer.commit(&Digest::of(bytes)).unwrap();
 }
 
-pub(super) fn push(
+pub(in crate::registry) fn push(
     registry: &Registry,
     repository: &Repository,
     reference: &str,

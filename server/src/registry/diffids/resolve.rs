@@ -203,6 +203,7 @@ impl ResolveQuery<'_> {
         let _lock = self.registry.lock_digests([blob.digest.clone()]);
         let linked = self.registry.find_linked_blob(repository, &blob.digest)?;
         self.registry.cache.lease_blob(&blob.digest);
+        self.registry.promise(repository, &blob.digest);
         Ok(linked.is_some_and(|linked| linked.size == blob.size))
     }
 

@@ -4,8 +4,9 @@
 
 use imgsync_oci::{Digest, Reference, Repository};
 
-use super::facts::{ManifestFacts, digest_prefix, known_prefix};
+use super::facts::{ManifestFacts, known_prefix};
 use crate::registry::Registry;
+use crate::registry::digest_prefix::digest_prefix;
 use crate::registry::error::{Error, Result};
 use crate::store::{LinkKind, Walk};
 

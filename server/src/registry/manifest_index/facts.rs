@@ -8,6 +8,8 @@ use std::fmt::Write as _;
 use imgsync_oci::referrers::{self, ReferrerDescriptor};
 use imgsync_oci::{Digest, Manifest};
 
+use crate::registry::digest_prefix::digest_prefix;
+
 /// Longer descriptors are not stored whole.
 const MAX_DESCRIPTOR_BYTES: usize = 4096;
 /// Stands for a config or subject that a manifest does not have.
@@ -158,17 +160,6 @@ pub(super) fn config_of(line: &str) -> Option<&str> {
 /// Returns the first 128 bits of the digest at the start of a line, if the whole line parses.
 pub(super) fn known_prefix(line: &str) -> Option<u128> {
     ManifestFacts::parse(line).map(|facts| digest_prefix(&facts.digest))
-}
-
-/// Returns the first 128 bits of a digest, enough to tell digests apart with half the memory.
-pub(super) fn digest_prefix(digest: &Digest) -> u128 {
-    // Two numbers of 64 bits are parsed faster than one of 128 bits.
-    let hex = digest.hex();
-    let [high, low] = [hex.get(..16), hex.get(16..32)].map(|half| {
-        let half = u64::from_str_radix(half.unwrap_or_default(), 16);
-        u128::from(half.unwrap_or_default())
-    });
-    high << 64 | low
 }
 
 /// Parses a digest or [`NONE`]. The outer `None` means neither.

@@ -26,6 +26,7 @@ pub(super) use self::facts::ReferrerFacts;
 use self::compare::IndexComparison;
 use self::facts::ManifestFacts;
 use super::Registry;
+use super::digest_prefix::digest_prefix;
 use super::error::Result;
 use super::locks::{LockGuard, LockKey};
 use crate::store::{DerivedLogKey, LinkFoldersIdentity, LinkKind, Walk};
@@ -258,7 +259,7 @@ impl Registry {
     fn compact_index(&self, repository: &Repository) -> Result<()> {
         let mut live = HashSet::new();
         for digest in self.store.links(repository, LinkKind::Revisions) {
-            live.insert(facts::digest_prefix(&digest?));
+            live.insert(digest_prefix(&digest?));
         }
         // A line is kept for each link, the first one. The lines of pushes in progress, whose links
         // are not there yet, may be lost.

@@ -1,0 +1,128 @@
+//! The socket through which commands reach the running server.
+//!
+//! Only the user of the server and root can use it. Start reading at [`run_control_socket`].
+
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::UnixStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::{sleep, timeout};
+
+use super::{CommandOutput, ControlCommand, MAX_LINE_BYTES, OutputLine, commands};
+use crate::config::{Config, ListenAddress};
+use crate::listen::{ACCEPT_RETRY_DELAY, AcceptedStream, Listener};
+use crate::registry::Registry;
+
+/// How long a client may take to send its command.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many commands run at a time.
+const MAX_COMMANDS: usize = 4;
+/// How many lines of output wait for a slow client.
+const MAX_WAITING_LINES: usize = 64;
+
+/// Sends lines to the client of a command.
+struct RemoteOutput(mpsc::Sender<OutputLine>);
+
+impl CommandOutput for RemoteOutput {
+    fn output(&mut self, line: &str) {
+        self.send(OutputLine::Output(line.to_owned()));
+    }
+
+    fn detail(&mut self, line: &str) {
+        self.send(OutputLine::Detail(line.to_owned()));
+    }
+}
+
+impl RemoteOutput {
+    fn send(&self, line: OutputLine) {
+        // An error means that the client is gone. The command is finished nevertheless.
+        let _ = self.0.blocking_send(line);
+    }
+}
+
+/// Executes the commands that arrive at the socket in the storage folder. Runs until aborted. If the
+/// socket cannot be opened, commands work only while the server is stopped.
+pub(in crate::serve) async fn run_control_socket(registry: Registry, config: Arc<ArcSwap<Config>>) {
+    let path = Registry::control_socket(&config.load().storage.root);
+    let listener = match open(&path).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::warn!(
+                "cannot open the socket for commands; garbage-collect and undelete work only while \
+                 the server is stopped: {error}"
+            );
+            return;
+        }
+    };
+    let permits = Arc::new(Semaphore::new(MAX_COMMANDS));
+    loop {
+        let stream = match listener.accept().await {
+            Ok(AcceptedStream::Unix(stream)) => stream,
+            Ok(AcceptedStream::Tcp(..)) => continue,
+            Err(error) => {
+                tracing::debug!(%error, "cannot accept a connection to the socket for commands");
+                sleep(ACCEPT_RETRY_DELAY).await;
+                continue;
+            }
+        };
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
+            continue;
+        };
+        let (registry, config) = (registry.clone(), Arc::clone(&config));
+        tokio::spawn(async move {
+            if let Err(error) = serve(stream, registry, &config).await {
+                tracing::debug!(%error, "a command was not served");
+            }
+            drop(permit);
+        });
+    }
+}
+
+async fn open(path: &Path) -> Result<Listener, String> {
+    let address = ListenAddress::Unix(path.to_owned());
+    let listener = Listener::bind(&address).await;
+    let listener = listener.map_err(|error| error.to_string())?;
+    let mode = std::fs::Permissions::from_mode(0o600);
+    std::fs::set_permissions(path, mode).map_err(|error| error.to_string())?;
+    Ok(listener)
+}
+
+/// Reads a command, executes it and sends its output.
+async fn serve(
+    stream: UnixStream,
+    registry: Registry,
+    config: &ArcSwap<Config>,
+) -> std::io::Result<()> {
+    let user = stream.peer_cred()?.uid();
+    if user != 0 && user != rustix::process::getuid().as_raw() {
+        return Ok(());
+    }
+    let (reader, mut writer) = stream.into_split();
+    let mut line = String::new();
+    let mut reader = BufReader::new(reader.take(MAX_LINE_BYTES));
+    timeout(COMMAND_TIMEOUT, reader.read_line(&mut line)).await??;
+    let (sender, mut lines) = mpsc::channel(MAX_WAITING_LINES);
+    let gc = config.load().imgsync.gc.clone();
+    let executed = tokio::task::spawn_blocking(move || {
+        let mut output = RemoteOutput(sender);
+        let result = match serde_json::from_str::<ControlCommand>(&line) {
+            Ok(command) => commands::execute(&registry, &gc, &command, &mut output),
+            Err(error) => Err(format!("the server does not know this command: {error}")),
+        };
+        output.send(match result {
+            Ok(()) => OutputLine::Success,
+            Err(text) => OutputLine::Failure(text),
+        });
+    });
+    while let Some(line) = lines.recv().await {
+        let mut json = serde_json::to_vec(&line)?;
+        json.push(b'\n');
+        writer.write_all(&json).await?;
+    }
+    executed.await.map_err(std::io::Error::other)
+}

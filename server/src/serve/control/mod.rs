@@ -1,0 +1,148 @@
+//! Commands for the operator: they act through the running server, or alone if none runs.
+//!
+//! A running server listens on a socket in the storage folder ([`listener`]). Without one, the
+//! command opens the folder itself. Both ways execute the same code ([`commands`]). Start reading at
+//! [`run_command`].
+//!
+//! The protocol: the client sends a [`ControlCommand`] as a line of JSON. The server sends lines of
+//! JSON, each an [`OutputLine`], of which the last is the result.
+
+mod commands;
+mod garbage_collect;
+mod listener;
+mod undelete;
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+pub(super) use self::listener::run_control_socket;
+
+use super::Error;
+use crate::config::Config;
+use crate::registry::Registry;
+use crate::store;
+
+/// Bounds the length of a line in either direction.
+const MAX_LINE_BYTES: u64 = 64 * 1024;
+
+/// A command of the operator.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case")]
+pub enum ControlCommand {
+    /// Collect garbage.
+    GarbageCollect {
+        /// Whether nothing is removed.
+        is_dry_run: bool,
+        /// Whether manifests without a tag are removed, too.
+        deletes_untagged: bool,
+        /// Whether only the totals are printed.
+        is_quiet: bool,
+    },
+    /// List what can be restored.
+    ListTrash,
+    /// Restore a repository, a tag, a manifest, or a digest in all repositories.
+    Undelete {
+        /// `REPOSITORY`, `REPOSITORY:TAG`, `REPOSITORY@DIGEST` or `DIGEST`.
+        target: String,
+    },
+}
+
+/// A line that a command prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum OutputLine {
+    /// A part of the result, for standard output.
+    Output(String),
+    /// Details for standard error.
+    Detail(String),
+    /// The end of a command that succeeded.
+    Success,
+    /// The end of a command that failed, with the reason.
+    Failure(String),
+}
+
+/// Where a command prints to.
+pub trait CommandOutput {
+    /// Prints a line of the result to standard output.
+    fn output(&mut self, line: &str);
+    /// Prints a line of details to standard error.
+    fn detail(&mut self, line: &str);
+}
+
+/// Runs a command in the storage folder of a configuration: through the server that uses the folder,
+/// or alone if none does.
+///
+/// # Errors
+/// [`Error::Store`] if the folder cannot be used; [`Error::Command`] if the command failed.
+pub fn run_command(
+    config: &Config,
+    command: &ControlCommand,
+    output: &mut dyn CommandOutput,
+) -> Result<(), Error> {
+    match UnixStream::connect(Registry::control_socket(&config.storage.root)) {
+        Ok(stream) => run_remote(stream, command, output),
+        // No server listens: it does not run, or it is an older version, which keeps the lock.
+        Err(_) => run_alone(config, command, output),
+    }
+}
+
+fn run_alone(
+    config: &Config,
+    command: &ControlCommand,
+    output: &mut dyn CommandOutput,
+) -> Result<(), Error> {
+    if !is_store(&config.storage.root) {
+        let text = format!("there is no registry in {:?}", config.storage.root);
+        return Err(Error::Command(text));
+    }
+    let registry = Registry::open(&config.storage.root)?;
+    commands::execute(&registry, &config.imgsync.gc, command, output).map_err(Error::Command)
+}
+
+/// Returns whether a folder exists. A command must not create a store where there is none.
+fn is_store(root: &Path) -> bool {
+    root.is_dir()
+}
+
+fn run_remote(
+    mut stream: UnixStream,
+    command: &ControlCommand,
+    output: &mut dyn CommandOutput,
+) -> Result<(), Error> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Error::Command(format!("the connection to the server failed: {error}"))
+    };
+    let mut line = serde_json::to_string(command).map_err(|error| failed(&error))?;
+    line.push('\n');
+    stream
+        .write_all(line.as_bytes())
+        .map_err(|error| failed(&error))?;
+    let mut reader = BufReader::new(stream);
+    loop {
+        let mut line = String::new();
+        let read = reader.by_ref().take(MAX_LINE_BYTES).read_line(&mut line);
+        if read.map_err(|error| failed(&error))? == 0 {
+            return Err(failed(&"it ended before the command did"));
+        }
+        match serde_json::from_str(&line).map_err(|error| failed(&error))? {
+            OutputLine::Output(text) => output.output(&text),
+            OutputLine::Detail(text) => output.detail(&text),
+            OutputLine::Success => return Ok(()),
+            OutputLine::Failure(text) => return Err(Error::Command(text)),
+        }
+    }
+}
+
+/// Returns the text of an error for the operator.
+fn error_text(error: impl Into<crate::registry::Error>) -> String {
+    let error: crate::registry::Error = error.into();
+    match error {
+        crate::registry::Error::Store(store::Error::Full { .. }) => {
+            format!("{error}; free some disk space first")
+        }
+        error => error.to_string(),
+    }
+}
