@@ -174,14 +174,7 @@ mod tests {
         ] {
             assert_eq!(parse_bytes(text), Ok(expected), "{text}");
         }
-        for bad in [
-            "",
-            "GB",
-            "1.5GB",
-            "-1",
-            "5 apples",
-            "99999999999999T",
-        ] {
+        for bad in ["", "GB", "1.5GB", "-1", "5 apples", "99999999999999T"] {
             assert!(parse_bytes(bad).is_err(), "{bad}");
         }
     }
