@@ -334,6 +334,10 @@ fn the_current_tool_sends_the_same_changes_to_an_older_server() {
         }
         changes.sort();
         recorded_changes.sort();
+        if description["killed_at_patch"].is_u64() {
+            // The config is sent at the same time. Its session may be open or not.
+            changes.dedup();
+        }
         assert_eq!(changes, recorded_changes, "{name}");
     }
 }
