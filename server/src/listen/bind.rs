@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -83,6 +84,21 @@ impl Listener {
                 Ok(Self::Unix(listener, SocketFileGuard(path.clone())))
             }
         }
+    }
+
+    /// Binds a Unix socket that only the user of this process, and root, can connect to.
+    ///
+    /// # Errors
+    /// When the operating system refuses the path.
+    pub(crate) async fn bind_private(path: &Path) -> Result<Self, BindError> {
+        let listener = Self::bind(&ListenAddress::Unix(path.to_owned())).await?;
+        let mode = std::fs::Permissions::from_mode(0o600);
+        let restricted = std::fs::set_permissions(path, mode);
+        restricted.map_err(|source| BindError {
+            address: path.display().to_string(),
+            source,
+        })?;
+        Ok(listener)
     }
 
     /// Accepts the next connection.

@@ -2,8 +2,6 @@
 //!
 //! Only the user of the server and root can use it. Start reading at [`run_control_socket`].
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +12,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
 use super::{CommandOutput, ControlCommand, MAX_LINE_BYTES, OutputLine, commands};
-use crate::config::{Config, ListenAddress};
+use crate::config::Config;
 use crate::listen::{ACCEPT_RETRY_DELAY, AcceptedStream, Listener};
 use crate::registry::Registry;
 
@@ -49,7 +47,7 @@ impl RemoteOutput {
 /// socket cannot be opened, commands work only while the server is stopped.
 pub(in crate::serve) async fn run_control_socket(registry: Registry, config: Arc<ArcSwap<Config>>) {
     let path = Registry::control_socket(&config.load().storage.root);
-    let listener = match open(&path).await {
+    let listener = match Listener::bind_private(&path).await {
         Ok(listener) => listener,
         Err(error) => {
             tracing::warn!(
@@ -81,15 +79,6 @@ pub(in crate::serve) async fn run_control_socket(registry: Registry, config: Arc
             drop(permit);
         });
     }
-}
-
-async fn open(path: &Path) -> Result<Listener, String> {
-    let address = ListenAddress::Unix(path.to_owned());
-    let listener = Listener::bind(&address).await;
-    let listener = listener.map_err(|error| error.to_string())?;
-    let mode = std::fs::Permissions::from_mode(0o600);
-    std::fs::set_permissions(path, mode).map_err(|error| error.to_string())?;
-    Ok(listener)
 }
 
 /// Reads a command, executes it and sends its output.
