@@ -334,9 +334,18 @@ fn the_current_tool_sends_the_same_changes_to_an_older_server() {
         }
         changes.sort();
         recorded_changes.sort();
-        if description["killed_at_patch"].is_u64() {
-            // The config is sent at the same time. Its session may be open or not.
-            changes.dedup();
+        // The config is sent beside the layer, so how much of each was sent at the kill varies.
+        let is_killed = description["killed_at_patch"].is_u64();
+        if is_killed || name == "push-resumed" {
+            let resumes = |change: &String| {
+                change.starts_with("PATCH ") && !change.contains(r#""content-range", "0-"#)
+            };
+            assert!(is_killed || changes.iter().any(resumes), "{changes:?}");
+            for changes in [&mut changes, &mut recorded_changes] {
+                changes.retain(|change| {
+                    !change.contains("/blobs/uploads/") || change.starts_with("PUT ")
+                });
+            }
         }
         assert_eq!(changes, recorded_changes, "{name}");
     }
