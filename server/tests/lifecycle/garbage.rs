@@ -1,6 +1,7 @@
 //! Tests of garbage collection and of the trash, through the programs.
 
 use crate::support::prelude::*;
+use crate::support::small_disk::SmallDisk;
 
 /// Runs a command on a storage folder, and returns its output and its exit code.
 fn run(root: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (String, String, i32) {
@@ -121,6 +122,29 @@ async fn without_a_server_the_command_collects_alone() {
     let server = Server::start(root.path());
     assert!(!has_blob(&server, "a", &garbage).await);
     assert!(pulls(&server, "a", "v1").await);
+}
+
+#[tokio::test]
+async fn a_full_disk_gets_its_space_back() {
+    let Some(disk) = SmallDisk::mount() else {
+        return;
+    };
+    let delete_enabled = ("REGISTRY_STORAGE_DELETE_ENABLED", "true");
+    let server = Server::start_with(disk.path(), &[NO_GRACE, delete_enabled]);
+    let manifest = server.push_image("a", "v1", "one").await;
+    server.push_image("a", "v2", "two").await;
+    server.push_blob("a", &vec![7; 1 << 20]).await;
+    server.wait_for_diff_ids().await;
+    disk.fill();
+    delete(
+        &server,
+        &format!("/v2/a/manifests/{}", Digest::of(&manifest)),
+    )
+    .await;
+    let (_, details, code) = run(disk.path(), &["garbage-collect"], &[]);
+    assert_eq!(code, 0, "{details}");
+    server.push_blob("a", &vec![8; 900_000]).await;
+    assert!(!pulls(&server, "a", "v1").await && pulls(&server, "a", "v2").await);
 }
 
 #[test]

@@ -92,9 +92,7 @@ impl Collection<'_> {
                 digest: digest.clone(),
             });
         }
-        if !self.options.is_dry_run {
-            registry.store.log_to_trash(part, &entries)?;
-        }
+        let is_restorable = self.options.is_dry_run || registry.log_to_trash(part, &entries)?;
         let mut moved = Vec::new();
         for (digest, entry) in digests.iter().zip(&entries) {
             let _lock = registry.lock_digests([digest.clone()]);
@@ -103,7 +101,9 @@ impl Collection<'_> {
                 continue;
             }
             let size = registry.store.len(key)?.unwrap_or_default();
-            if !self.options.is_dry_run {
+            if !is_restorable {
+                registry.store.delete(key)?;
+            } else if !self.options.is_dry_run {
                 if !registry.store.move_blob_to_trash(part, digest)? {
                     continue;
                 }

@@ -128,7 +128,7 @@ impl Collection<'_> {
             });
         }
         if !self.options.is_dry_run {
-            registry.store.log_to_trash(part, &entries)?;
+            registry.log_to_trash(part, &entries)?;
         }
         for (digest, entry) in digests.iter().zip(&entries) {
             let _lock = registry.lock_digests([digest.clone()]);

@@ -11,9 +11,11 @@ use super::super::Registry;
 use super::super::error::Result;
 use super::super::locks::LockKey;
 use super::manifest_children::NamedContent;
-use crate::store::{LinkKind, ObjectKey, TrashEntry, TrashPart};
+use crate::store::{self, DiskSpace, LinkKind, ObjectKey, TrashEntry, TrashPart};
 use crate::wall_clock::unix_now;
 
+/// The trash is emptied early if less than this, and less than 5 % of the disk, is free.
+const MAX_RESERVED_BYTES: u64 = 512_000_000;
 /// Bounds how many manifests are restored for one index. A damaged trash could name more.
 const MAX_RESTORED_MANIFESTS: usize = 20_000;
 
@@ -88,7 +90,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Deletes what has been in the trash for `undo` at `now` (Unix seconds).
+    /// Deletes what has been in the trash for `undo` at `now` (Unix seconds), and more, the oldest
+    /// first, while the disk is short of space.
     ///
     /// # Errors
     /// Returns an error of the store; the rest is left to the next call.
@@ -96,15 +99,43 @@ impl Registry {
         for part in self.store.trash_parts()? {
             if undo.is_zero() || part.expires_at(undo.as_secs()) <= now {
                 self.store.delete_trash_part(part)?;
+            } else if self.is_disk_short()? {
+                tracing::info!("the disk is nearly full: emptying a part of the trash");
+                self.store.delete_trash_part(part)?;
             }
         }
         Ok(())
     }
 
+    fn is_disk_short(&self) -> Result<bool> {
+        let DiskSpace { free, total } = self.store.disk_space()?;
+        Ok(free < (total / 20).min(MAX_RESERVED_BYTES))
+    }
+
     /// Writes to the trash's log that something is about to be removed.
     pub(in crate::registry) fn log_removal(&self, entries: &[TrashEntry]) -> Result<()> {
-        let now = unix_now();
-        Ok(self.store.log_to_trash(TrashPart::at(now), entries)?)
+        self.log_to_trash(TrashPart::at(unix_now()), entries)?;
+        Ok(())
+    }
+
+    /// Writes to the log of a part that something is about to be removed. If the disk is full, empties
+    /// the trash; returns false if that does not help, and the content cannot be restored.
+    pub(super) fn log_to_trash(&self, part: TrashPart, entries: &[TrashEntry]) -> Result<bool> {
+        match self.store.log_to_trash(part, entries) {
+            Err(store::Error::Full { .. }) => {}
+            logged => return Ok(logged.map(|()| true)?),
+        }
+        tracing::warn!("the disk is full: emptying the trash");
+        for part in self.store.trash_parts()? {
+            self.store.delete_trash_part(part)?;
+        }
+        match self.store.log_to_trash(part, entries) {
+            Err(store::Error::Full { .. }) => {
+                tracing::warn!("the disk is full: what is removed now cannot be restored");
+                Ok(false)
+            }
+            logged => Ok(logged.map(|()| true)?),
+        }
     }
 }
 

@@ -224,7 +224,7 @@ impl Collection<'_> {
         } else {
             let part = self.trash_part();
             let entries = std::slice::from_ref(&entry);
-            registry.store.log_to_trash(part, entries)?;
+            registry.log_to_trash(part, entries)?;
             registry.note_manifest_change(repository);
             registry.store.discard(link)?;
         }
