@@ -1,6 +1,7 @@
 //! Tests that another tag of an image gets the manifest that the image has at the registry already:
 //! the one that Docker recorded, or that of an earlier push. Two programs do not make a tag flip.
 
+use crate::support::older_server::wait_for_diff_ids;
 use crate::support::prelude::*;
 use crate::support::seed::{OCI_MANIFEST, RemoteRepository};
 
@@ -28,6 +29,7 @@ impl RetagFixture {
         let remote = self.reference(tag);
         let push = self.imgsync.push(self.image.reference(), &remote);
         push.succeeded();
+        wait_for_diff_ids(self.address);
         self.digest(tag)
     }
 
@@ -39,6 +41,7 @@ impl RetagFixture {
     fn docker_push(&self, tag: &str) -> (DockerImage, String) {
         let tagged = self.image.tag(self.reference(tag));
         docker(&["push", tagged.reference()]);
+        wait_for_diff_ids(self.address);
         (tagged, self.digest(tag))
     }
 }

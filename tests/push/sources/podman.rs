@@ -2,6 +2,7 @@
 
 use super::{SourcesFixture, recorded_archive, text, upload_blob};
 use crate::support::DockerSocketProxy;
+use crate::support::older_server::wait_for_diff_ids;
 use crate::support::peers::report_missing;
 use crate::support::prelude::*;
 use crate::support::process::Process;
@@ -59,6 +60,7 @@ fn registry_with_first_layer(fixture: &SourcesFixture, name: &str) -> (Server, S
     let target = format!("/v2/{name}/blobs/{first}");
     let blob = http::get(fixture.server.address(), &target).body;
     upload_blob(&server, first, &blob);
+    wait_for_diff_ids(server.address());
     let layers = image.diff_ids.len();
     let read = format!("reading {} of {layers} layers through a push", layers - 1);
     (server, read)
