@@ -123,7 +123,7 @@ impl std::fmt::Display for EvidenceSource {
     }
 }
 
-/// What a push does about blobs that the target holds, and that are layers only by a claim
+/// The action of a push for blobs that the target holds, and that are layers only by a claim
 /// ([`Trust::Claim`]).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ClaimPolicy {
@@ -135,7 +135,7 @@ pub struct ClaimPolicy {
     pub verify: Option<TransferRates>,
 }
 
-/// What a push does about one blob that the target holds.
+/// The action of a push for one blob that the target holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClaimVerdict {
     /// The blob is the layer.

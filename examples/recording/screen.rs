@@ -16,7 +16,7 @@ const COLUMNS: u16 = 92;
 /// The time between two pictures.
 const INTERVAL: Duration = Duration::from_millis(250);
 
-/// What the terminal shows for some time.
+/// The content of the terminal, and how long it is shown.
 pub(crate) struct Picture {
     pub(crate) lines: Vec<Vec<Piece>>,
     pub(crate) duration: Duration,

@@ -373,9 +373,10 @@ mod tests {
             ("[::1]:5000/app", "[::1]:5000 typed app"),
         ] {
             let remote: RemoteName = text.parse().unwrap();
-            let origin = match remote.is_registry_implied {
-                true => "implied",
-                false => "typed",
+            let origin = if remote.is_registry_implied {
+                "implied"
+            } else {
+                "typed"
             };
             let (repository, tag) = remote.name.unwrap();
             let tag = tag.map_or(String::new(), |tag| format!(":{tag}"));

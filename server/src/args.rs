@@ -114,7 +114,7 @@ pub(crate) struct GarbageCollectArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct UndeleteArgs {
-    /// What to restore: a repository, REPOSITORY:TAG, REPOSITORY@DIGEST, or a digest
+    /// Target to restore: a repository, REPOSITORY:TAG, REPOSITORY@DIGEST, or a digest
     #[arg(required_unless_present = "list")]
     pub(crate) target: Option<String>,
     /// List what can be restored

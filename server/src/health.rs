@@ -103,13 +103,15 @@ pub async fn check_health(http: &HttpConfig) -> Result<String, HealthError> {
     let Ok(status) = timeout(HEALTH_TIMEOUT, request_status(http, &address)).await else {
         return Err(HealthError::Timeout { address });
     };
-    match status? {
-        (StatusCode::OK | StatusCode::UNAUTHORIZED, true) => Ok(address),
-        (status, _) => Err(HealthError::Status {
-            address,
-            status: status.as_u16(),
-        }),
+    let (status, is_registry) = status?;
+    let is_expected = matches!(status, StatusCode::OK | StatusCode::UNAUTHORIZED);
+    if is_expected && is_registry {
+        return Ok(address);
     }
+    Err(HealthError::Status {
+        address,
+        status: status.as_u16(),
+    })
 }
 
 /// Returns the address under which this machine reaches a listening socket.

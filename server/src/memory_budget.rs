@@ -59,7 +59,7 @@ struct Leases {
     by_id: BTreeMap<u64, RevocableLease>,
 }
 
-/// What is needed to revoke a lease.
+/// The data that is needed to revoke a lease.
 struct RevocableLease {
     began: Instant,
     progress: LeaseProgress,

@@ -57,7 +57,7 @@ impl NginxFixture {
     }
 }
 
-/// What a push reports at its end.
+/// The summary of a push.
 struct Reported {
     /// The bytes of blobs that were sent, each counted once.
     sent: u64,

@@ -51,7 +51,7 @@ fn assert_a_retag_keeps_the_digest(scratch: &Scratch, name: &str, address: Socke
     let own = fixture.push("v1");
     let (first, docker_digest) = fixture.docker_push("v1");
     assert_ne!(docker_digest, own, "the tools write the same manifest");
-    // The same tag does not flip, and another tag gets the same bytes.
+    // A repeated tag does not flip, and another tag gets the same bytes.
     assert_eq!(fixture.push("v1"), docker_digest);
     assert_eq!(fixture.push("v2"), docker_digest);
     let (second, digest) = fixture.docker_push("v2");

@@ -20,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 /// The bytes of a blob in one message, as containerd sends them.
 const MESSAGE_BYTES: usize = 1024 * 1024;
 
-/// What goes wrong.
+/// The fault of the service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ContentFault {
     #[default]

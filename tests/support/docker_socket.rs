@@ -115,7 +115,7 @@ fn serve(
         log.lock().expect("the log")[number].add(&buffer[..size]);
         daemon.write_all(&buffer[..size])?;
     }
-    // It may be closed already.
+    // The connection may be closed already.
     let _ = daemon.shutdown(Shutdown::Write);
     let _ = back.join();
     Ok(())

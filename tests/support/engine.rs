@@ -45,7 +45,7 @@ pub struct FakeEngine {
     runtime: Option<tokio::runtime::Runtime>,
 }
 
-/// What the daemon answers.
+/// The answers of the daemon.
 struct Script {
     inspected: String,
     export: Vec<u8>,

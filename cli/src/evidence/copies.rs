@@ -2,7 +2,7 @@
 //! image knows the digest of its manifest, also in other repositories. Only those manifests count
 //! whose config is the recorded one.
 //!
-//! What they say of the layers is a claim. Docker records the digest of a manifest that it pulls
+//! Their statements about the layers are claims. Docker records the digest of a manifest that it pulls
 //! although it has an image of this ID, and then it does not look at the layers.
 //!
 //! Start reading at [`find`].

@@ -34,7 +34,7 @@ pub struct ParsedManifest {
     pub manifest: Manifest,
 }
 
-/// What a registry that computes diffIDs says about a layer.
+/// The answer of a registry that computes diffIDs about a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LayerAnswer {
     /// The registry holds the layer as this blob.

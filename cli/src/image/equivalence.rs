@@ -29,7 +29,7 @@ struct PlainDescriptor {
     size: u64,
 }
 
-/// What a plain manifest says: the config, and the layers with their compression.
+/// The content of a plain manifest: the config, and the layers with their compression.
 type PlainContent = ((Digest, u64), Vec<(Compression, Digest, u64)>);
 
 impl VerifiedManifest {

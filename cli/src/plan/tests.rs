@@ -110,7 +110,7 @@ fn claims_are_used_as_the_user_says() {
         steps(&verified),
         [found.clone(), send.clone(), found, present(3)]
     );
-    // Who trusts the registry need not trust a copy of the cache.
+    // A user who trusts the registry need not trust a copy of the cache.
     let copied = vec![evidence("d", Some(EvidenceSource::UnsignedCache))];
     let blob = &copied[0].candidate.as_ref().unwrap().blob.digest;
     let confirmed = HashSet::from([blob.clone()]);

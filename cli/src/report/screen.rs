@@ -44,7 +44,7 @@ struct Row<'a> {
     sizes: String,
 }
 
-/// What is in a bar.
+/// The content of a bar.
 enum BarFill {
     /// This part is done, in thousandths.
     Part(u64),

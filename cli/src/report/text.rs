@@ -41,7 +41,7 @@ pub(super) struct TextReport {
     display: Arc<Mutex<Display>>,
 }
 
-/// What is shown, and where.
+/// The text that is shown, and its place.
 #[derive(Debug)]
 struct Display {
     progress: Progress,

@@ -69,7 +69,7 @@ pub struct UploadContext {
     pub report: Arc<dyn Report>,
 }
 
-/// What the uploads of one queue share.
+/// The state that the uploads of one queue share.
 struct QueueRun<'a> {
     context: &'a UploadContext,
     /// Layers are compressed one after the other, each with all threads.

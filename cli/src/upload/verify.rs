@@ -119,7 +119,7 @@ impl LayerCheck {
         let digests = compress::compute_layer_digests(reader, self.compression).map_err(failed)?;
         check_digest(label, "digest", &self.digest, &digests.digest)?;
         check_digest(label, "diffID", &self.diff_id, &digests.diff_id)?;
-        // What is remembered counts for other images too, so the blob must be the layer for every
+        // A remembered result counts for other images too, so the blob must be the layer for every
         // program.
         let start = self.bytes.reader();
         let is_detected = start.and_then(|start| compress::is_detected(start, self.compression));

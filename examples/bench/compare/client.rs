@@ -35,7 +35,7 @@ pub(super) enum Program {
 
 /// A program with its source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Client {
+pub(super) struct PushClient {
     pub(super) program: Program,
     pub(super) source: Source,
 }
@@ -53,7 +53,7 @@ impl Source {
     }
 }
 
-impl Client {
+impl PushClient {
     /// Returns the clients of a source that can run on this machine.
     pub(super) fn present(source: Source) -> Vec<Self> {
         let has = |program: &str| {
@@ -109,7 +109,7 @@ pub(super) struct Home {
 impl Home {
     /// Creates an empty home folder. If the client reads from an engine, also starts a new one and
     /// loads the images into it.
-    pub(super) fn new(folder: &Path, sample: &Sample, client: Client) -> Self {
+    pub(super) fn new(folder: &Path, sample: &Sample, client: PushClient) -> Self {
         let archives = [&sample.first, &sample.second];
         let docker = (client.source == Source::Docker).then(|| {
             let daemon = Daemon::start().expect("dockerd starts (it needs root)");
@@ -136,7 +136,7 @@ impl Home {
     }
 
     /// Pushes through the relay, always to the same repository.
-    pub(super) fn push(&self, client: Client, archive: &Archive, relay: &Relay) -> Cost {
+    pub(super) fn push(&self, client: PushClient, archive: &Archive, relay: &Relay) -> Cost {
         let (name, tag) = archive.name.split_once(':').expect("a tag");
         let remote = format!("{}/bench:{tag}", relay.address());
         let mut command = match client.program {

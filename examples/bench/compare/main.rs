@@ -44,7 +44,7 @@ mod sample;
 
 use std::path::Path;
 
-use self::client::{Client, Home, Source};
+use self::client::{Home, PushClient, Source};
 use self::measure::Cost;
 use self::options::Options;
 use self::ratios::RatioTable;
@@ -163,8 +163,8 @@ fn measure_source(
     sample: &Sample,
     (kind, source): (Kind, Source),
     throttle: Throttle,
-) -> Vec<(&'static str, Client, Cost)> {
-    let clients = Client::present(source);
+) -> Vec<(&'static str, PushClient, Cost)> {
+    let clients = PushClient::present(source);
     let mut rounds = Vec::new();
     for _ in 0..options.rounds {
         for client in &clients {
@@ -199,7 +199,7 @@ fn compare(
     folder: &Path,
     sample: &Sample,
     kind: Kind,
-    client: Client,
+    client: PushClient,
     throttle: Throttle,
 ) -> Vec<(&'static str, Cost)> {
     eprintln!("measuring {} to {}", client.name(), kind.name());
@@ -208,7 +208,7 @@ fn compare(
     for step in steps(client.source) {
         if step.registry == RegistryState::Empty {
             let empty = Registry::start(kind);
-            // What is remembered of a registry goes by its port, which is the relay's.
+            // The cache identifies a registry by its port, which is the relay's.
             let relay = Relay::start_throttled(empty.address(), RelayFault::None, throttle);
             registry = Some((empty, relay));
         }

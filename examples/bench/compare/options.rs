@@ -6,7 +6,7 @@ use super::registry::Kind;
 const MEGABYTES: u64 = 300;
 const MEGABYTES_SLOW: u64 = 20;
 
-/// What is measured.
+/// The measurements to take.
 pub(super) struct Options {
     /// The size of the image, in MB. With 0, only the slow link is measured.
     pub(super) megabytes: u64,

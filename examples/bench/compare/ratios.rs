@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::client::{Client, Program, Source};
+use super::client::{Program, PushClient, Source};
 use super::measure::Cost;
 
 const HEAD: &str = "| link | registry | source | step | imgsync | engine's own push | skopeo | \
@@ -19,7 +19,7 @@ impl RatioTable {
         &mut self,
         link: &str,
         source: Source,
-        measured: &[(&'static str, Client, Cost)],
+        measured: &[(&'static str, PushClient, Cost)],
     ) {
         let is_imgsync = |program| matches!(program, Program::Imgsync | Program::ImgsyncUnverified);
         for (what, client, cost) in measured {

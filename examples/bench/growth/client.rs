@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// A client with one connection.
-pub(super) struct Client {
+pub(super) struct TimedClient {
     runtime: tokio::runtime::Runtime,
     client: reqwest::Client,
     address: SocketAddr,
@@ -21,7 +21,7 @@ pub(super) struct Answer {
     body: Vec<u8>,
 }
 
-/// What a list of several pages contained, and how long it took.
+/// The size of a list of several pages, and the time that it took.
 pub(super) struct Pages {
     /// The time of the first page.
     pub(super) first: Duration,
@@ -33,7 +33,7 @@ pub(super) struct Pages {
     pub(super) count: usize,
 }
 
-impl Client {
+impl TimedClient {
     pub(super) fn new(address: SocketAddr) -> Self {
         let mut builder = tokio::runtime::Builder::new_current_thread();
         Self {

@@ -6,7 +6,7 @@ use std::path::Path;
 use imgsync_oci::Digest;
 use reqwest::Method;
 
-use super::client::{Client, Pages};
+use super::client::{Pages, TimedClient};
 use super::table::{Row, mebibytes, row, seconds};
 use super::{Kind, Server};
 
@@ -19,7 +19,7 @@ pub(super) fn measure_tags(kind: Kind, root: &Path, repository: &str, count: usi
     let Some(server) = kind.start(root) else {
         return Vec::new();
     };
-    let client = Client::new(server.address());
+    let client = TimedClient::new(server.address());
     let list = format!("/v2/{repository}/tags/list?n={PAGE}");
     let first = client.get_pages(&list, "tags").expect("a list");
     assert_eq!(first.count, count);
@@ -65,7 +65,7 @@ pub(super) fn measure_referrers(
         return Vec::new();
     };
     let times = referrers_times(&server, &list);
-    if let Some(pages) = Client::new(server.address()).get_pages(&list, "manifests") {
+    if let Some(pages) = TimedClient::new(server.address()).get_pages(&list, "manifests") {
         assert_eq!(pages.count, count);
     }
     let mut rows = vec![
@@ -91,7 +91,7 @@ pub(super) fn measure_repositories(
     let Some(server) = kind.start(root) else {
         return Vec::new();
     };
-    let client = Client::new(server.address());
+    let client = TimedClient::new(server.address());
     let list = format!("/v2/_catalog?n={PAGE}");
     let catalog = client.get_pages(&list, "repositories").expect("a list");
     // The mounts of the server before may have added repositories.
@@ -127,7 +127,7 @@ fn first_page(pages: &Pages) -> String {
 /// Returns the times of the first and of the second list of referrers; `-` if the server has no such
 /// lists.
 fn referrers_times(server: &Server, list: &str) -> (String, String) {
-    let client = Client::new(server.address());
+    let client = TimedClient::new(server.address());
     let time = || {
         let pages = client.get_pages(list, "manifests");
         pages.map_or_else(|| "-".to_owned(), |pages| seconds(pages.all))

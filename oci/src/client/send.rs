@@ -102,15 +102,12 @@ impl Client {
             return Ok(response);
         };
         let again = plain.try_clone();
-        let response = match (
-            self.handle_challenge(&response, scopes, sent_at).await?,
-            again,
-        ) {
-            (true, Some(again)) => {
-                let again = self.authorize(scopes, again, url).await?;
-                self.transmit(operation, again).await?
-            }
-            (true, None) | (false, _) => response,
+        let has_new_login = self.handle_challenge(&response, scopes, sent_at).await?;
+        let response = if has_new_login && let Some(again) = again {
+            let again = self.authorize(scopes, again, url).await?;
+            self.transmit(operation, again).await?
+        } else {
+            response
         };
         self.follow(operation, plain, response).await
     }

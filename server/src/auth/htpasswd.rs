@@ -35,7 +35,7 @@ pub(super) struct HtpasswdTable {
     cost: u32,
 }
 
-/// What is wrong with a line of the file, which is ignored in most cases. It contains the name of the user, but nothing else of the
+/// A fault in a line of the file, which is ignored in most cases. It contains the name of the user, but nothing else of the
 /// line, which may hold a password.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct HtpasswdWarning {

@@ -199,7 +199,7 @@ impl<'a, B: Body<Data = Bytes> + Unpin> BodyReader<'a, B> {
                     return (Batch::Buffered(buffer), None);
                 }
             }
-            // What does not fit would stay in memory until another buffer is free.
+            // The rest would stay in memory until another buffer is free.
             if buffer.free_bytes() < MAX_FRAME_BYTES {
                 return (Batch::Buffered(buffer), None);
             }

@@ -22,7 +22,7 @@ pub(super) struct Candidate {
     pub(super) id: u64,
     /// The client, if it is known: the connections of a proxy belong to many.
     pub(super) client: Option<ClientAddress>,
-    /// What the connection is doing.
+    /// The state of the connection.
     pub(super) standing: ConnectionStanding,
 }
 

@@ -38,7 +38,7 @@ enum LogCompleteness {
     Damaged,
 }
 
-/// What is known about the logs of links.
+/// The completeness of the logs of links.
 #[derive(Default)]
 pub(super) struct BlobLinkLogs(Mutex<LogCompleteness>);
 
@@ -52,7 +52,7 @@ impl BlobLinkLogs {
     }
 }
 
-/// What a walk over links found.
+/// The counts of a walk over links.
 #[derive(Default)]
 struct LinkCount {
     lines: usize,

@@ -25,7 +25,7 @@ const ABANDONED_EMPTY_UPLOAD_AGE: Duration = Duration::from_secs(600);
 /// How long to wait after a search for abandoned sessions that did not find enough.
 const ABANDONED_SCAN_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Who opened an upload session.
+/// The user or client that opened an upload session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum UploadOwner {
     /// A user.

@@ -25,7 +25,7 @@ pub(crate) struct PartialBlobFile {
 
 impl Store {
     /// Opens the ingest of a blob, with the bytes that an earlier fetch from the same upstream left.
-    /// Those are read and hashed again: damage in the only copy would otherwise end up in the blob.
+    /// Such bytes are read and hashed again: damage in the only copy would otherwise end up in the blob.
     /// Bytes from another upstream are dropped: clients of this one may not be allowed to read them.
     pub(crate) fn open_cache_fill(
         self: &Arc<Self>,

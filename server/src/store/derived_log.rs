@@ -34,7 +34,7 @@ impl Store {
     /// Appends complete lines to a log, which is created if it is missing. Not durably.
     ///
     /// # Errors
-    /// Those of the disk. A part of the lines may have been appended.
+    /// The errors of the disk. A part of the lines may have been appended.
     pub(crate) fn append_to_log(&self, key: DerivedLogKey<'_>, lines: &str) -> Result<()> {
         if !self.is_writable() {
             return Ok(());
@@ -114,7 +114,7 @@ impl Store {
     /// UTF-8 or not complete.
     ///
     /// # Errors
-    /// Those of the disk and of `visit`.
+    /// The errors of the disk and of `visit`.
     pub(crate) fn for_each_log_line(
         &self,
         key: DerivedLogKey<'_>,
@@ -126,7 +126,7 @@ impl Store {
     /// Calls `visit` as [`Store::for_each_log_line`] does, until it breaks.
     ///
     /// # Errors
-    /// Those of the disk and of `visit`.
+    /// The errors of the disk and of `visit`.
     pub(crate) fn visit_log_lines(
         &self,
         key: DerivedLogKey<'_>,

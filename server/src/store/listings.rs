@@ -53,7 +53,7 @@ impl ListingKind {
     }
 }
 
-/// What the caller of a list has seen already.
+/// The part of a list that the caller has seen already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ListingUse {
     /// Nothing: the list must have everything that is there now.
@@ -106,7 +106,7 @@ impl FolderListings {
     /// Returns the names in a folder, from memory if they count.
     ///
     /// # Errors
-    /// Those of the disk and of the walk.
+    /// The errors of the disk and of the walk.
     pub(super) fn names(
         &self,
         disk: &Disk,
@@ -243,7 +243,7 @@ impl ListingsState {
     }
 }
 
-/// What was read of a folder: the names, their number, the identity of the folder before, and
+/// The result of reading a folder: the names, their number, the identity of the folder before, and
 /// whether every later change changes that identity.
 type ReadNames = (NameCollector, usize, FileIdentity, bool);
 

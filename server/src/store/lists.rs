@@ -36,7 +36,7 @@ impl Store {
     /// Lists up to `limit` names that come after `after`, in order.
     ///
     /// # Errors
-    /// Those of the disk and of the walk.
+    /// The errors of the disk and of the walk.
     pub(crate) fn list(
         &self,
         scope: ListScope,
@@ -72,7 +72,7 @@ impl Store {
     /// `after`.
     ///
     /// # Errors
-    /// Those of the disk and of the walk.
+    /// The errors of the disk and of the walk.
     pub(crate) fn tag_names(
         &self,
         repository: &Repository,
@@ -125,7 +125,7 @@ impl TagNames {
     /// Returns whether a tag points at a manifest.
     ///
     /// # Errors
-    /// Those of the disk.
+    /// The errors of the disk.
     pub(crate) fn has_current_link(&self, tag: &str) -> Result<bool> {
         let Some(folder) = &self.folder else {
             return Ok(false);

@@ -57,7 +57,7 @@ pub(crate) enum DerivedKey<'a> {
 /// Names a derived log.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum DerivedLogKey<'a> {
-    /// What the manifests of a repository say.
+    /// Facts about the manifests of a repository.
     Manifests(&'a Repository),
     /// The links to blobs whose hash begins with this byte.
     BlobLinks(u8),

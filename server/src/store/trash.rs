@@ -45,7 +45,7 @@ impl Store {
     /// Adds entries to the log of a part, durably. Must be called before the content is removed.
     ///
     /// # Errors
-    /// Those of the disk. Then nothing may be removed.
+    /// The errors of the disk. Then nothing may be removed.
     pub(crate) fn log_to_trash(&self, part: TrashPart, entries: &[TrashEntry]) -> Result<()> {
         if entries.is_empty() {
             return Ok(());
@@ -116,7 +116,7 @@ impl Store {
     /// Calls `visit` with each entry of a part, in the order of the removals.
     ///
     /// # Errors
-    /// Those of the disk and of `visit`.
+    /// The errors of the disk and of `visit`.
     pub(crate) fn for_each_trash_entry(
         &self,
         part: TrashPart,

@@ -253,7 +253,7 @@ impl Upstreams {
             }
             match registry.link_cached_blob(repository, &blob, &upstream, unix_now()) {
                 Ok(is_linked) => Ok(is_linked.then_some(BlobAvailability::Local)),
-                // It is read from the upstream, which needs no space.
+                // The blob is read from the upstream, which needs no space.
                 Err(error) if error.is_disk_full() => Ok(None),
                 Err(error) => Err(error),
             }

@@ -1,4 +1,4 @@
-//! What the caller of a request may pull, for decisions about blobs of other repositories.
+//! The repositories that the caller of a request may pull from, for decisions about blobs of other repositories.
 //!
 //! Permissions themselves are checked in [`crate::http`]. Start reading at [`PullRights`].
 

@@ -347,9 +347,10 @@ async fn an_index_can_be_pushed_without_all_of_its_platforms() {
         let mut variables = vec![(&*platforms, mode)];
         variables.extend(listed);
         let server = Server::start_with(root.path(), &variables);
-        let image = match has_amd64 {
-            true => server.push_image("a", "v1", "word").await,
-            false => manifest(b"absent", &[]),
+        let image = if has_amd64 {
+            server.push_image("a", "v1", "word").await
+        } else {
+            manifest(b"absent", &[])
         };
         let child = |bytes: &[u8], architecture: &str| {
             let mut child = descriptor(media::OCI_MANIFEST, bytes);

@@ -37,9 +37,10 @@ fn health_asks_the_server_of_the_configuration() {
         let setup = server.setup();
         let port = server.url.rsplit(':').next().unwrap();
         let address = format!("127.0.0.1:{port}");
-        let arguments: &[&str] = match section.contains("unix") {
-            true => &["health"],
-            false => &["health", "--addr", &address],
+        let arguments: &[&str] = if section.contains("unix") {
+            &["health"]
+        } else {
+            &["health", "--addr", &address]
         };
         let output = setup.run(arguments);
         assert!(output.status.success(), "{section}: {}", stderr(&output));

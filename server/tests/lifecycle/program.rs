@@ -88,7 +88,7 @@ async fn one_server_per_folder() {
         let stdout = second.stdout.take().unwrap();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
         if !line.is_empty() {
-            // It would run forever.
+            // The program would run forever.
             second.kill().unwrap();
             panic!("{line}");
         }

@@ -65,7 +65,7 @@ async fn pulls_succeed_on_a_full_disk() {
         let digest = Digest::of(blob).to_string();
         assert_pulls(&running, "blobs", &digest, blob).await;
     }
-    // What was not stored is fetched again once there is space.
+    // A blob that was not stored is fetched again once there is space.
     disk.remove_filler();
     assert_pulls(&running, "manifests", "v1", &manifests[1]).await;
     let fetched = upstream.requests().len();

@@ -1,4 +1,4 @@
-//! What a command is doing at the moment: the tasks and transfers that run, the bytes that are still
+//! The current work of a command: the tasks and transfers that run, the bytes that are still
 //! to be sent, and how fast they move.
 //!
 //! This module reads no clock and prints nothing. Start reading at [`Progress`].

@@ -63,7 +63,7 @@ impl ApiVersion {
     }
 }
 
-/// What the headers of a response tell about the daemon.
+/// Facts about the daemon from the headers of a response.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct DaemonHeaders {
     /// The version of the API, if the daemon reports one.

@@ -157,7 +157,7 @@ impl fmt::Display for SshDestination {
 async fn read_message(mut stderr: ChildStderr) -> String {
     let mut message = Vec::new();
     let mut start = (&mut stderr).take(MAX_STDERR_BYTES);
-    // What was read before an error is the message.
+    // The text before an error is the message.
     let _ = start.read_to_end(&mut message).await;
     let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
     String::from_utf8_lossy(&message).trim().to_owned()
@@ -168,7 +168,7 @@ async fn read_message(mut stderr: ChildStderr) -> String {
 pub(super) struct SshStream {
     stdin: ChildStdin,
     stdout: ChildStdout,
-    /// What `ssh` prints on stderr. `None` once the daemon has sent a byte, or the message was
+    /// The text that `ssh` prints on stderr. `None` once the daemon has sent a byte, or the message was
     /// returned.
     message: Option<JoinHandle<String>>,
     _child: Child,

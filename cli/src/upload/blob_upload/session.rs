@@ -16,7 +16,7 @@ use crate::exit::Failure;
 
 /// Which bytes of a session can be sent.
 enum NextBytes {
-    /// Those before this offset.
+    /// The bytes before this offset.
     Until(u64),
     /// None: the registry has all bytes of this blob.
     None(Arc<PendingBlob>),

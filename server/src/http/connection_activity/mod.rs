@@ -55,10 +55,10 @@ pub(crate) struct ConnectionActivity {
     head_ms: AtomicU64,
 }
 
-/// What a connection that could be closed is doing.
+/// The state of a connection that could be closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ConnectionStanding {
-    /// It has had no request for this long.
+    /// The connection has had no request for this long.
     Idle(Duration),
     /// All its requests have waited for the client for this long, without progress.
     Waiting(Duration),

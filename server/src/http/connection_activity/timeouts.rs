@@ -17,7 +17,7 @@ pub(crate) struct ConnectionTimeouts {
     /// because a buffering proxy reads much at once and then pauses until its own client has read
     /// that. TCP detects a disconnected peer.
     pub(crate) http1_write: Duration,
-    /// The same for HTTP/2, where many responses can wait on each connection.
+    /// This timeout for HTTP/2, where many responses can wait on each connection.
     pub(crate) http2_write: Duration,
     /// How long a client may take to send the head of a request, and to begin the first one.
     pub(crate) head: Duration,

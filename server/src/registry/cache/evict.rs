@@ -64,7 +64,7 @@ impl CacheLimits {
     }
 }
 
-/// What is missing to store something, apart from what exceeds the limits already.
+/// The room that is missing to store something, apart from what exceeds the limits already.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Shortage {
     /// Number of bytes that must fit into the cache in addition.
@@ -291,7 +291,7 @@ impl Registry {
 struct EvictionRound<'a> {
     registry: &'a Registry,
     limits: &'a CacheLimits,
-    /// What is missing. The bytes that the disk lacks are updated during the round.
+    /// The room that is missing. The bytes that the disk lacks are updated during the round.
     short: Shortage,
     now: u64,
     stats: EvictionStats,

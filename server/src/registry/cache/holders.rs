@@ -17,7 +17,7 @@ const MAX_MARK_BYTES: usize = 1024;
 /// Bounds how many repositories are looked at. If none of them holds the blob, it is fetched.
 const MAX_SEARCH_STEPS: u64 = 4000;
 
-/// What a request may do with a blob that another repository holds.
+/// The use that a request may make of a blob that another repository holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BlobUse {
     /// Link it into the requested repository, for everyone who may pull from there.
@@ -31,7 +31,7 @@ pub(crate) enum BlobUse {
 pub(crate) struct BlobHolder {
     /// The repository that links the blob.
     pub(crate) repository: Repository,
-    /// What the request may do with the blob.
+    /// The use that the request may make of the blob.
     pub(crate) allowed_use: BlobUse,
 }
 

@@ -116,7 +116,7 @@ impl Registry {
     pub(crate) fn make_disk_room(&self, announced: Option<u64>, limits: &CacheLimits, now: u64) {
         let make_room = || -> Result<()> {
             let disk = self.store.disk_space()?;
-            // What fetches have reserved is free until they have written it.
+            // The room that fetches have reserved is free until they have written it.
             let reserved = self.cache.reserved_room.lock().unwritten;
             let needed = announced.unwrap_or_else(|| margin(disk));
             let short = needed.saturating_add(reserved).saturating_sub(disk.free);

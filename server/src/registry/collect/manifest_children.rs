@@ -10,7 +10,7 @@ use super::super::error::Result;
 use super::super::manifests::child_digests;
 use crate::store::{LinkKind, ObjectKey};
 
-/// What a manifest names.
+/// The digests that a manifest names.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum NamedContent {
     /// All of its children.

@@ -66,7 +66,7 @@ pub(crate) struct CollectStats {
     pub(crate) damaged: usize,
 }
 
-/// What may be removed from a repository, while this repository is collected.
+/// The digests that may be removed from a repository, while this repository is collected.
 type RepositoryCandidates = Option<(Repository, Candidates)>;
 
 /// The state of collections that is held in memory.

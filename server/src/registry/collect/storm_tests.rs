@@ -14,12 +14,12 @@ const CLIENTS: u64 = 6;
 const DEFAULT_ROUNDS: u64 = 150;
 
 /// A client that pushes images of a few layers, which the others push, too.
-struct Client<'a> {
+struct StormClient<'a> {
     registry: &'a Registry,
     number: u64,
 }
 
-impl Client<'_> {
+impl StormClient<'_> {
     fn push_image(&self, round: u64) {
         let repository: Repository = format!("r{}", round % 2).parse().unwrap();
         let layers: Vec<Vec<u8>> = (0..3)
@@ -99,7 +99,7 @@ fn images_stay_complete_while_collections_run_without_a_pause() {
         });
         let clients: Vec<_> = (0..CLIENTS)
             .map(|number| {
-                let client = Client { registry, number };
+                let client = StormClient { registry, number };
                 scope.spawn(move || (0..rounds).for_each(|round| client.push_image(round)))
             })
             .collect();
@@ -108,7 +108,7 @@ fn images_stay_complete_while_collections_run_without_a_pause() {
         collector.join().unwrap();
         assert!(results.iter().all(Result::is_ok));
     });
-    let client = Client {
+    let client = StormClient {
         registry: &registry,
         number: 0,
     };

@@ -19,7 +19,7 @@ const MAX_RESERVED_BYTES: u64 = 512_000_000;
 /// Bounds how many manifests are restored for one index. A damaged trash could name more.
 const MAX_RESTORED_MANIFESTS: usize = 20_000;
 
-/// What to restore.
+/// The content to restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum RestoreTarget {
     /// All tags and manifests of a repository.
@@ -32,10 +32,10 @@ pub(crate) enum RestoreTarget {
     Digest(Digest),
 }
 
-/// What a restoration did.
+/// The result of a restoration.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub(crate) struct RestoreReport {
-    /// What was restored.
+    /// The content that was restored.
     pub(crate) restored: Vec<TrashEntry>,
     /// The tags that point at another manifest now, and were not changed.
     pub(crate) occupied: Vec<(Repository, Tag)>,

@@ -15,7 +15,7 @@ const MAX_DESCRIPTOR_BYTES: usize = 4096;
 /// Stands for a config or subject that a manifest does not have.
 const NONE: &str = "-";
 
-/// What the bytes of a manifest say. It never changes for a digest.
+/// Facts from the bytes of a manifest. They never change for a digest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct ManifestFacts {
     pub(super) digest: Digest,
@@ -24,7 +24,7 @@ pub(super) struct ManifestFacts {
     pub(super) referrer: Option<ReferrerFacts>,
 }
 
-/// What the bytes of a manifest with a subject say.
+/// Facts from the bytes of a manifest with a subject.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::registry) struct ReferrerFacts {
     pub(in crate::registry) subject: Digest,

@@ -1,6 +1,6 @@
 //! Reads the index of a repository.
 //!
-//! What it says about a manifest is true, but the repository may no longer have that manifest.
+//! The index tells the truth about a manifest, but the repository may no longer have that manifest.
 //! Start reading at [`Registry::for_each_indexed_referrer`].
 
 use imgsync_oci::{Digest, Repository};

@@ -49,7 +49,7 @@ const COMPLETE_MARK: &str = "complete ";
 /// Bounds the length of that line.
 const MAX_COMPLETE_LINE_BYTES: usize = 1024;
 
-/// What is known in memory about the indexes.
+/// The knowledge about the indexes that is held in memory.
 #[derive(Default)]
 pub(super) struct ManifestIndexState {
     /// The repositories whose index was compared lately, with the time before that.

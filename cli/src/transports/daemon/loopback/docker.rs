@@ -30,7 +30,7 @@ struct PushMessage {
     error: Option<String>,
 }
 
-/// What is read from Docker.
+/// The content that is read from Docker.
 #[derive(Debug)]
 pub(super) struct DockerPlan {
     /// The config, which is read already, if it is wanted.

@@ -1,7 +1,7 @@
 //! The registry on the loopback interface: accepts the uploads that an engine sends in a push, as
 //! far as they are wanted.
 //!
-//! It knows no more of the API than engines use, and demands a login that only this engine got.
+//! The registry knows no more of the API than engines use, and demands a login that only this engine got.
 //! Start reading at [`LoopbackRegistry::respond`].
 
 use std::collections::{HashMap, HashSet};

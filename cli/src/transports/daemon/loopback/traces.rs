@@ -1,4 +1,4 @@
-//! What a push to the loopback interface leaves in Docker while it runs: a tag, and a container that
+//! Traces that a push to the loopback interface leaves in Docker while it runs: a tag, and a container that
 //! is never started. The container keeps the engine from deleting the image with its tag.
 //!
 //! A file in the spool's folder names both, so that the next run removes what a killed one left.

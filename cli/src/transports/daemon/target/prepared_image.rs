@@ -1,4 +1,4 @@
-//! What an image needs before it can be loaded: its config, and where its layers are.
+//! The data that an image needs before it can be loaded: its config, and where its layers are.
 
 use bytes::Bytes;
 use imgsync_oci::{Digest, MAX_MANIFEST_BYTES};

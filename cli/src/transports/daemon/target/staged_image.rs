@@ -16,7 +16,7 @@ const REMOVAL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// A name for one image that is to get another name. It is removed on drop.
 ///
-/// The same image and name have the same staged name in each run, so a run removes what a killed
+/// An image and a name have one staged name in all runs, so a run removes what a killed
 /// one left.
 #[derive(Debug)]
 pub(super) struct StagedImage {
