@@ -12,6 +12,8 @@ use std::process::ExitCode;
 use http::StatusCode;
 use imgsync_oci::client;
 
+pub(crate) use self::hints::PROXY_VARIABLES;
+
 use crate::text::{format_bytes, sanitize};
 
 /// The kinds of failure, one for each exit code. They are listed in docs/push.md.

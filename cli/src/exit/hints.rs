@@ -8,7 +8,8 @@ use imgsync_oci::{ErrorCode, Registry};
 
 use super::body_limit;
 
-const PROXY_VARIABLES: [&str; 6] = [
+/// The variables of which the HTTP library reads the first one that is set, for each kind of URL.
+pub(crate) const PROXY_VARIABLES: [&str; 6] = [
     "HTTPS_PROXY",
     "https_proxy",
     "HTTP_PROXY",

@@ -8,17 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::Uri;
 
+use crate::exit::PROXY_VARIABLES;
 use crate::report::Report;
 
-/// The variables of which the HTTP library reads the first one that is set, for each kind of URL.
-const PROXY_VARIABLES: [&str; 6] = [
-    "HTTPS_PROXY",
-    "https_proxy",
-    "HTTP_PROXY",
-    "http_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-];
 const SCHEMES: [&str; 6] = ["http", "https", "socks4", "socks4a", "socks5", "socks5h"];
 
 /// Warns, once in a run, about variables whose value is not used. The value may contain a password,
