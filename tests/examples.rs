@@ -40,9 +40,10 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
-const DOCUMENTS: [&str; 7] = [
+const DOCUMENTS: [&str; 8] = [
     "README.md",
     "docs/push.md",
+    "docs/doctor.md",
     "docs/mirror.md",
     "docs/server.md",
     "docs/stock-registry.md",
@@ -103,6 +104,7 @@ fn every_command_line_can_be_parsed() {
     for (path, min_count) in [
         ("README.md", 10),
         ("docs/push.md", 6),
+        ("docs/doctor.md", 4),
         ("docs/mirror.md", 8),
         ("docs/stock-registry.md", 3),
         ("examples/mirror/mirrors.yaml", 2),

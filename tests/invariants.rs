@@ -196,6 +196,7 @@ const MODULE_ORDER: &[(&str, &[&str])] = &[
             "commands",
             "settings",
             "args",
+            "doctor",
             "push",
             "mirror",
             "copy",

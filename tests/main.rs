@@ -15,6 +15,7 @@ mod support;
 
 mod auth;
 mod cache;
+mod doctor;
 mod examples;
 mod formats;
 mod messages;

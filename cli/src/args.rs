@@ -7,6 +7,7 @@
     reason = "brackets in the text of --help mark optional parts"
 )]
 
+mod doctor;
 mod manifest_name;
 mod mirror;
 mod registry;
@@ -23,6 +24,7 @@ use imgsync_oci::{Registry, RemoteName, Tag};
 use crate::image::platform::platform;
 use crate::report::{TransferVerb, Verbosity};
 
+pub use doctor::DoctorArgs;
 pub use manifest_name::ManifestName;
 pub use mirror::{MirrorArgs, PullArgs, TagFilterArgs};
 pub use registry::{AccessArgs, ConnectArgs, SourceAccessArgs};
@@ -39,6 +41,7 @@ Examples:
   imgsync mirror nginx:1.27 registry.example.com         Copy an image between registries
   imgsync pull registry.example.com/app:v1               Pull an image into the local Docker
   imgsync ls registry.example.com/app                    List the tags of a repository
+  imgsync doctor registry.example.com/app                Find out why a push fails
 
 Run 'imgsync COMMAND --help' for the options, examples and exit codes of a command.")]
 pub struct Cli {
@@ -88,6 +91,7 @@ impl Cli {
             CliCommand::Push(push) => push.json,
             CliCommand::Mirror(mirror) => mirror.json,
             CliCommand::Pull(pull) => pull.json,
+            CliCommand::Doctor(doctor) => doctor.json,
             _ => false,
         }
     }
@@ -112,6 +116,8 @@ pub enum CliCommand {
     Login(LoginArgs),
     /// Log out from a registry
     Logout(LogoutArgs),
+    /// Examine a registry and the way to it, and say what to change so that a push works
+    Doctor(DoctorArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell

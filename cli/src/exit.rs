@@ -178,8 +178,8 @@ pub fn describe_body_limit(error: &client::Error, refused: u64, accepted: u64) -
     )
 }
 
-/// Returns who refused a request as too large, and what to do about it.
-fn refuser(error: &client::Error) -> Option<(String, String)> {
+/// Returns who refused a request as too large, and what to do about it; `None` for other errors.
+pub fn refuser(error: &client::Error) -> Option<(String, String)> {
     let client::Error::Status {
         registry, server, ..
     } = error

@@ -7,6 +7,7 @@ pub mod commands;
 pub mod compress;
 pub mod copy;
 pub mod disk;
+pub mod doctor;
 pub mod evidence;
 pub mod exit;
 #[cfg(any(test, fuzzing))]

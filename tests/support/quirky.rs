@@ -285,7 +285,10 @@ impl State {
         repository: &str,
         id: &str,
     ) -> Reply {
-        let id: usize = id.parse().expect("a session's number");
+        // The tool asks for a session that does not exist, to learn whether it may push.
+        let Ok(id) = id.parse::<usize>() else {
+            return status(404).body(r#"{"errors":[{"code":"BLOB_UPLOAD_UNKNOWN"}]}"#);
+        };
         if request.query("_state").len() != 1 {
             self.add_invalid_request(request, "not a Location of the registry");
         }

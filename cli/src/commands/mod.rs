@@ -1,6 +1,7 @@
 //! Runs the commands, with one file for each. Start reading at [`run`].
 
 mod contents;
+mod doctor;
 mod echo_guard;
 mod inspect;
 mod login;
@@ -46,6 +47,7 @@ fn dispatch(command: CliCommand, report: &Arc<dyn Report>) -> Result<u8, Failure
         CliCommand::Inspect(args) => run_until_stopped(inspect::inspect(args, report))?,
         CliCommand::Rm(args) => run_until_stopped(rm::rm(args, report))?,
         CliCommand::Login(args) => run_until_stopped(login::login(args, report))?,
+        CliCommand::Doctor(args) => return run_until_stopped(doctor::doctor(args, report)),
         CliCommand::Completions { shell } => manual::print_completions(shell, report),
         CliCommand::Man { folder } => manual::write_pages(&folder)?,
         CliCommand::Logout(args) => run_until_stopped(login::logout(&args.registry.name, report))?,

@@ -4,6 +4,7 @@
 //! [`RegistryAccess`].
 
 mod certificates;
+mod connection;
 pub mod credentials;
 mod insecure_registries;
 mod password;
@@ -25,6 +26,7 @@ use crate::report::Report;
 use credentials::CredentialVariables;
 use insecure_registries::InsecureRegistries;
 
+pub use connection::{ConnectionChoice, ConnectionReason, FoundLogin};
 pub use password::read_stdin_password;
 pub use registry_settings::{RegistrySettings, is_same_registry};
 pub use timeouts::seconds_from_env;
@@ -168,15 +170,16 @@ impl RegistryAccess {
         report: &Arc<dyn Report>,
     ) -> Result<Client, Failure> {
         let stall = seconds_from_env("IMGSYNC_STALL_TIMEOUT", DEFAULT_STALL_SECONDS)?;
-        let client = self.connect_anonymously(registry, report).await?;
+        let choice = self.choose_connection(registry, report).await?;
+        let client = Self::open(choice, registry, report).await?;
         let client = client.with_stall_timeout(stall);
         let notified = Arc::clone(report);
         let retries = RetryPolicy::with_notifier(move |error, _| {
             notified.note(&format!("{error}; trying again"));
         });
         let client = client.with_retry_policy(Arc::new(retries));
-        let credentials = match self.find_credentials(registry, repository).await {
-            Ok(credentials) => credentials,
+        let credentials = match self.find_login(registry, repository).await {
+            Ok(login) => login.map(|login| login.credentials),
             // Stored credentials that cannot be read matter only if the registry requires a login.
             Err(failure) if failure.kind == FailureKind::Authentication => {
                 if client.check().await.is_err() {
@@ -203,8 +206,24 @@ impl RegistryAccess {
         credentials: Credentials,
         report: &Arc<dyn Report>,
     ) -> Result<Client, Failure> {
-        let client = self.connect_anonymously(registry, report).await?;
-        Ok(with_credentials(client, Some(credentials), false, report))
+        let choice = self.choose_connection(registry, report).await?;
+        Self::connect_chosen(choice, registry, Some(credentials), false, report).await
+    }
+
+    /// Creates a client for a registry as [`RegistryAccess::choose_connection`] has chosen, with
+    /// exactly these credentials.
+    ///
+    /// # Errors
+    /// Fails if TLS cannot be set up.
+    pub async fn connect_chosen(
+        choice: ConnectionChoice,
+        registry: &Registry,
+        credentials: Option<Credentials>,
+        pushes: bool,
+        report: &Arc<dyn Report>,
+    ) -> Result<Client, Failure> {
+        let client = Self::open(choice, registry, report).await?;
+        Ok(with_credentials(client, credentials, pushes, report))
     }
 
     /// Returns whether the user has credentials for a registry.
@@ -216,69 +235,104 @@ impl RegistryAccess {
         registry: &Registry,
         repository: Option<&Repository>,
     ) -> Result<bool, Failure> {
-        let found = self.find_credentials(registry, repository).await?;
+        let found = self.find_login(registry, repository).await?;
         Ok(found.is_some())
     }
 
     /// Returns the credentials of the command line, else of the environment, else stored ones.
-    async fn find_credentials(
+    ///
+    /// # Errors
+    /// Fails if stored credentials cannot be read.
+    pub async fn find_login(
         &self,
         registry: &Registry,
         repository: Option<&Repository>,
-    ) -> Result<Option<Credentials>, Failure> {
-        if self.credentials.is_some() {
-            return Ok(self.credentials.clone());
+    ) -> Result<Option<FoundLogin>, Failure> {
+        let found = |credentials, place: &str| FoundLogin {
+            credentials,
+            place: place.to_owned(),
+        };
+        if let Some(credentials) = self.credentials.clone() {
+            return Ok(Some(found(credentials, "--username")));
         }
         match credentials::from_environment(self.credential_variables)? {
             None => credentials::find_stored(registry, repository).await,
-            found => Ok(found),
+            Some(credentials) => Ok(Some(found(credentials, "IMGSYNC_USERNAME"))),
         }
     }
 
-    /// Creates a client without credentials.
-    async fn connect_anonymously(
+    /// Chooses how to connect to a registry. Sends no request to it.
+    ///
+    /// # Errors
+    /// Fails if a certificate file contains no certificate.
+    pub async fn choose_connection(
         &self,
         registry: &Registry,
         report: &Arc<dyn Report>,
-    ) -> Result<Client, Failure> {
+    ) -> Result<ConnectionChoice, Failure> {
         if !registry.is_loopback() {
             proxy_variables::warn_about_ignored(report);
         }
-        let plain_http = || Ok(Client::new(registry, UrlScheme::Http)?);
-        let https = |tls: &TlsOptions| Client::with_tls(registry, UrlScheme::Https, tls);
+        let choice = |scheme, tls, reason| {
+            Ok(ConnectionChoice {
+                scheme,
+                tls,
+                reason,
+            })
+        };
         if self.tls_mode == TlsMode::PlainHttp {
-            return plain_http();
+            let reason = ConnectionReason::PlainHttpRequested;
+            return choice(UrlScheme::Http, TlsOptions::default(), reason);
         }
         let (mut tls, has_certificates) = certificates::load_certificates(registry, report);
         for path in &self.ca_files {
             add_ca_file(&mut tls, path)?;
         }
-        if self.tls_mode == TlsMode::Insecure {
+        let reason = if self.tls_mode == TlsMode::Insecure {
+            ConnectionReason::VerificationSkipped
+        } else if self.tls_mode == TlsMode::Https {
+            ConnectionReason::HttpsRequested
+        } else if has_certificates || !self.ca_files.is_empty() {
+            ConnectionReason::CertificatesConfigured
+        } else if registry.is_loopback() {
+            return choice(UrlScheme::Http, tls, ConnectionReason::Loopback);
+        } else if self.is_insecure(registry).await {
+            ConnectionReason::InsecureRegistry
+        } else {
+            ConnectionReason::Default
+        };
+        choice(UrlScheme::Https, tls, reason)
+    }
+
+    /// Creates a client without credentials.
+    async fn open(
+        choice: ConnectionChoice,
+        registry: &Registry,
+        report: &Arc<dyn Report>,
+    ) -> Result<Client, Failure> {
+        let tls = if choice.reason.verifies() {
+            choice.tls
+        } else {
+            choice.tls.without_verification()
+        };
+        let client = Client::with_tls(registry, choice.scheme, &tls)?;
+        if choice.reason == ConnectionReason::VerificationSkipped {
             report.note(&format!(
                 "warning: --insecure: the certificate of {registry} is not verified, so the \
                  connection can be read and modified"
             ));
-            return Ok(https(&tls.without_verification())?);
         }
-        let is_tls = self.tls_mode == TlsMode::Https;
-        if is_tls || has_certificates || !self.ca_files.is_empty() {
-            return Ok(https(&tls)?);
-        }
-        if registry.is_loopback() {
-            return plain_http();
-        }
-        if !self.is_insecure(registry).await {
-            return Ok(https(&tls)?);
+        if choice.reason != ConnectionReason::InsecureRegistry {
+            return Ok(client);
         }
         let listed = format!("warning: {registry} is listed in Docker's insecure-registries");
-        let client = https(&tls.without_verification())?;
         // As Docker does: TLS first, and plain HTTP if no TLS connection can be opened.
         if let Err(Error::Connect { .. }) = client.probe().await {
             report.note(&format!(
                 "{listed}, and a TLS connection cannot be opened: plain HTTP, not encrypted, so \
                  others on the network can read and modify everything"
             ));
-            return plain_http();
+            return Ok(Client::new(registry, UrlScheme::Http)?);
         }
         report.note(&format!("{listed}, so its certificate is not verified"));
         Ok(client)

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 /// The smallest chunk after a fault, and the smallest size limit of a proxy that is respected.
-const MIN_CHUNK_BYTES: u64 = 64 * 1024;
+pub const MIN_CHUNK_BYTES: u64 = 64 * 1024;
 const MAX_CHUNK_BYTES: u64 = 64 * 1024 * 1024;
 /// After a chunk that took less time, the next one may be larger.
 const FAST_CHUNK_DURATION: Duration = Duration::from_secs(4);

@@ -24,7 +24,7 @@ mod verify;
 
 pub use blob_reader::{BlobReader, BlobSource, RemoteBlob, SourceReadError};
 pub use blob_upload::{UploadOutcome, upload_blob};
-pub use chunk_sizer::ChunkSizer;
+pub use chunk_sizer::{ChunkSizer, MIN_CHUNK_BYTES};
 pub use journal::Journal;
 pub use pack::QueuedContent;
 pub use repository_writer::{PendingBlob, RepositoryWriter, TransferOptions, transfer_rates};

@@ -6,9 +6,7 @@ use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
 
-/// Tags of DER (X.690, section 8).
-const SEQUENCE: u8 = 0x30;
-const BIT_STRING: u8 = 0x03;
+use super::der::{BIT_STRING, SEQUENCE, read_value};
 
 /// Returns whether one of these CAs has signed a certificate. The caller checks its dates and its
 /// host name.
@@ -50,40 +48,26 @@ struct SignedPart<'a> {
 
 impl<'a> SignedPart<'a> {
     fn parse(certificate: &'a [u8]) -> Option<Self> {
-        let (_, parts, []) = read_value(certificate, SEQUENCE)? else {
+        let (certificate, []) = read_value(certificate, SEQUENCE)? else {
             return None;
         };
-        let (content, _, rest) = read_value(parts, SEQUENCE)?;
-        let (_, algorithm, rest) = read_value(rest, SEQUENCE)?;
-        let (_, bits, []) = read_value(rest, BIT_STRING)? else {
+        let (content, rest) = read_value(certificate.content, SEQUENCE)?;
+        let (algorithm, rest) = read_value(rest, SEQUENCE)?;
+        let (bits, []) = read_value(rest, BIT_STRING)? else {
             return None;
         };
         // The first byte is the number of unused bits.
-        let (0, signature) = bits.split_first().map(|(unused, bits)| (*unused, bits))? else {
+        let (0, signature) = bits
+            .content
+            .split_first()
+            .map(|(unused, bits)| (*unused, bits))?
+        else {
             return None;
         };
         Some(Self {
-            content,
-            algorithm,
+            content: content.whole,
+            algorithm: algorithm.content,
             signature,
         })
     }
-}
-
-/// Returns the first value of this tag with its header, its content, and the bytes after it.
-fn read_value(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8], &[u8])> {
-    let (found, rest) = bytes.split_first()?;
-    let (first, rest) = rest.split_first()?;
-    let (len, rest) = match *first {
-        len @ ..=0x7f => (usize::from(len), rest),
-        0x81 => (usize::from(*rest.first()?), rest.get(1..)?),
-        0x82 => {
-            let (len, rest) = rest.split_at_checked(2)?;
-            (usize::from(u16::from_be_bytes(len.try_into().ok()?)), rest)
-        }
-        _ => return None,
-    };
-    let (content, after) = rest.split_at_checked(len)?;
-    let whole = &bytes[..bytes.len() - after.len()];
-    (*found == tag).then_some((whole, content, after))
 }

@@ -11,6 +11,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
 use super::ca_leaf::is_signed_by;
+use super::certificate_info::ChainRecorder;
 
 /// The error for a CA certificate that a server uses as its own. It is reported after the dates are
 /// checked, and before the signature is checked.
@@ -27,6 +28,7 @@ pub(super) struct CertificateVerifier {
     platform: OnceLock<Result<Verifier, Error>>,
     provider: Arc<CryptoProvider>,
     user_certificates: Vec<CertificateDer<'static>>,
+    recorder: Option<ChainRecorder>,
 }
 
 impl CertificateVerifier {
@@ -43,11 +45,17 @@ impl CertificateVerifier {
             platform: OnceLock::new(),
             provider,
             user_certificates: named,
+            recorder: None,
         };
         if !verifier.user_certificates.is_empty() {
             verifier.platform()?;
         }
         Ok(verifier)
+    }
+
+    /// Sets the recorder that gets each chain that a server presents.
+    pub(super) fn with_recorder(self, recorder: Option<ChainRecorder>) -> Self {
+        Self { recorder, ..self }
     }
 
     /// Returns the verifier of the platform, with the bundled roots and those of the user.
@@ -70,6 +78,9 @@ impl ServerCertVerifier for CertificateVerifier {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        if let Some(recorder) = &self.recorder {
+            recorder.record(end_entity, intermediates);
+        }
         let error = match self.platform()?.verify_server_cert(
             end_entity,
             intermediates,

@@ -4,7 +4,9 @@
 //! Docker lets the proxy resolve them, and behind a tunnel such as `ssh -D` only the proxy can. So
 //! `socks5` is read as `socks5h` here, as in Go.
 
+use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::{NoProxy, Proxy};
+use url::Url;
 
 const LOCAL_NAMES: &str = "socks5://";
 const REMOTE_NAMES: &str = "socks5h://";
@@ -37,6 +39,17 @@ pub(super) fn with_remote_names() -> Option<Vec<Proxy>> {
             .map(|proxy| proxy.no_proxy(NoProxy::from_env()))
             .collect(),
     )
+}
+
+/// Returns the scheme, host and port of the proxy for a URL, without its credentials.
+pub(super) fn proxy_of(url: &Url) -> Option<String> {
+    let proxy = Matcher::from_system().intercept(&url.as_str().parse().ok()?)?;
+    let proxy = proxy.uri();
+    let (scheme, host) = (proxy.scheme_str()?, proxy.host()?);
+    let port = proxy
+        .port_u16()
+        .map_or(String::new(), |port| format!(":{port}"));
+    Some(format!("{scheme}://{host}{port}"))
 }
 
 /// Returns the URL of a proxy that resolves host names itself.

@@ -342,11 +342,7 @@ impl Client {
             endpoint,
             Endpoint::Repository(_, GetBlob { .. } | HeadBlob { .. })
         );
-        let media_type = response_headers::media_type(response.headers());
-        let is_page = media_type.is_some_and(|media_type| {
-            let media_type = media_type.to_ascii_lowercase();
-            media_type == "text/html" || media_type == "application/xhtml+xml"
-        });
+        let is_page = response_headers::is_web_page(response.headers());
         if is_blob || !is_page || !response.status().is_success() {
             return Ok(());
         }

@@ -55,21 +55,6 @@ impl Client {
         }
     }
 
-    /// Checks, with one request and without login, that a server answers at the address and with the
-    /// scheme of this client. Any response counts.
-    ///
-    /// # Errors
-    /// Fails if no connection can be opened.
-    pub async fn probe(&self) -> Result<(), Error> {
-        let request = self
-            .request(&Endpoint::CHECK)
-            .timeout(super::SMALL_REQUEST_TIMEOUT);
-        let sent = super::send::execute(request).await;
-        let operation = Endpoint::CHECK.to_string();
-        sent.map(drop)
-            .map_err(|error| self.request_error(&self.registry, operation, error))
-    }
-
     /// Lists the repositories of the registry: the first page, or the page `next`.
     ///
     /// # Errors

@@ -9,14 +9,17 @@ mod address_policy;
 mod auth;
 mod blobs;
 mod ca_leaf;
+mod certificate_info;
 mod certificate_verifier;
 mod connect_error;
+mod der;
 mod download;
 mod environment_proxies;
 mod error;
 mod lists;
 mod manifests;
 mod paging;
+mod probe;
 mod referrers;
 mod resolve;
 mod response_headers;
@@ -37,12 +40,14 @@ pub use address_policy::AddressPolicy;
 #[cfg(any(test, fuzzing))]
 pub use auth::fuzz_challenges;
 pub use auth::{CredentialUse, Credentials};
+pub use certificate_info::{CertificateInfo, ChainRecorder};
 pub use connect_error::ConnectErrorKind;
 pub use download::BlobDownload;
 pub use error::{Error, RetryVerdict};
 pub use lists::{DeleteOutcome, ListPage};
 pub use manifests::{FetchedManifest, ManifestHead};
 pub use paging::NextPage;
+pub use probe::{BodyAnnouncement, ProbeResponse};
 pub use resume::ResumingDownload;
 pub use retry::backoff;
 pub use retry_policy::{RateLimit, RetryPolicy};
@@ -229,6 +234,20 @@ impl Client {
             "https" => "https",
             _ => "http",
         }
+    }
+
+    /// Returns the URL of the registry, to which the paths of requests are added.
+    pub fn base_url(&self) -> &Url {
+        &self.base
+    }
+
+    /// Returns the proxy of the environment through which requests to the registry are sent, without
+    /// its credentials.
+    pub fn proxy(&self) -> Option<String> {
+        if self.registry.is_loopback() {
+            return None;
+        }
+        environment_proxies::proxy_of(&self.base)
     }
 
     /// Returns the address of the registry.

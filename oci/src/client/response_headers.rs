@@ -26,6 +26,14 @@ pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
     Some(value.split(';').next()?.trim().to_owned())
 }
 
+/// Returns whether the headers are those of a web page.
+pub(super) fn is_web_page(headers: &HeaderMap) -> bool {
+    media_type(headers).is_some_and(|media_type| {
+        let media_type = media_type.to_ascii_lowercase();
+        media_type == "text/html" || media_type == "application/xhtml+xml"
+    })
+}
+
 /// Returns the time to wait of `Retry-After`: seconds, or the time until a date (RFC 9110, section
 /// 10.2.3), which is zero for a date in the past.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {

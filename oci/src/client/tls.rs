@@ -10,6 +10,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::certificate_info::ChainRecorder;
 use super::certificate_verifier::CertificateVerifier;
 use super::{CONNECT_TIMEOUT, environment_proxies, error};
 
@@ -31,6 +32,7 @@ pub struct TlsOptions {
     identity: Option<ClientCertificate>,
     is_unverified: bool,
     user_agent: Option<&'static str>,
+    recorder: Option<ChainRecorder>,
 }
 
 impl TlsOptions {
@@ -66,6 +68,12 @@ impl TlsOptions {
     /// others.
     pub fn without_verification(mut self) -> Self {
         self.is_unverified = true;
+        self
+    }
+
+    /// Sets the recorder that gets the certificates of each server whose certificate is verified.
+    pub fn with_recorder(mut self, recorder: &ChainRecorder) -> Self {
+        self.recorder = Some(recorder.clone());
         self
     }
 
@@ -144,6 +152,7 @@ impl TlsOptions {
     fn config(&self, identity: Option<&ClientCertificate>) -> Result<ClientConfig, rustls::Error> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let verifier = CertificateVerifier::new(self.extra_roots.clone(), Arc::clone(&provider))?;
+        let verifier = verifier.with_recorder(self.recorder.clone());
         let config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()?
             .dangerous()

@@ -22,9 +22,6 @@ use crate::{Digest, Endpoint, Repository};
 
 pub use session::UploadSession;
 
-const CHUNK_MIN_HEADER: HeaderName = HeaderName::from_static("oci-chunk-min-length");
-const CHUNK_MAX_HEADER: HeaderName = HeaderName::from_static("oci-chunk-max-length");
-
 /// The outcome of starting an upload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UploadStart {
@@ -54,15 +51,7 @@ impl Client {
                 algorithm: None,
             },
         );
-        let response = self
-            .retry(|| async {
-                let request = self
-                    .request(&endpoint)
-                    .timeout(SMALL_REQUEST_TIMEOUT)
-                    .header(CONTENT_LENGTH, 0);
-                self.send_once(&endpoint, request).await
-            })
-            .await?;
+        let response = self.request_session(&endpoint).await?;
         match response.status() {
             StatusCode::CREATED if is_mount => Ok(UploadStart::Mounted),
             StatusCode::CREATED => Err(self.invalid_response(
@@ -70,15 +59,8 @@ impl Client {
                 "it reports a mounted blob, but none was requested".to_owned(),
             )),
             StatusCode::ACCEPTED => {
-                let location = self.next_location(&endpoint.to_string(), &response)?;
-                Ok(UploadStart::Open(UploadSession {
-                    location,
-                    offset: 0,
-                    chunk_min: response_headers::number(response.headers(), &CHUNK_MIN_HEADER),
-                    chunk_max: response_headers::number(response.headers(), &CHUNK_MAX_HEADER),
-                    scopes: self.scopes(&endpoint),
-                    was_login_renewed: false,
-                }))
+                let session = self.opened_session(&endpoint, &response)?;
+                Ok(UploadStart::Open(session))
             }
             _ => Err(self.status_error(&endpoint, response).await),
         }

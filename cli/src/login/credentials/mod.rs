@@ -10,6 +10,7 @@ mod helper;
 use imgsync_oci::client::Credentials;
 use imgsync_oci::{Registry, Repository};
 
+use super::FoundLogin;
 use crate::exit::{Failure, FailureKind};
 use docker_config::DockerConfig;
 use helper::CredentialHelper;
@@ -28,7 +29,8 @@ pub enum CredentialVariables {
     Ignored,
 }
 
-/// Returns the credentials stored for a repository or for its registry; `None` if there are none.
+/// Returns the credentials stored for a repository or for its registry, and where they are stored;
+/// `None` if there are none.
 ///
 /// # Errors
 /// Fails if a configuration cannot be read, or if a credential helper fails or times out.
@@ -36,7 +38,7 @@ pub enum CredentialVariables {
 pub async fn find_stored(
     registry: &Registry,
     repository: Option<&Repository>,
-) -> Result<Option<Credentials>, Failure> {
+) -> Result<Option<FoundLogin>, Failure> {
     for source in files::sources() {
         let (shown, config) = source?;
         for key in all_keys(&config, registry, repository) {
@@ -51,7 +53,8 @@ pub async fn find_stored(
             if let Some(helper) = helper
                 && let Some(credentials) = CredentialHelper(helper).get(&key).await?
             {
-                return Ok(Some(credentials));
+                let place = format!("docker-credential-{helper}");
+                return Ok(Some(FoundLogin { credentials, place }));
             }
             let inline = config.inline_credentials(&key).map_err(|error| {
                 failure(format!(
@@ -59,8 +62,9 @@ pub async fn find_stored(
                 ))
                 .with_hint(format!("log in again: imgsync login {registry}"))
             })?;
-            if inline.is_some() {
-                return Ok(inline);
+            if let Some(credentials) = inline {
+                let place = shown;
+                return Ok(Some(FoundLogin { credentials, place }));
             }
         }
     }

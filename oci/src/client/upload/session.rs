@@ -1,11 +1,15 @@
 //! The state of an upload session between requests and between runs.
 
-use http::header::LOCATION;
+use http::HeaderName;
+use http::header::{CONTENT_LENGTH, LOCATION};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::super::{Client, Error, response_headers};
+use super::super::{Client, Error, SMALL_REQUEST_TIMEOUT, response_headers};
 use crate::{Digest, Endpoint, Repository};
+
+const CHUNK_MIN_HEADER: HeaderName = HeaderName::from_static("oci-chunk-min-length");
+const CHUNK_MAX_HEADER: HeaderName = HeaderName::from_static("oci-chunk-max-length");
 
 /// An open upload session: its URL and its offset. A later process can continue a session that was
 /// saved to disk; the names of the fields are part of the format.
@@ -61,6 +65,38 @@ impl Client {
     pub fn is_upload_to(&self, session: &UploadSession, repository: &Repository) -> bool {
         let location = &session.location;
         self.is_registry_url(location) && is_path_of(location.path(), repository)
+    }
+
+    /// Sends the request that opens a session.
+    pub(in super::super) async fn request_session(
+        &self,
+        endpoint: &Endpoint,
+    ) -> Result<reqwest::Response, Error> {
+        self.retry(|| async {
+            let request = self
+                .request(endpoint)
+                .timeout(SMALL_REQUEST_TIMEOUT)
+                .header(CONTENT_LENGTH, 0);
+            self.send_once(endpoint, request).await
+        })
+        .await
+    }
+
+    /// Returns the session that a response with status 202 has opened.
+    pub(in super::super) fn opened_session(
+        &self,
+        endpoint: &Endpoint,
+        response: &reqwest::Response,
+    ) -> Result<UploadSession, Error> {
+        let headers = response.headers();
+        Ok(UploadSession {
+            location: self.next_location(&endpoint.to_string(), response)?,
+            offset: 0,
+            chunk_min: response_headers::number(headers, &CHUNK_MIN_HEADER),
+            chunk_max: response_headers::number(headers, &CHUNK_MAX_HEADER),
+            scopes: self.scopes(endpoint),
+            was_login_renewed: false,
+        })
     }
 
     /// Returns the URL of the next request from the `Location` header, which may be relative.
