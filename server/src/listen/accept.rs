@@ -13,6 +13,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::bind::{AcceptedStream, Listener};
 use super::connection::{self, HttpProtocol};
+use super::metered_stream::{ByteStream, ConnectionStream};
 use super::places::{ConnectionPlace, ConnectionPlaces};
 use super::plain_http;
 use super::tls::ReloadableTls;
@@ -102,37 +103,42 @@ impl ConnectionAcceptor {
     ) -> impl Future<Output = ()> + Send + use<> {
         let (app, tls) = (Arc::clone(&self.app), self.tls.clone());
         let is_tls = tls.is_some();
-        let connection_info = move |peer| ConnectionInfo { peer, is_tls };
         let plain_protocol = plain_protocol(&self.config.load());
         async move {
-            match (stream, tls) {
+            let (opened, peer): (Option<(ConnectionStream, _)>, _) = match (stream, tls) {
                 (AcceptedStream::Tcp(mut stream, peer), Some(tls)) => {
-                    if plain_http::begins_with_tls(&mut stream).await
-                        && let Some(stream) = tls.accept(stream).await
-                    {
-                        let (protocol, info) =
-                            (negotiated_protocol(&stream), connection_info(Some(peer)));
-                        connection::serve(stream, protocol, info, activity, app, watcher).await;
-                    }
+                    let is_tls = plain_http::begins_with_tls(&mut stream).await;
+                    let opened = if is_tls {
+                        open_tls(stream, &tls).await
+                    } else {
+                        None
+                    };
+                    (opened, Some(peer))
                 }
-                (AcceptedStream::Unix(stream), Some(tls)) => {
-                    if let Some(stream) = tls.accept(stream).await {
-                        let (protocol, info) =
-                            (negotiated_protocol(&stream), connection_info(None));
-                        connection::serve(stream, protocol, info, activity, app, watcher).await;
-                    }
-                }
+                (AcceptedStream::Unix(stream), Some(tls)) => (open_tls(stream, &tls).await, None),
                 (AcceptedStream::Tcp(stream, peer), None) => {
-                    let info = connection_info(Some(peer));
-                    connection::serve(stream, plain_protocol, info, activity, app, watcher).await;
+                    (Some((Box::new(stream), plain_protocol)), Some(peer))
                 }
                 (AcceptedStream::Unix(stream), None) => {
-                    let info = connection_info(None);
-                    connection::serve(stream, plain_protocol, info, activity, app, watcher).await;
+                    (Some((Box::new(stream), plain_protocol)), None)
                 }
+            };
+            if let Some((stream, protocol)) = opened {
+                let info = ConnectionInfo { peer, is_tls };
+                connection::serve(stream, protocol, info, activity, app, watcher).await;
             }
         }
     }
+}
+
+/// Accepts TLS on a stream; `None` if the handshake fails.
+async fn open_tls(
+    stream: impl ByteStream + 'static,
+    tls: &ReloadableTls,
+) -> Option<(ConnectionStream, HttpProtocol)> {
+    let stream = tls.accept(stream).await?;
+    let protocol = negotiated_protocol(&stream);
+    Some((Box::new(stream), protocol))
 }
 
 /// Returns the client behind a peer; `None` for a trusted proxy, which serves many.

@@ -10,9 +10,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::Watcher;
-use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::metered_stream::MeteredStream;
+use super::metered_stream::{ConnectionStream, MeteredStream};
 use crate::http::{self, App, CloseReason, ConnectionActivity, ConnectionInfo};
 
 /// The read buffer of an HTTP/1.1 connection, and so the longest head of a request. Each upload has
@@ -43,16 +42,14 @@ pub(super) enum HttpProtocol {
 }
 
 /// Serves a connection until the client closes it, a timeout expires, or the server shuts down.
-pub(super) async fn serve<S>(
-    stream: S,
+pub(super) async fn serve(
+    stream: ConnectionStream,
     protocol: HttpProtocol,
     info: ConnectionInfo,
     activity: Arc<ConnectionActivity>,
     app: Arc<App>,
     watcher: Watcher,
-) where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
+) {
     let (timeouts, builder) = (app.connection_timeouts(), http_builder());
     let stream = MeteredStream::new(stream, Arc::clone(&activity));
     let request_activity = Arc::clone(&activity);

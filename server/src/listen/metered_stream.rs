@@ -10,14 +10,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::ConnectionActivity;
 
+/// The stream of a connection: TCP or a Unix socket, with or without TLS. One type for all, because
+/// each type of stream has a copy of the HTTP library in the program.
+pub(super) type ConnectionStream = Box<dyn ByteStream>;
+
+/// A stream of bytes in both directions.
+pub(super) trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for S {}
+
 /// A stream that records its reads and writes in a [`ConnectionActivity`].
-pub(super) struct MeteredStream<S> {
-    stream: S,
+pub(super) struct MeteredStream {
+    stream: ConnectionStream,
     activity: Arc<ConnectionActivity>,
 }
 
-impl<S> MeteredStream<S> {
-    pub(super) fn new(stream: S, activity: Arc<ConnectionActivity>) -> Self {
+impl MeteredStream {
+    pub(super) fn new(stream: ConnectionStream, activity: Arc<ConnectionActivity>) -> Self {
         Self { stream, activity }
     }
 
@@ -30,7 +39,7 @@ impl<S> MeteredStream<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for MeteredStream<S> {
+impl AsyncRead for MeteredStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -46,7 +55,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for MeteredStream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for MeteredStream<S> {
+impl AsyncWrite for MeteredStream {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
