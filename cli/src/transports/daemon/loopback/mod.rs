@@ -7,6 +7,7 @@
 
 mod announcements;
 mod docker;
+mod identification;
 mod podman;
 mod receive;
 mod registry;

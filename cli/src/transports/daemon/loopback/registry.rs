@@ -6,7 +6,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE, Engine};
 use http::{HeaderMap, Request, StatusCode, header};
@@ -17,6 +16,7 @@ use imgsync_oci::{Digest, Endpoint, MAX_MANIFEST_BYTES, Reference, Repository};
 use tokio::sync::{Semaphore, watch};
 
 use super::announcements::{Announcements, ShortId};
+use super::identification::Identification;
 use super::receive::{BlobReceiver, ReceivedBlob};
 use super::responses::{self, LoopbackResponse};
 use crate::image::Slice;
@@ -26,8 +26,6 @@ use crate::spool::Spool;
 const USERNAME: &str = "imgsync";
 /// The bytes of an upload that are read before its layer must be known.
 const MAX_UNIDENTIFIED_BYTES: u64 = 256 * 1024;
-/// The time in which Docker reports which layer it is sending.
-const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The size in bytes that is reported of a layer that is not wanted. No engine uses it.
 const REPORTED_BYTES: u64 = 1024;
 
@@ -50,13 +48,13 @@ pub(super) enum Refusal {
 pub(super) struct LoopbackRegistry {
     authorization: String,
     password: String,
-    wanted: Arc<HashSet<Digest>>,
-    refusal: Refusal,
+    pub(super) wanted: Arc<HashSet<Digest>>,
+    pub(super) refusal: Refusal,
     spool: Spool,
     /// The layers that Docker reports to push.
     pub(super) announcements: Announcements,
     /// Has one permit while no upload waits for its layer to be known.
-    identifying: Semaphore,
+    pub(super) identifying: Semaphore,
     state: Mutex<RegistryState>,
     /// Counts requests and chunks.
     activity: watch::Sender<u64>,
@@ -71,6 +69,8 @@ struct RegistryState {
     uploaded: HashMap<UploadId, ReceivedBlob>,
     /// Wanted blobs whose upload is finished, by the digest of their uncompressed bytes.
     complete: HashMap<Digest, ReceivedBlob>,
+    /// Wanted layers whose upload is known.
+    identified: HashSet<ShortId>,
     /// The reason why a blob cannot be stored.
     failure: Option<String>,
 }
@@ -259,11 +259,12 @@ impl LoopbackRegistry {
             }
         };
         let layer = ShortId::of(&blob.source_digest);
-        identification.set(&layer);
+        identification.set(layer.clone());
         if !self.wanted.contains(&blob.source_digest) && self.refusal != Refusal::BeforeUpload {
             return self.refuse(layer).await;
         }
         self.lock().uploaded.insert(id, blob);
+        identification.complete();
         responses::session(&location(repository, id), &id.to_string(), received)
     }
 
@@ -297,75 +298,19 @@ impl LoopbackRegistry {
         responses::created(&location, &digest.to_string())
     }
 
+    /// Records that the upload of a wanted layer is known. Returns whether it was the last one.
+    pub(super) fn is_last_identified(&self, layer: ShortId) -> bool {
+        let mut state = self.lock();
+        state.identified.insert(layer);
+        state.identified.len() == self.wanted.len()
+    }
+
     fn note_activity(&self) {
         self.activity.send_modify(|count| *count += 1);
     }
 
     fn lock(&self) -> MutexGuard<'_, RegistryState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The search for the layer of one upload.
-struct Identification<'a> {
-    registry: &'a LoopbackRegistry,
-    layer: Option<ShortId>,
-    /// Whether the permit of [`LoopbackRegistry::identifying`] is still to be given back.
-    has_permit: bool,
-}
-
-impl<'a> Identification<'a> {
-    fn new(registry: &'a LoopbackRegistry) -> Self {
-        Self {
-            registry,
-            layer: None,
-            has_permit: registry.refusal != Refusal::BeforeUpload,
-        }
-    }
-
-    /// Waits until Docker reports the layer of this upload; forever if that is known already, or of
-    /// no use.
-    async fn wait_for_announcement(&mut self) {
-        if !self.has_permit {
-            return std::future::pending().await;
-        }
-        self.layer = Some(self.registry.announcements.next().await);
-        self.give_back_permit();
-    }
-
-    /// Waits a while for the layer.
-    async fn wait(&mut self) {
-        if self.has_permit {
-            let waiting = tokio::time::timeout(IDENTIFY_TIMEOUT, self.wait_for_announcement());
-            // The diffID will tell the layer.
-            let _ = waiting.await;
-            self.give_back_permit();
-        }
-    }
-
-    /// Sets the layer, which its diffID tells.
-    fn set(&mut self, layer: &ShortId) {
-        self.registry.announcements.identify(layer);
-        self.give_back_permit();
-    }
-
-    /// Returns the layer if it is known and not wanted.
-    fn unwanted_layer(&self) -> Option<ShortId> {
-        let mut wanted = self.registry.wanted.iter().map(ShortId::of);
-        let layer = self.layer.as_ref()?;
-        (!wanted.any(|wanted| wanted == *layer)).then(|| layer.clone())
-    }
-
-    fn give_back_permit(&mut self) {
-        if std::mem::take(&mut self.has_permit) {
-            self.registry.identifying.add_permits(1);
-        }
-    }
-}
-
-impl Drop for Identification<'_> {
-    fn drop(&mut self) {
-        self.give_back_permit();
     }
 }
 
