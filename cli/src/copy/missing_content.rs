@@ -28,7 +28,7 @@ impl ImageCopy<'_> {
     ) -> Result<CopyPlan, Failure> {
         let KnownManifest { digest, manifest } = root;
         let mut plan = CopyPlan::unchanged(source_digest, digest.clone());
-        if self.is_complete(&digest).await? {
+        if self.is_known_complete(&digest) {
             plan.outcome.change = CopyChange::Tag;
             let root = match &manifest {
                 Some(manifest) => Some(manifest.clone()),
@@ -91,19 +91,25 @@ impl ImageCopy<'_> {
         Ok(manifest)
     }
 
+    /// Returns whether the target has a manifest, as this run has seen. For the manifest of a name
+    /// that is new at the target, to ask would be a request for nothing in nearly all cases; where
+    /// the target has it under another name, its blobs are found instead.
+    fn is_known_complete(&self, digest: &Digest) -> bool {
+        let state = self.cache.image(self.target.name(), digest);
+        self.is_target_trusted && state.is_complete.load(Ordering::Relaxed)
+    }
+
     /// Returns whether the target has a manifest, and so everything below it.
     async fn is_complete(&self, digest: &Digest) -> Result<bool, Failure> {
-        if !self.is_target_trusted {
+        if !self.is_target_trusted || self.is_known_complete(digest) {
+            return Ok(self.is_target_trusted);
+        }
+        let reference = Reference::Digest(digest.clone());
+        if self.target.head_manifest(&reference).await?.is_none() {
             return Ok(false);
         }
         let state = self.cache.image(self.target.name(), digest);
-        if !state.is_complete.load(Ordering::Relaxed) {
-            let reference = Reference::Digest(digest.clone());
-            if self.target.head_manifest(&reference).await?.is_none() {
-                return Ok(false);
-            }
-            state.is_complete.store(true, Ordering::Relaxed);
-        }
+        state.is_complete.store(true, Ordering::Relaxed);
         Ok(true)
     }
 
