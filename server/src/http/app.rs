@@ -23,7 +23,7 @@ pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
 /// The buffers of all uploads at a time: 32 MiB. Each upload uses up to two. Without a free buffer,
 /// an upload waits.
-const MAX_UPLOAD_BUFFERS: usize = 128;
+const MAX_UPLOAD_BUFFERS: usize = 64;
 /// The buffers of all downloads at a time: 32 MiB. Each download uses up to three. Without a free
 /// buffer, a download reads smaller pieces.
 const MAX_DOWNLOAD_BUFFERS: usize = 128;
