@@ -24,7 +24,7 @@ pub(super) async fn run_collection(registry: Registry, config: Arc<ArcSwap<Confi
         };
         let is_enabled = gc.is_enabled && !is_read_only;
         if is_enabled {
-            registry.start_leases(unix_now());
+            registry.start_leases(unix_now(), gc.grace);
             // Nothing is old enough at the start.
             let started = *last_run.get_or_insert_with(Instant::now);
             if started.elapsed() >= gc.interval {

@@ -4,7 +4,11 @@ use crate::support::prelude::*;
 use crate::support::small_disk::SmallDisk;
 
 /// Runs a command on a storage folder, and returns its output and its exit code.
-fn run(root: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> (String, String, i32) {
+pub(super) fn run(
+    root: &Path,
+    arguments: &[&str],
+    variables: &[(&str, &str)],
+) -> (String, String, i32) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_imgsync-server"));
     command.args(arguments).arg("--root").arg(root);
     let output = command.envs(variables.iter().copied()).output().unwrap();

@@ -7,3 +7,4 @@ mod garbage;
 mod leftovers;
 mod permissions;
 mod program;
+mod storm;

@@ -10,10 +10,11 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use imgsync_oci::{Digest, Repository};
 
-/// The longest pause between two uploads of one push.
+/// The longest pause between two uploads of one push. A shorter grace period shortens it.
 const MAX_UPLOAD_PAUSE_SECONDS: u64 = 3600;
-/// The longest time for which uploads renew leases.
-const MAX_RENEWAL_SECONDS: u64 = 7 * 24 * 3600;
+/// The longest time for which uploads renew leases. Repositories into which somebody always pushes
+/// are collected later by this time.
+const MAX_RENEWAL_SECONDS: u64 = 3 * 24 * 3600;
 /// The number of promises and of repositories that are held in memory. Beyond it, everything counts
 /// as promised.
 const MAX_ENTRIES: usize = if cfg!(test) { 100 } else { 500_000 };
@@ -32,6 +33,8 @@ struct LeaseState {
     /// When promises began to be recorded. What was promised before is not known, so everything
     /// counts as promised at that time. `None` if no promises are made.
     since: Option<u64>,
+    /// The longest pause between two uploads of one push, in seconds.
+    max_pause: u64,
     promises: HashMap<u64, u64>,
     uploads: HashMap<u64, UploadActivity>,
 }
@@ -48,13 +51,13 @@ pub(super) struct UploadActivity {
 impl UploadActivity {
     /// Returns the activity with another one, if there is no long pause between the two, or else the
     /// later one of them.
-    fn joined_with(self, other: Self) -> Self {
+    fn joined_with(self, other: Self, max_pause: u64) -> Self {
         let (first, second) = if self.since <= other.since {
             (self, other)
         } else {
             (other, self)
         };
-        if second.since > first.last.saturating_add(MAX_UPLOAD_PAUSE_SECONDS) {
+        if second.since > first.last.saturating_add(max_pause) {
             return second;
         }
         Self {
@@ -69,9 +72,11 @@ impl Leases {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Records promises from `now` on.
-    pub(super) fn start(&self, now: u64) {
-        self.lock().since.get_or_insert(now);
+    /// Records promises from `now` on, for collections with this grace period in seconds.
+    pub(super) fn start(&self, now: u64, grace: u64) {
+        let mut state = self.lock();
+        state.since.get_or_insert(now);
+        state.max_pause = grace.min(MAX_UPLOAD_PAUSE_SECONDS);
     }
 
     /// Records that a client was told at `now` that a repository has some content.
@@ -98,7 +103,8 @@ impl Leases {
             since: now,
             last: now,
         };
-        let joined = |earlier: &UploadActivity| earlier.joined_with(activity);
+        let max_pause = state.max_pause;
+        let joined = |earlier: &UploadActivity| earlier.joined_with(activity, max_pause);
         let activity = state.uploads.get(&key).map_or(activity, joined);
         state.uploads.insert(key, activity);
         if state.uploads.len() > MAX_ENTRIES {
@@ -127,7 +133,7 @@ impl Leases {
             .get(&self.hasher.hash_one(repository))
             .copied();
         let uploads = match (finished, open) {
-            (Some(finished), Some(open)) => Some(finished.joined_with(open)),
+            (Some(finished), Some(open)) => Some(finished.joined_with(open, state.max_pause)),
             (finished, open) => finished.or(open),
         };
         let Some(uploads) = uploads else {
@@ -161,6 +167,7 @@ impl LeaseState {
     fn forget_all(&mut self, now: u64) {
         *self = Self {
             since: Some(now),
+            max_pause: self.max_pause,
             ..Self::default()
         };
     }

@@ -199,10 +199,10 @@ struct Collection<'a> {
 }
 
 impl Registry {
-    /// Records from now on (Unix seconds) which content clients were promised. Until the first call,
-    /// a collection assumes that nothing was promised.
-    pub(crate) fn start_leases(&self, now: u64) {
-        self.collect.leases.start(now);
+    /// Records from now on (Unix seconds) which content clients were promised, for collections with
+    /// this grace period. Until the first call, a collection assumes that nothing was promised.
+    pub(crate) fn start_leases(&self, now: u64, grace: Duration) {
+        self.collect.leases.start(now, grace.as_secs());
     }
 
     /// Leases content of a repository, because a client was told that it exists. The caller holds

@@ -179,7 +179,7 @@ impl Model {
 fn run(seed: u64) {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();
-    registry.start_leases(unix_now());
+    registry.start_leases(unix_now(), Duration::from_secs(GRACE_HOURS * HOUR));
     let mut model = Model {
         registry,
         random: TestRng(seed + 1),

@@ -85,7 +85,7 @@ fn images_stay_complete_while_collections_run_without_a_pause() {
         min_untagged_age: Some(Duration::ZERO),
         is_dry_run: false,
     };
-    registry.start_leases(unix_now() - 60);
+    registry.start_leases(unix_now() - 60, options.grace);
     let rounds = std::env::var("IMGSYNC_TESTS_ROUNDS").ok();
     let rounds = rounds.map_or(DEFAULT_ROUNDS, |rounds| rounds.parse().unwrap());
     let is_over = AtomicBool::new(false);

@@ -91,7 +91,7 @@ fn restore(registry: &Registry, target: RestoreTarget) -> RestoreReport {
 fn blobs_that_no_manifest_names_are_removed_once_the_grace_period_is_over() {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();
-    registry.start_leases(now());
+    registry.start_leases(now(), GRACE);
     push_image(&registry, "a", "v1", &[b"one", b"shared"]);
     push_image(&registry, "b", "v1", &[b"two", b"shared"]);
     for repository in ["a", "b"] {
@@ -159,7 +159,7 @@ fn what_a_client_was_promised_is_kept() {
         min_untagged_age: None,
         is_dry_run: false,
     };
-    registry.start_leases(now());
+    registry.start_leases(now(), GRACE);
     let collect_at = |time| {
         let collected = registry.collect_garbage(&options, time, &mut |_| {});
         collected.unwrap().unwrap()
@@ -178,7 +178,7 @@ fn what_a_client_was_promised_is_kept() {
 fn an_open_upload_renews_the_leases_of_its_repository() {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();
-    registry.start_leases(now());
+    registry.start_leases(now(), GRACE);
     for repository in ["a", "b"] {
         push_blob(&registry, &name(repository), b"first layer of a long push");
     }
@@ -416,7 +416,7 @@ fn a_manifest_lives_as_long_as_a_tag_an_index_or_its_subject_needs_it() {
 fn a_manifest_that_is_being_pulled_or_tagged_is_kept() {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();
-    registry.start_leases(now());
+    registry.start_leases(now(), GRACE);
     let digest = push_image(&registry, "a", "v1", &[b"one"]);
     delete(&registry, "a", "v1");
     let options = CollectOptions {
