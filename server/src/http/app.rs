@@ -21,7 +21,7 @@ use crate::upstream::Upstreams;
 /// How long a connection may be without a request.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 
-/// The buffers of all uploads at a time: 32 MiB. Each upload uses up to two. Without a free buffer,
+/// The buffers of all uploads at a time: 16 MiB. Each upload uses up to two. Without a free buffer,
 /// an upload waits.
 const MAX_UPLOAD_BUFFERS: usize = 64;
 /// The buffers of all downloads at a time: 32 MiB. Each download uses up to three. Without a free
