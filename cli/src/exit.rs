@@ -138,6 +138,7 @@ impl Failure {
             client::Error::Status {
                 status, is_login, ..
             } => match *status {
+                _ if error.is_no_space() => refused,
                 StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => FailureKind::Authentication,
                 status if *is_login && status.is_client_error() => FailureKind::Authentication,
                 _ => refused,

@@ -89,6 +89,10 @@ codes! {
     Unsupported "UNSUPPORTED" METHOD_NOT_ALLOWED "the operation is unsupported",
 }
 
+/// The detail of the error for an upload that does not fit on the disk of the registry, or into a
+/// quota. Its code is that of a denied access, because all clients print the message of that error.
+pub const NO_SPACE: &str = "no space";
+
 /// One error in the JSON body of an error response.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiError {
@@ -110,6 +114,11 @@ impl ApiError {
             message: code.message().to_owned(),
             detail: detail.into(),
         }
+    }
+
+    /// Returns whether the registry has no room for an upload.
+    pub fn is_no_space(&self) -> bool {
+        self.detail == NO_SPACE
     }
 }
 

@@ -3,5 +3,6 @@
 mod clients;
 mod container;
 mod docker;
+mod full_disk;
 mod stock;
 mod stock_and_back;

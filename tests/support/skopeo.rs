@@ -4,15 +4,25 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use super::run::must;
+use super::run::{Outcome, must, run};
 
 /// Runs `skopeo copy --all SOURCE DESTINATION` without TLS verification. Both names start with
 /// their transport, such as `docker://`.
 pub fn copy(source: &str, destination: &str) {
+    must(&mut copy_command(source, destination));
+}
+
+/// Runs the same as [`copy`], and returns the outcome also when it fails.
+pub fn try_copy(source: &str, destination: &str) -> Outcome {
+    run(&mut copy_command(source, destination))
+}
+
+fn copy_command(source: &str, destination: &str) -> Command {
     let mut command = Command::new("skopeo");
     command.args(["--insecure-policy", "copy", "--all"]);
     command.args(["--src-tls-verify=false", "--dest-tls-verify=false"]);
-    must(command.args([source, destination]));
+    command.args([source, destination]);
+    command
 }
 
 /// Copies an image from a registry to a folder (`dir:`), without converting anything.

@@ -138,6 +138,9 @@ fn hint_for_status(error: &Error) -> Option<String> {
     };
     use CredentialUse::{NoCredentials, NotSent, Sent};
     let text = match (*status, &**credentials) {
+        _ if error.is_no_space() => {
+            "make room at the registry, and run the same command again".to_owned()
+        }
         (status, Sent { .. }) if *is_login && status.is_client_error() => {
             // The token server refused the request, but the login to store is that of the registry.
             let host = operation.strip_prefix("a login for ");
@@ -163,10 +166,6 @@ fn hint_for_status(error: &Error) -> Option<String> {
         }
         (StatusCode::PAYLOAD_TOO_LARGE, _) => {
             body_limit::hint_for_body_limit(server.as_deref(), registry)
-        }
-        (StatusCode::INSUFFICIENT_STORAGE, _) => {
-            "the disk of the registry is full: free space there, and run the same command again"
-                .to_owned()
         }
         (StatusCode::TOO_MANY_REQUESTS, credentials) => {
             let when = retry_after.map_or("later".to_owned(), |pause| {

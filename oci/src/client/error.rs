@@ -166,6 +166,22 @@ impl Error {
         }
     }
 
+    /// Reports whether the registry has no room for an upload.
+    pub fn is_no_space(&self) -> bool {
+        match self {
+            Self::Status { status, faults, .. } => {
+                *status == StatusCode::INSUFFICIENT_STORAGE
+                    || faults.iter().any(ApiError::is_no_space)
+            }
+            Self::Setup { .. }
+            | Self::Connect { .. }
+            | Self::ConnectionLost { .. }
+            | Self::ForbiddenAddress { .. }
+            | Self::WebPage { .. }
+            | Self::InvalidResponse { .. } => false,
+        }
+    }
+
     /// Marks the error as a refusal of the login.
     pub(super) fn into_login_error(mut self) -> Self {
         if let Self::Status { is_login, .. } = &mut self {

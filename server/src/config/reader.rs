@@ -99,6 +99,43 @@ impl ConfigReader<'_> {
         }
     }
 
+    /// Reads a value, and reports an error when it is not set. `section` is the section that lacks
+    /// it then.
+    pub(super) fn required<T>(
+        &mut self,
+        path: &str,
+        section: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let value = self.optional(path, parse)?;
+        if value.is_none() {
+            self.must_be_set(path, section);
+        }
+        value
+    }
+
+    /// Reports that a key of a section is not set.
+    pub(super) fn must_be_set(&mut self, path: &str, section: &str) {
+        let origin = self.origin(section).unwrap_or(ValueOrigin::Default);
+        self.diagnostics.error(&origin, path, "must be set");
+    }
+
+    /// Returns the number of entries of a list of sections; 0 when it is not set. `expected` is the
+    /// error for anything else.
+    pub(super) fn count_entries(&mut self, path: &str, expected: &str) -> Option<usize> {
+        let Some(node) = self.tree.at(path) else {
+            return Some(0);
+        };
+        match &node.value {
+            NodeValue::Null => Some(0),
+            NodeValue::List(items) => Some(items.len()),
+            NodeValue::Scalar(_) | NodeValue::Map(_) => {
+                self.diagnostics.error(&node.origin, path, expected);
+                None
+            }
+        }
+    }
+
     /// Returns the keys of a section and their nodes; empty when the key is no section.
     pub(super) fn map_entries(&self, path: &str) -> Vec<(String, Node)> {
         match self.tree.at(path).map(|node| &node.value) {

@@ -200,6 +200,8 @@ pub struct ImgsyncConfig {
     pub anonymous_pull: Vec<RepositoryPattern>,
     /// Garbage collection.
     pub gc: GarbageCollectionConfig,
+    /// Limits of the space.
+    pub space: SpaceConfig,
     /// The proxies whose `Forwarded` and `X-Forwarded-*` headers are trusted.
     pub trusted_proxies: Vec<Network>,
     /// The maximum number of open connections.
@@ -232,6 +234,32 @@ pub struct GarbageCollectionConfig {
     pub grace: Duration,
     /// How long removed content can be restored.
     pub undo: Duration,
+}
+
+/// The section `imgsync.space`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SpaceConfig {
+    /// How many bytes of the disk must stay free; `None` for 5 % of the disk, at most 512 MB.
+    pub reserve: Option<u64>,
+    /// Limits of what repositories hold together.
+    pub quotas: Vec<QuotaConfig>,
+}
+
+/// An entry of `imgsync.space.quotas`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuotaConfig {
+    /// Patterns of the repositories that share the quota.
+    pub repositories: Vec<RepositoryPattern>,
+    /// How many bytes these repositories may hold together. What several of them hold counts once.
+    pub max_bytes: u64,
+}
+
+impl QuotaConfig {
+    /// Returns whether a repository shares the quota.
+    pub fn applies_to(&self, repository: &Repository) -> bool {
+        let mut patterns = self.repositories.iter();
+        patterns.any(|pattern| pattern.matches(repository))
+    }
 }
 
 /// Pull-through caching: the sections `proxy` and `imgsync.cache`.

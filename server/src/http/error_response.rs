@@ -62,6 +62,16 @@ impl ErrorResponse {
         Self::new(ErrorCode::Unknown, Value::Null)
     }
 
+    /// Creates the response to an upload for which there is no room. Clients print the message of a
+    /// refusal and do not repeat the request; of a 5xx response, they print only the status.
+    fn no_space(message: String) -> Self {
+        let mut response = Self::new(ErrorCode::Denied, api_error::NO_SPACE);
+        for error in &mut response.errors {
+            error.message.clone_from(&message);
+        }
+        response
+    }
+
     /// Creates the response to a request that the client should repeat later.
     pub(super) fn busy(code: ErrorCode, detail: String) -> Self {
         let mut response = Self::new(code, detail);
@@ -189,6 +199,7 @@ impl From<Error> for ErrorResponse {
                     ..Self::new(code, Value::Null)
                 }
             }
+            Error::NoSpace { .. } => Self::no_space(text),
             Error::Store(store::Error::Full { .. }) => {
                 tracing::error!(error = text, "request failed");
                 Self::new(ErrorCode::StorageFull, Value::Null)

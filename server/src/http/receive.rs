@@ -115,11 +115,11 @@ async fn write(mut writer: UploadWriter, batch: Batch) -> Result<UploadWriter, E
         return Ok(writer);
     }
     try_blocking(move || {
-        writer.ingest.write(batch.as_ref())?;
+        writer.write(batch.as_ref())?;
         // Another upload can use the buffer while this one is synced.
         drop(batch);
         if writer.ingest.unsynced_bytes() >= SYNC_INTERVAL_BYTES {
-            writer.ingest.sync()?;
+            writer.sync()?;
         }
         Ok::<_, Error>(writer)
     })

@@ -177,8 +177,11 @@ pub(super) async fn start(
     let (registry, target) = (app.registry.clone(), repository.clone());
     let owner = upload_owner(caller);
     let limit = app.config.load().imgsync.max_open_uploads;
+    // The length of an empty body says nothing about the blob.
+    let announced = content_length(headers).filter(|_| digest.is_some());
     let id = try_blocking(move || {
         registry.check_upload_limit(&owner, limit)?;
+        registry.check_upload_space(&target, &owner, announced)?;
         registry.start_upload(&target, algorithm, &owner)
     })
     .await?;
@@ -245,7 +248,7 @@ pub(super) async fn append(
     let session = SessionRef { repository, id };
     let mut writer = append_request_body(app, &session, headers, body).await?;
     let offset = try_blocking(move || {
-        writer.ingest.sync()?;
+        writer.sync()?;
         Ok::<_, Error>(writer.ingest.offset())
     })
     .await?;
@@ -307,7 +310,7 @@ async fn append_request_body(
     };
     let offset = try_blocking(move || {
         if is_kept {
-            writer.ingest.sync()?;
+            writer.sync()?;
         } else {
             writer.ingest.roll_back();
         }
@@ -323,10 +326,10 @@ async fn open_writer(
 ) -> Result<(UploadWriter, ChunkRange), ErrorResponse> {
     let chunk = ChunkRange::read(headers)?;
     let announced = chunk.len.or(content_length(headers));
-    let upstreams = app.upstreams.clone();
     let open = move |registry: &Registry, repository: &Repository, id| {
-        upstreams.make_disk_room(announced);
-        registry.open_upload_writer(repository, id, chunk.first)
+        let mut writer = registry.open_upload_writer(repository, id, chunk.first)?;
+        writer.claim(announced.unwrap_or_default())?;
+        Ok(writer)
     };
     Ok((session.run_blocking(app, open).await?, chunk))
 }

@@ -103,7 +103,7 @@ impl Registry {
     /// Mounts a blob into a repository; returns false if the source repository does not hold it.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error::NoSpace`] if a quota of the repository is used up; [`Error::Store`].
     pub(crate) fn mount(
         &self,
         repository: &Repository,
@@ -116,8 +116,12 @@ impl Registry {
         };
         let link = ObjectKey::LayerLink(repository, digest);
         let is_new = self.store.len(link)?.is_none();
+        if is_new {
+            self.check_mount_space(repository, from, &blob)?;
+        }
         self.store.put(link, blob.target.to_string().as_bytes())?;
         if is_new {
+            self.count_link(repository, digest, blob.size, true);
             self.log_blob_link(repository, digest);
         }
         self.claim_blob(repository, digest)?;

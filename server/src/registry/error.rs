@@ -3,8 +3,10 @@
 //! They name no HTTP status: `http` maps each error to one.
 
 use imgsync_oci::endpoint::UploadId;
+use imgsync_oci::units::format_bytes;
 use imgsync_oci::{Digest, ParseError, Reference, Repository};
 
+use super::space::SpaceShortage;
 use crate::store;
 
 /// A rejected request, or a failure of the registry. The variant tells which of the two it is.
@@ -48,6 +50,13 @@ pub(crate) enum Error {
         stated: u64,
         actual: u64,
     },
+    /// There is no room for an upload.
+    #[error("{shortage}; {}", remedy(*untagged_bytes))]
+    NoSpace {
+        shortage: SpaceShortage,
+        /// How many bytes only images without a tag hold, if that is known and they are kept.
+        untagged_bytes: Option<u64>,
+    },
     /// The request is valid, but too many others wait for a blob to be verified.
     #[error("too many blobs are being verified; try again later")]
     TooManyReverifications,
@@ -60,7 +69,14 @@ pub(super) type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// Reports whether the disk is full.
     pub(crate) fn is_disk_full(&self) -> bool {
-        matches!(self, Self::Store(store::Error::Full { .. }))
+        matches!(
+            self,
+            Self::Store(store::Error::Full { .. })
+                | Self::NoSpace {
+                    shortage: SpaceShortage::Disk { .. },
+                    ..
+                }
+        )
     }
 
     /// Returns the number of durable bytes in the upload session, if the error is about that.
@@ -69,5 +85,18 @@ impl Error {
             Self::UploadBusy { offset } | Self::WrongOffset { offset } => Some(*offset),
             _ => None,
         }
+    }
+}
+
+/// Returns what to do about a lack of space.
+fn remedy(untagged_bytes: Option<u64>) -> String {
+    let delete = "delete images that nobody needs, and run imgsync-server garbage-collect";
+    match untagged_bytes {
+        None | Some(0) => delete.to_owned(),
+        Some(bytes) => format!(
+            "{delete}; images without a tag hold {}, which \"untagged: 168h\" in imgsync.retention \
+             removes",
+            format_bytes(bytes)
+        ),
     }
 }

@@ -164,7 +164,7 @@ impl Registry {
     /// [`Error::ManifestInvalid`]; [`Error::DigestMismatch`] if `reference` is another digest;
     /// [`Error::ChildrenUnknown`] if the repository lacks content that the manifest references;
     /// [`Error::SizeMismatch`] if that content has another size; [`Error::TooManyReverifications`];
-    /// [`Error::Store`].
+    /// [`Error::NoSpace`]; [`Error::Store`].
     pub(crate) fn put_manifest_with(
         &self,
         repository: &Repository,
@@ -204,7 +204,11 @@ impl Registry {
         }
         let revision = ObjectKey::RevisionLink(repository, &digest);
         let is_new = self.resolve_link(revision, &digest)?.is_none();
-        self.store_manifest(repository, &digest, is_new, bytes)?;
+        if is_new {
+            self.check_manifest_space(repository, bytes.len() as u64)?;
+        }
+        let stored = self.store_manifest(repository, &digest, is_new, bytes);
+        stored.map_err(|error| self.with_remedy(error))?;
         // Checked again, because a garbage collection that started before the manifest was stored
         // may have removed a child.
         let missing = find_missing()?;
@@ -216,7 +220,11 @@ impl Registry {
             return Err(self.rejection(missing)?);
         }
         for tag in &tags {
-            self.put_tag(repository, tag, &digest)?;
+            let tagged = self.put_tag(repository, tag, &digest);
+            tagged.map_err(|error| self.with_remedy(error))?;
+        }
+        if is_new {
+            self.count_link(repository, &digest, bytes.len() as u64, false);
         }
         self.protect_bytes(&digest);
         self.claim_manifest(repository, &digest, (&contents, &descendants), &tags)?;

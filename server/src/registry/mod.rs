@@ -20,6 +20,7 @@ mod open_uploads;
 mod purge;
 mod referrers;
 mod reverify;
+mod space;
 mod upload_locks;
 mod uploads;
 
@@ -49,6 +50,7 @@ use self::locks::LockTable;
 use self::manifest_index::ManifestIndexState;
 use self::open_uploads::OpenUploads;
 use self::reverify::Reverifier;
+use self::space::SpaceState;
 use self::upload_locks::UploadLocks;
 pub(crate) use crate::store::Walk;
 use crate::store::{self, ObjectKey, Store};
@@ -65,6 +67,7 @@ pub(crate) struct Registry {
     blob_link_logs: Arc<BlobLinkLogs>,
     cache: Arc<CacheState>,
     collect: Arc<CollectState>,
+    space: Arc<SpaceState>,
     diff_id_queue: Arc<diffids::DiffIdQueue>,
 }
 
@@ -107,6 +110,7 @@ impl Registry {
             blob_link_logs: Arc::default(),
             cache: Arc::default(),
             collect: Arc::default(),
+            space: Arc::default(),
             diff_id_queue: Arc::default(),
         }
     }

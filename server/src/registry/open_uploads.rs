@@ -80,11 +80,16 @@ impl OpenUploads {
     }
 
     /// Returns the sessions of an owner, or all.
-    fn sessions(&self, of: Option<&UploadOwner>) -> HashSet<UploadId> {
+    pub(super) fn sessions(&self, of: Option<&UploadOwner>) -> HashSet<UploadId> {
         let owners = self.lock();
         let sessions = owners.iter().flatten();
         let sessions = sessions.filter(|(_, owner)| of.is_none_or(|wanted| *owner == wanted));
         sessions.map(|(id, _)| *id).collect()
+    }
+
+    /// Returns the owner of a session, if it is known.
+    pub(super) fn owner(&self, id: UploadId) -> Option<UploadOwner> {
+        self.lock().as_ref()?.get(&id).cloned()
     }
 
     fn count(&self, of: Option<&UploadOwner>) -> usize {
@@ -188,7 +193,7 @@ impl Registry {
         for id in open.sessions(Some(&greediest)) {
             match self.store.upload_summary(id)? {
                 Some(session) => sessions.push(session),
-                None => open.remove(id),
+                None => self.forget_upload(id),
             }
         }
         self.cancel_oldest_uploads(sessions, excess);
@@ -220,6 +225,17 @@ impl Registry {
         Ok(())
     }
 
+    /// Cancels all abandoned sessions, because the disk is full. Returns how many.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub(super) fn cancel_all_abandoned_uploads(&self, now: SystemTime) -> Result<usize> {
+        let mut sessions = self.store.list_uploads()?;
+        sessions.retain(|session| !session.is_empty && is_abandoned(session, now));
+        let count = sessions.len();
+        Ok(self.cancel_oldest_uploads(sessions, count))
+    }
+
     /// Cancels up to `count` sessions, those first that were idle the longest, except those that
     /// are being written to. Returns how many were cancelled.
     fn cancel_oldest_uploads(&self, mut sessions: Vec<UploadSummary>, count: usize) -> usize {
@@ -236,15 +252,18 @@ impl Registry {
 
     /// Cancels a session to make room for another one; returns false if it is being written to, or
     /// cannot be cancelled.
-    fn cancel_idle_upload(&self, UploadSummary { repository, id, .. }: &UploadSummary) -> bool {
+    pub(super) fn cancel_idle_upload(
+        &self,
+        UploadSummary { repository, id, .. }: &UploadSummary,
+    ) -> bool {
         let Some(_lock) = upload_locks::try_lock_quietly(&self.upload_locks, *id) else {
             return false;
         };
         match self.store.cancel_upload(repository, *id) {
             Ok(is_cancelled) => {
-                self.open_uploads.remove(*id);
+                self.forget_upload(*id);
                 if is_cancelled {
-                    tracing::info!(%repository, %id, "cancelled an idle upload: too many are open");
+                    tracing::info!(%repository, %id, "cancelled an idle upload to make room");
                 }
                 is_cancelled
             }

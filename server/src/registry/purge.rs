@@ -60,7 +60,7 @@ impl Registry {
         }
         tracing::info!(%repository, %id, "purging an old upload");
         let is_cancelled = self.store.cancel_upload(repository, id)?;
-        self.open_uploads.remove(id);
+        self.forget_upload(id);
         Ok(is_cancelled)
     }
 }

@@ -10,7 +10,7 @@ use imgsync_oci::{Algorithm, Digest, Reference, Repository, media};
 
 use super::cache::tests::{folder, image};
 use super::{Error, Registry, UploadOwner, Walk};
-use crate::store::{self, ObjectKey, Store};
+use crate::store::{ObjectKey, Store};
 
 fn repository() -> Repository {
     "team/app".parse().unwrap()
@@ -152,10 +152,7 @@ fn push_on_a_failing_disk(fails: impl Fn(usize) -> bool + Send + Sync + 'static)
     let (acknowledged, result) = push(&registry, &new);
     let changes = count.load(Ordering::Relaxed);
     if let Err(error) = &result {
-        assert!(
-            matches!(error, Error::Store(store::Error::Full { .. })),
-            "{error}"
-        );
+        assert!(error.is_disk_full(), "{error}");
     }
     drop(registry);
 

@@ -12,6 +12,7 @@ use super::Registry;
 use super::diffids::DiffIdJob;
 use super::error::{Error, Result};
 use super::open_uploads::UploadOwner;
+use super::space::UploadClaim;
 use super::upload_locks::{self, UploadLock};
 use crate::store::{Ingest, ObjectKey};
 
@@ -22,6 +23,7 @@ pub(crate) struct UploadWriter {
     id: UploadId,
     /// The bytes of the session.
     pub(crate) ingest: Ingest,
+    claim: UploadClaim,
     lock: UploadLock,
 }
 
@@ -97,6 +99,7 @@ impl Registry {
             repository: repository.clone(),
             id,
             ingest,
+            claim: UploadClaim::open(self, repository, id, offset),
             lock,
         })
     }
@@ -117,11 +120,23 @@ impl Registry {
     /// [`Error::Store`].
     pub(crate) fn cancel_upload(&self, repository: &Repository, id: UploadId) -> Result<()> {
         let _lock = self.lock_upload(repository, id)?;
-        if !self.store.cancel_upload(repository, id)? {
+        if !self.remove_upload(repository, id)? {
             return Err(Error::UploadUnknown(id));
         }
-        self.open_uploads.remove(id);
         Ok(())
+    }
+
+    /// Removes a session with its bytes; returns false if there is none. The caller holds its lock.
+    pub(super) fn remove_upload(&self, repository: &Repository, id: UploadId) -> Result<bool> {
+        let is_removed = self.store.cancel_upload(repository, id)?;
+        self.forget_upload(id);
+        Ok(is_removed)
+    }
+
+    /// Forgets a session that was finished or cancelled.
+    pub(super) fn forget_upload(&self, id: UploadId) {
+        self.open_uploads.remove(id);
+        self.forget_claim(id);
     }
 }
 
@@ -131,48 +146,111 @@ impl UploadWriter {
         Arc::clone(self.lock.contended_flag())
     }
 
+    /// Claims room for the next `bytes` bytes. If there is none, removes the session.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`]; [`Error::Store`].
+    pub(crate) fn claim(&mut self, bytes: u64) -> Result<()> {
+        let end = self.ingest.offset().saturating_add(bytes);
+        let claimed = self.claim.extend(end);
+        claimed.map_err(|error| self.refused(error))
+    }
+
+    /// Appends bytes. They are durable after [`UploadWriter::sync`].
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`] if there is no room, which also removes the session and its bytes;
+    /// [`Error::Store`].
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.claim(bytes.len() as u64)?;
+        let written = self.ingest.write(bytes);
+        self.update_claim();
+        written.map_err(|error| self.refused(error.into()))
+    }
+
+    /// Makes the appended bytes durable.
+    ///
+    /// # Errors
+    /// As [`UploadWriter::write`].
+    pub(crate) fn sync(&mut self) -> Result<()> {
+        // Another upload of this push may have been refused meanwhile.
+        self.claim(0)?;
+        let synced = self.ingest.sync();
+        self.update_claim();
+        synced.map_err(|error| self.refused(error.into()))
+    }
+
+    fn update_claim(&mut self) {
+        let (written, kept) = (self.ingest.offset(), self.ingest.durable_offset());
+        self.claim.set_written(written, kept);
+    }
+
+    /// Removes the session, and the other uploads of this push, if an error says that there is no
+    /// room.
+    fn refused(&self, error: Error) -> Error {
+        self.registry
+            .refuse_upload(&self.repository, self.id, error)
+    }
+
     /// Finishes the session: its bytes become a blob of the repository.
     ///
     /// # Errors
-    /// [`Error::DigestMismatch`], which also removes the session and its bytes; [`Error::Store`].
+    /// [`Error::DigestMismatch`], and [`Error::NoSpace`] on a full disk, which also remove the session
+    /// and its bytes; [`Error::Store`].
     pub(crate) fn commit(self, expected: &Digest) -> Result<()> {
         let Self {
             registry,
             repository,
             id,
             ingest,
+            claim,
             lock,
         } = self;
-        let store = &registry.store;
+        let committed = registry.commit_upload(&repository, id, ingest, expected);
+        committed.map_err(|error| registry.refuse_upload(&repository, id, error))?;
+        drop((claim, lock));
+        registry
+            .diff_id_queue
+            .push(DiffIdJob(repository, expected.clone()));
+        Ok(())
+    }
+}
+
+impl Registry {
+    fn commit_upload(
+        &self,
+        repository: &Repository,
+        id: UploadId,
+        ingest: Ingest,
+        expected: &Digest,
+    ) -> Result<()> {
+        let store = &self.store;
         let sealed = ingest.seal(expected.algorithm())?;
         if sealed.digest() != expected {
-            store.cancel_upload(&repository, id)?;
-            registry.open_uploads.remove(id);
+            self.remove_upload(repository, id)?;
             return Err(Error::DigestMismatch {
                 expected: expected.clone(),
                 actual: sealed.digest().clone(),
             });
         }
-        let _digest_lock = registry.lock_digests([expected.clone()]);
+        let _digest_lock = self.lock_digests([expected.clone()]);
         let (key, link) = (
-            ObjectKey::LayerLink(&repository, expected),
+            ObjectKey::LayerLink(repository, expected),
             expected.to_string(),
         );
         let is_new = store.len(key)?.is_none();
+        let was_stored = store.len(ObjectKey::Blob(expected))?.is_some();
         store.commit_ingest(&sealed, &[(key, link.as_bytes())])?;
         if is_new {
-            registry.log_blob_link(&repository, expected);
+            self.count_link(repository, expected, sealed.size(), was_stored);
+            self.log_blob_link(repository, expected);
         }
-        registry.claim_blob(&repository, expected)?;
-        registry.record_upload(&repository);
-        if let Err(error) = store.delete_finished_upload(&repository, id) {
+        self.claim_blob(repository, expected)?;
+        self.record_upload(repository);
+        if let Err(error) = store.delete_finished_upload(repository, id) {
             tracing::warn!(%id, %error, "cannot remove the files of a finished upload");
         }
-        registry.open_uploads.remove(id);
-        drop(lock);
-        registry
-            .diff_id_queue
-            .push(DiffIdJob(repository, expected.clone()));
+        self.forget_upload(id);
         Ok(())
     }
 }

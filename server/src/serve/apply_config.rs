@@ -10,11 +10,13 @@ use super::exposure::Exposure;
 use crate::auth::AccessController;
 use crate::config::Config;
 use crate::listen::ReloadableTls;
+use crate::registry::Registry;
 use crate::upstream::Upstreams;
 
 /// The parts of the server that a reload replaces.
 pub(super) struct ReloadableParts {
     pub(super) auth: Arc<AccessController>,
+    pub(super) registry: Registry,
     pub(super) upstreams: Upstreams,
     pub(super) tls: Option<Arc<ReloadableTls>>,
     /// The current configuration, shared with everything that reads it per request.
@@ -52,6 +54,9 @@ impl ReloadableParts {
         if let Err(error) = self.upstreams.reload(&config) {
             tracing::error!("{error}; keeping the old upstreams");
         }
+        let limits = self.upstreams.cache_limits();
+        self.registry
+            .set_space_limits(&config.imgsync.space, limits);
         self.config.store(config);
     }
 }

@@ -13,8 +13,8 @@ use crate::wall_clock::unix_now;
 /// The longest time between two looks at the configuration and at the trash.
 const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Collects garbage at every interval, as long as the configuration enables it, and deletes what has
-/// been in the trash for long enough. Runs until aborted.
+/// Collects garbage at every interval, as long as the configuration enables it, deletes what has been
+/// in the trash for long enough, and counts what quotas count. Runs until aborted.
 pub(super) async fn run_collection(registry: Registry, config: Arc<ArcSwap<Config>>) {
     let mut last_run: Option<Instant> = None;
     loop {
@@ -79,5 +79,6 @@ fn collect(registry: &Registry, gc: &GarbageCollectionConfig) -> Result<(), regi
 
 fn expire(registry: &Registry, gc: &GarbageCollectionConfig) -> Result<(), registry::Error> {
     let now = unix_now();
-    registry.expire_trash(gc.undo, now)
+    registry.expire_trash(gc.undo, now)?;
+    registry.update_quota_usage()
 }

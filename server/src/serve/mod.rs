@@ -62,8 +62,10 @@ pub async fn run(
     warn_about_forbidden_folders(registry.clone()).await?;
     let upstreams = Upstreams::open(registry.clone(), &config)?;
     import_proxied(upstreams.clone()).await?;
+    registry.set_space_limits(&config.imgsync.space, upstreams.cache_limits());
     let parts = Arc::new(ReloadableParts {
         auth: Arc::clone(&auth),
+        registry: registry.clone(),
         upstreams: upstreams.clone(),
         tls: tls.clone(),
         config: Arc::new(ArcSwap::new(Arc::clone(&config))),

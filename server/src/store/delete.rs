@@ -17,6 +17,7 @@ impl Store {
             return Ok(());
         }
         self.disk.unlink(&path)?;
+        self.note_removed(key);
         self.disk.sync_folder(folder)?;
         // Best effort: a stock registry leaves the empty folder behind, too.
         if let Err(error) = self.disk.remove_folder(folder) {

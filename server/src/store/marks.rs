@@ -53,6 +53,7 @@ impl Store {
             let path = self.paths.mark(*mark);
             if self.disk.is_file(&path)? {
                 self.disk.unlink(&path)?;
+                self.note_link_change();
                 folders.extend(path.parent().map(Path::to_owned));
             }
         }

@@ -14,6 +14,7 @@ mod entries;
 mod error;
 mod folders;
 mod ingest;
+mod link_changes;
 mod listings;
 mod lists;
 mod marks;
@@ -51,6 +52,7 @@ use self::derived_log::LogWriteLock;
 use self::disk::Disk;
 use self::error::{IoContext, Result};
 use self::folders::FolderCreator;
+use self::link_changes::LinkChanges;
 use self::paths::StorePaths;
 
 /// The storage in one folder.
@@ -59,6 +61,7 @@ pub(crate) struct Store {
     paths: StorePaths,
     folders: FolderCreator,
     log_write_lock: LogWriteLock,
+    link_changes: LinkChanges,
     /// Keeps other servers out of the folder. `None` if the folder is read-only.
     lock: Option<StoreLock>,
 }
@@ -126,6 +129,7 @@ impl Store {
             paths: StorePaths::new(&root),
             folders: FolderCreator::new(disk.clone()),
             log_write_lock: LogWriteLock::default(),
+            link_changes: LinkChanges::default(),
             disk,
             lock: None,
         })
@@ -160,6 +164,7 @@ impl Store {
             paths,
             folders,
             log_write_lock: LogWriteLock::default(),
+            link_changes: LinkChanges::default(),
             lock: Some(StoreLock {
                 _file: file_lock,
                 _folder: folder_lock,

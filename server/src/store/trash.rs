@@ -99,6 +99,7 @@ impl Store {
     pub(crate) fn discard(&self, key: ObjectKey<'_>) -> Result<()> {
         let path = self.paths.object(key);
         self.disk.unlink(&path)?;
+        self.note_removed(key);
         self.remove_empty_parent(&path);
         Ok(())
     }

@@ -218,18 +218,8 @@ impl Upstreams {
         Ok(Some(evicted))
     }
 
-    /// Evicts cached images if the disk has less free space than a push needs: `announced` bytes, or
-    /// some if the size is unknown. Blocks.
-    pub(crate) fn make_disk_room(&self, announced: Option<u64>) {
-        if let Some(limits) = self.cache_limits() {
-            self.inner
-                .registry
-                .make_disk_room(announced, &limits, unix_now());
-        }
-    }
-
     /// Returns the limits of the cache; `None` if nothing is cached.
-    fn cache_limits(&self) -> Option<CacheLimits> {
+    pub(crate) fn cache_limits(&self) -> Option<CacheLimits> {
         self.inner.configured.load().limits
     }
 

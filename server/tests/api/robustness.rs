@@ -158,8 +158,8 @@ fn count_uploads(root: &Path) -> usize {
     std::fs::read_dir(folder).map_or(0, Iterator::count)
 }
 
-/// On a full disk the server answers 507 without paths, frees the space of the failed chunk, leaves
-/// no session behind, and continues to serve reads.
+/// On a full disk the server refuses uploads before their bytes are written, without paths, leaves
+/// no session and no bytes behind, and continues to serve reads.
 #[tokio::test]
 async fn a_full_disk() {
     let Some(disk) = SmallDisk::mount() else {
@@ -168,31 +168,32 @@ async fn a_full_disk() {
     let root = disk.path().join("root");
     let server = Server::start(&root);
     server.push_image("a", "v1", "word").await;
+    let before = count_uploads(&root);
     let location = server.start_upload("a").await;
     assert_eq!(server.patch(&location, 0, &bytes(1000)).await.status(), 202);
 
     let large = bytes(6_000_000);
     let response = server.patch(&location, 1000, &large).await;
-    let errors = assert_error(response, StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE").await;
-    let text = format!("{errors:?}");
-    assert!(
-        !text.contains(root.to_str().unwrap()) && !text.contains("/_uploads"),
-        "{text}"
-    );
-    assert_eq!(server.offset(&location).await, 1000);
-    let id = location.rsplit('/').next().unwrap();
-    let folder = registry_folder(&root)
-        .join("repositories/a/_uploads")
-        .join(id);
-    assert_eq!(folder.join("data").metadata().unwrap().len(), 1000);
+    assert_refused(response, &root).await;
+    assert_eq!(server.get(&location).await.status(), 404);
+    assert_eq!(count_uploads(&root), before);
+    // Of a body of unknown length, the bytes are removed.
+    let location = server.start_upload("a").await;
+    let pieces = large
+        .chunks(100_000)
+        .map(|piece| Ok::<_, std::io::Error>(piece.to_vec()));
+    let pieces: Vec<_> = pieces.collect();
+    let body = reqwest::Body::wrap_stream(futures::stream::iter(pieces));
+    let request = client().patch(server.url(&location)).body(body);
+    assert_refused(request.send().await.unwrap(), &root).await;
+    assert_eq!(count_uploads(&root), before);
     // An upload in one request leaves no session.
-    let before = count_uploads(&root);
     let url = server.url(&format!(
         "/v2/a/blobs/uploads/?digest={}",
         Digest::of(&large)
     ));
     let response = client().post(url).body(large.clone()).send().await.unwrap();
-    assert_error(response, StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE").await;
+    assert_refused(response, &root).await;
     assert_eq!(count_uploads(&root), before);
 
     // Without any free space, no session is opened, and reads succeed.
@@ -200,20 +201,27 @@ async fn a_full_disk() {
     disk.fill();
     let url = server.url("/v2/a/blobs/uploads/");
     let response = client().post(url).send().await.unwrap();
-    assert_error(response, StatusCode::INSUFFICIENT_STORAGE, "UNAVAILABLE").await;
+    assert_refused(response, &root).await;
     assert_eq!(count_uploads(&root), before);
     assert_eq!(server.get("/v2/").await.status(), 200);
     let found = server.get("/v2/a/manifests/v1").await;
     assert_eq!(found.status(), 200);
 
-    // With free space again, the upload continues at its offset.
+    // With free space again, uploads succeed.
     disk.remove_filler();
-    let (first, rest) = (bytes(1000), b"and the rest");
-    let whole = [&first[..], rest].concat();
-    let done = server.put(&location, &Digest::of(&whole), rest).await;
-    assert_eq!(done.status(), 201);
-    let found = server.get(&header(&done, "location")).await;
-    assert_eq!(found.bytes().await.unwrap(), whole);
+    server.push_blob("a", &bytes(1000)).await;
+}
+
+async fn assert_refused(response: Response, root: &Path) {
+    let errors = assert_error(response, StatusCode::FORBIDDEN, "DENIED").await;
+    let text = &errors[0].message;
+    for words in ["the disk of the registry is full", "imgsync.space.reserve"] {
+        assert!(text.contains(words), "{text}");
+    }
+    assert!(
+        !text.contains(root.to_str().unwrap()) && !text.contains("_uploads"),
+        "{text}"
+    );
 }
 
 /// Content with a wrong digest is stored in no repository.

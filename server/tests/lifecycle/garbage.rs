@@ -147,7 +147,7 @@ async fn a_full_disk_gets_its_space_back() {
     .await;
     let (_, details, code) = run(disk.path(), &["garbage-collect"], &[]);
     assert_eq!(code, 0, "{details}");
-    server.push_blob("a", &vec![8; 900_000]).await;
+    server.push_blob("a", &vec![8; 700_000]).await;
     assert!(!pulls(&server, "a", "v1").await && pulls(&server, "a", "v2").await);
 }
 

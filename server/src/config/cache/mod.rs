@@ -42,7 +42,8 @@ struct UpstreamPosition {
 
 /// Builds the cache settings; they are empty when no upstream is configured.
 pub(super) fn build_cache(reader: &mut ConfigReader<'_>) -> Option<CacheConfig> {
-    let listed_count = count_listed_upstreams(reader)?;
+    let expected = "must be a list of upstreams, each with prefix and remoteurl";
+    let listed_count = reader.count_entries(UPSTREAMS_KEY, expected)?;
     if listed_count == 0 && !reader.is_set("proxy.remoteurl") {
         check_unused_settings(reader)?;
         return Some(CacheConfig::default());
@@ -110,19 +111,4 @@ fn build_proxy_ttl(reader: &mut ConfigReader<'_>) -> Option<Option<Duration>> {
     reader
         .value("proxy.ttl", DEFAULT_PROXY_TTL, parse_duration)
         .map(Some)
-}
-
-fn count_listed_upstreams(reader: &mut ConfigReader<'_>) -> Option<usize> {
-    let Some(node) = reader.tree.at(UPSTREAMS_KEY) else {
-        return Some(0);
-    };
-    match &node.value {
-        NodeValue::Null => Some(0),
-        NodeValue::List(items) => Some(items.len()),
-        NodeValue::Scalar(_) | NodeValue::Map(_) => {
-            let text = "must be a list of upstreams, each with prefix and remoteurl";
-            reader.diagnostics.error(&node.origin, UPSTREAMS_KEY, text);
-            None
-        }
-    }
 }

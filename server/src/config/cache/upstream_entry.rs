@@ -20,11 +20,11 @@ pub(super) fn build_upstream(
     let base = format!("{UPSTREAMS_KEY}.{index}");
     let key = |name: &str| format!("{base}.{name}");
     let origin = reader.origin(&base).unwrap_or(ValueOrigin::Default);
-    let prefix = required(reader, &key("prefix"), &origin, |text| {
+    let prefix = reader.required(&key("prefix"), &base, |text| {
         let invalid = || format!("must be a prefix of names such as docker.io, not {text:?}");
         text.parse::<Repository>().map_err(|_| invalid())
     });
-    let remote = required(reader, &key("remoteurl"), &origin, parse_remote_url);
+    let remote = reader.required(&key("remoteurl"), &base, parse_remote_url);
     let login = build_login(reader, &base, true);
     let freshness = reader.value(&key("freshness"), freshness, parse_duration);
     let repositories = reader.list(&key("repositories"), &[], parse_with_from_str);
@@ -61,18 +61,4 @@ pub(super) fn build_upstream(
         is_insecure,
     };
     Some((position, upstream))
-}
-
-/// Reads a value, and reports an error when it is not set.
-fn required<T>(
-    reader: &mut ConfigReader<'_>,
-    key: &str,
-    origin: &ValueOrigin,
-    parse: impl Fn(&str) -> Result<T, String>,
-) -> Option<T> {
-    let value = reader.optional(key, parse)?;
-    if value.is_none() {
-        reader.diagnostics.error(origin, key, "must be set");
-    }
-    value
 }

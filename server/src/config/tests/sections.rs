@@ -228,3 +228,39 @@ fn the_platforms_of_an_index() {
     let errors = load_errors_with("validation: {manifests: {indexes: {platforms: some}}}\n");
     assert!(errors.contains("must be all, none or list"), "{errors}");
 }
+
+#[test]
+fn quotas_have_repositories_and_a_size() {
+    let text = format!(
+        "{BASE}imgsync:\n  space:\n    reserve: 1GiB\n    quotas:\n    - {{repositories: ['team/**', ci], \
+         maxbytes: 5GiB}}\n    - {{repositories: '**', maxbytes: 20GB}}\n"
+    );
+    let space = load(&text, &[]).unwrap().config.imgsync.space;
+    assert_eq!(space.reserve, Some(1 << 30));
+    let sizes: Vec<u64> = space.quotas.iter().map(|quota| quota.max_bytes).collect();
+    assert_eq!(sizes, [5 << 30, 20_000_000_000]);
+    let applies = |name: &str| {
+        let name = name.parse().unwrap();
+        let quotas = space.quotas.iter();
+        quotas
+            .map(|quota| quota.applies_to(&name))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(applies("team/a/b"), [true, true]);
+    assert_eq!(applies("other"), [false, true]);
+    for (entry, expected) in [
+        ("{maxbytes: 5GiB}", "imgsync.space.quotas.0.repositories"),
+        ("{repositories: a}", "imgsync.space.quotas.0.maxbytes"),
+        ("{repositories: A, maxbytes: 1}", "repository pattern"),
+        (
+            "{repositories: a, maxbytes: much}",
+            "must be a number of bytes",
+        ),
+    ] {
+        let text = format!("{BASE}imgsync: {{space: {{quotas: [{entry}]}}}}\n");
+        let error = load(&text, &[]).unwrap_err().to_string();
+        assert!(error.contains(expected), "{entry}: {error}");
+    }
+    let default = load(BASE, &[]).unwrap().config.imgsync.space;
+    assert_eq!(default, SpaceConfig::default());
+}

@@ -67,6 +67,13 @@ pub(super) struct CacheState {
     eviction_schedule: Mutex<EvictionSchedule>,
 }
 
+impl CacheState {
+    /// Returns how many bytes the running fetches will still write to the disk.
+    pub(super) fn reserved_bytes(&self) -> u64 {
+        self.reserved_room.unwritten()
+    }
+}
+
 /// Converts Unix seconds to a time.
 fn from_unix_seconds(seconds: u64) -> SystemTime {
     let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds));

@@ -11,18 +11,10 @@ use imgsync_oci::Digest;
 
 use super::super::Registry;
 use super::super::error::Result;
+use super::super::space::MANIFEST_RESERVE_DIVISOR;
 use super::CacheLimits;
 use super::evict::{SLACK_DIVISOR, Shortage};
-use crate::store::DiskSpace;
 
-/// The part of the disk that fetches leave free, for pushes and for the files of the server.
-const RESERVED_DISK_DIVISOR: u64 = 20;
-/// Upper bound of the space that fetches leave free.
-const MAX_RESERVED_DISK_BYTES: u64 = 1024 * 1024 * 1024;
-
-/// The part of the space that fetches leave free which manifests leave free, too. Without its manifest
-/// nothing of an image can be pulled, so a manifest is stored where a blob is not.
-const MANIFEST_RESERVE_DIVISOR: u64 = 16;
 /// How much manifests may exceed the limit of the cache at least, in bytes.
 const MIN_MANIFEST_EXCESS_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -40,6 +32,11 @@ struct ReservedBytes {
 }
 
 impl ReservedRoom {
+    /// Returns the bytes that the running fetches will still write.
+    pub(super) fn unwritten(&self) -> u64 {
+        self.lock().unwritten
+    }
+
     fn lock(&self) -> MutexGuard<'_, ReservedBytes> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -111,27 +108,40 @@ impl Registry {
         Ok(self.try_reserve(blob, max_bytes)?.ok())
     }
 
-    /// Evicts cached images if the disk has less free space than a push needs: `announced` bytes, or
-    /// some if the size is unknown. A failure is only logged.
+    /// Evicts cached images if the disk has less free space than is needed: `announced` bytes, or the
+    /// reserve. A failure is only logged.
     pub(crate) fn make_disk_room(&self, announced: Option<u64>, limits: &CacheLimits, now: u64) {
         let make_room = || -> Result<()> {
             let disk = self.store.disk_space()?;
             // The room that fetches have reserved is free until they have written it.
-            let reserved = self.cache.reserved_room.lock().unwritten;
-            let needed = announced.unwrap_or_else(|| margin(disk));
-            let short = needed.saturating_add(reserved).saturating_sub(disk.free);
-            if short == 0 {
-                return Ok(());
-            }
-            let shortage = Shortage {
-                room: 0,
-                disk: short,
-            };
-            self.make_room(limits, shortage, now)
+            let reserved = self.cache.reserved_room.unwritten();
+            let needed = announced.unwrap_or_else(|| self.reserve_bytes(disk));
+            let lacking = needed.saturating_add(reserved).saturating_sub(disk.free);
+            self.evict_from_disk(lacking, limits, now)
         };
         if let Err(error) = make_room() {
-            tracing::warn!(%error, "cannot evict cached images for a push");
+            tracing::warn!(%error, "cannot evict cached images to store more");
         }
+    }
+
+    /// Evicts cached images until `lacking` more bytes of the disk are free, if possible.
+    ///
+    /// # Errors
+    /// Returns the errors of the store.
+    pub(in crate::registry) fn evict_from_disk(
+        &self,
+        lacking: u64,
+        limits: &CacheLimits,
+        now: u64,
+    ) -> Result<()> {
+        if lacking == 0 {
+            return Ok(());
+        }
+        let shortage = Shortage {
+            room: 0,
+            disk: lacking,
+        };
+        self.make_room(limits, shortage, now)
     }
 
     /// Reports whether a manifest of `size` bytes may be stored. It may exceed the limit of the cache a
@@ -148,7 +158,7 @@ impl Registry {
         let disk = self.store.disk_space()?;
         if disk
             .free
-            .saturating_sub(margin(disk) / MANIFEST_RESERVE_DIVISOR)
+            .saturating_sub(self.reserve_bytes(disk) / MANIFEST_RESERVE_DIVISOR)
             < size
         {
             return Ok(false);
@@ -186,6 +196,9 @@ impl Registry {
         max_bytes: Option<u64>,
     ) -> Result<std::result::Result<RoomReservation, Shortage>> {
         let disk = self.store.disk_space()?;
+        let kept = self
+            .reserve_bytes(disk)
+            .saturating_add(self.claimed_bytes());
         let mut reserved = self.cache.reserved_room.lock();
         let announced = reserved.announced.saturating_add(size);
         // Until the first count, the size of the cache is unknown, and an eviction must count it.
@@ -198,7 +211,7 @@ impl Registry {
         });
         let unwritten = size - stored;
         let needed = reserved.unwritten.saturating_add(unwritten);
-        let lacking = needed.saturating_sub(usable_bytes(disk));
+        let lacking = needed.saturating_sub(disk.free.saturating_sub(kept));
         if !is_within_limit || lacking > 0 {
             let slack = max_bytes.unwrap_or_default() / SLACK_DIVISOR;
             let added = reserved.announced.saturating_add(unwritten);
@@ -218,29 +231,5 @@ impl Registry {
             unwritten,
             leaves_partial_blob: true,
         }))
-    }
-}
-
-/// Returns how many bytes fetches may still write to the disk.
-fn usable_bytes(disk: DiskSpace) -> u64 {
-    disk.free.saturating_sub(margin(disk))
-}
-
-/// Returns how many bytes of the disk fetches leave free.
-fn margin(disk: DiskSpace) -> u64 {
-    (disk.total / RESERVED_DISK_DIVISOR).min(MAX_RESERVED_DISK_BYTES)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_margin_of_the_disk_stays_free() {
-        const GIB: u64 = 1 << 30;
-        let usable = |free, total| usable_bytes(DiskSpace { free, total });
-        assert_eq!(usable(1000, 2000), 900);
-        assert_eq!(usable(90, 2000), 0);
-        assert_eq!(usable(100 * GIB, 1000 * GIB), 99 * GIB);
     }
 }

@@ -11,11 +11,9 @@ use super::super::Registry;
 use super::super::error::Result;
 use super::super::locks::LockKey;
 use super::manifest_children::NamedContent;
-use crate::store::{self, DiskSpace, LinkKind, ObjectKey, TrashEntry, TrashPart};
+use crate::store::{self, LinkKind, ObjectKey, TrashEntry, TrashPart};
 use crate::wall_clock::unix_now;
 
-/// The trash is emptied early if less than this, and less than 5 % of the disk, is free.
-const MAX_RESERVED_BYTES: u64 = 512_000_000;
 /// Bounds how many manifests are restored for one index. A damaged trash could name more.
 const MAX_RESTORED_MANIFESTS: usize = 20_000;
 
@@ -108,8 +106,8 @@ impl Registry {
     }
 
     fn is_disk_short(&self) -> Result<bool> {
-        let DiskSpace { free, total } = self.store.disk_space()?;
-        Ok(free < (total / 20).min(MAX_RESERVED_BYTES))
+        let disk = self.store.disk_space()?;
+        Ok(disk.free < self.reserve_bytes(disk))
     }
 
     /// Writes to the trash's log that something is about to be removed.
@@ -271,6 +269,8 @@ impl Restoration<'_> {
         let target = digest.clone();
         self.report.restored.push(match links {
             LinkKind::Layers => {
+                let size = registry.store.len(ObjectKey::Blob(&digest))?;
+                registry.count_link(&repository, &digest, size.unwrap_or_default(), true);
                 registry.log_blob_link(&repository, &digest);
                 TrashEntry::Layer {
                     repository,
