@@ -35,11 +35,12 @@ pub(super) async fn doctor(args: DoctorArgs, report: &Arc<dyn Report>) -> Result
         writes: args.write,
     };
     let is_json = args.json;
-    let show = |finding: &Finding| {
+    let show = |findings: &[Finding]| {
         if is_json {
-            report.output().print(&format_json(&finding.to_json()));
+            let events = findings.iter().map(Finding::to_json);
+            events.for_each(|event| report.output().print(&format_json(&event)));
         } else {
-            report.output().print(&finding.lines().join("\n"));
+            report.output().print(&doctor::lines(findings).join("\n"));
         }
     };
     let findings = doctor::examine(&settings, report, &show).await?;

@@ -56,7 +56,18 @@ pub(super) fn judge(observed: &ConnectionObservation<'_>) -> Finding {
         return Finding::ok(check, format!("port {port} of {host} is open{proxy}"));
     };
     let finding = Finding::fault(check, error.to_string());
+    let is_reason = |text: &str| error.to_string().contains(text);
     if let Some(proxy) = proxy {
+        // Status 407, in the words of the HTTP library.
+        if is_reason("proxy authorization required") {
+            return finding.with_remedy([
+                format!("the proxy {proxy} requires a login. In the environment, set:"),
+                format!(
+                    "  HTTPS_PROXY={}",
+                    proxy.replacen("://", "://USER:PASSWORD@", 1)
+                ),
+            ]);
+        }
         if observed.is_open_directly {
             return finding.with_remedy([
                 format!("{host} answers without the proxy {proxy}. In the environment, set:"),
@@ -71,7 +82,7 @@ pub(super) fn judge(observed: &ConnectionObservation<'_>) -> Finding {
             format!("for a server in your own network, set NO_PROXY={host}"),
         ]);
     }
-    if error.to_string().contains("Connection refused") {
+    if is_reason("Connection refused") {
         return finding.with_remedy([
             format!("no program listens at port {port} of {host}: check the port, and start the registry"),
             "it must not listen on 127.0.0.1 only. imgsync-server and the stock registry:".to_owned(),
@@ -120,6 +131,12 @@ mod tests {
             ),
             ("deadline has elapsed", None, false, "  ufw allow 5000/tcp"),
             ("unsuccessful tunnel", proxy, true, "  NO_PROXY=nas"),
+            (
+                "tunnel error: proxy authorization required",
+                proxy,
+                true,
+                "  HTTPS_PROXY=http://USER:PASSWORD@proxy:3128",
+            ),
             (
                 "Connection refused",
                 proxy,

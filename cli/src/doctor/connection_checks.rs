@@ -43,8 +43,8 @@ impl Examination<'_> {
         ]
         .concat();
         if addresses.is_err() && proxy.is_none() {
-            self.skip(&[DoctorCheck::Connection], "the host has no address");
-            self.skip(&later, "the host has no address");
+            let all = [&[DoctorCheck::Connection][..], &later].concat();
+            self.skip(&all, "the host has no address");
             return Ok(None);
         }
         let response = client.probe().await;

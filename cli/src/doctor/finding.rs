@@ -151,16 +151,6 @@ impl Finding {
         self.verdict == Verdict::Fault
     }
 
-    /// Returns the lines for people: one for the verdict, and the indented remedy.
-    pub fn lines(&self) -> Vec<String> {
-        let (verdict, check) = (self.verdict.name(), self.check.name());
-        let what = sanitize(&self.what);
-        let mut lines = vec![format!("{verdict:<11}  {check:<12}  {what}")];
-        let remedy = self.remedy.iter();
-        lines.extend(remedy.map(|line| format!("    {}", sanitize(line))));
-        lines
-    }
-
     /// Returns the JSON event.
     pub fn to_json(&self) -> Value {
         let remedy: Vec<_> = self.remedy.iter().map(|line| sanitize(line)).collect();
@@ -172,6 +162,25 @@ impl Finding {
             "remedy": remedy,
         })
     }
+}
+
+/// Returns the lines for people: one for the verdict, and the indented remedy. Several results have
+/// the same text, which is then below the names of the checks.
+pub fn lines(findings: &[Finding]) -> Vec<String> {
+    let Some(first) = findings.first() else {
+        return Vec::new();
+    };
+    let (verdict, what) = (first.verdict.name(), sanitize(&first.what));
+    let indented = |line: &str| format!("    {}", sanitize(line));
+    let remedy = first.remedy.iter().map(|line| indented(line));
+    if let [finding] = findings {
+        let check = finding.check.name();
+        let line = format!("{verdict:<11}  {check:<12}  {what}");
+        return std::iter::once(line).chain(remedy).collect();
+    }
+    let checks: Vec<_> = findings.iter().map(|found| found.check.name()).collect();
+    let line = format!("{verdict:<11}  {}", checks.join(", "));
+    [line, indented(&what)].into_iter().chain(remedy).collect()
 }
 
 /// Returns the exit code for all results: that of a push that fails at the first fault, or 0.
@@ -206,12 +215,18 @@ mod tests {
         let finding =
             Finding::fault(DoctorCheck::Scheme, "a\x1b[2J").with_remedy(["first", "second\nline"]);
         assert_eq!(
-            finding.lines(),
+            lines(std::slice::from_ref(&finding)),
             [
                 "fault        scheme        a\u{fffd}[2J",
                 "    first",
                 "    second line"
             ]
+        );
+        let skipped = [DoctorCheck::Pull, DoctorCheck::RequestSize]
+            .map(|check| Finding::not_checked(check, "no login"));
+        assert_eq!(
+            lines(&skipped),
+            ["not checked  pull, request-size", "    no login"]
         );
         let event = finding.to_json().to_string();
         assert_eq!(

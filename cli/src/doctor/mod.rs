@@ -33,7 +33,7 @@ use crate::report::Report;
 use access::{LoginInUse, LoginObservation};
 use registry::RegistryObservation;
 
-pub use finding::{DoctorCheck, Finding, Verdict, exit_code, summary};
+pub use finding::{DoctorCheck, Finding, Verdict, exit_code, lines, summary};
 
 /// What to examine.
 #[derive(Debug, Clone)]
@@ -48,8 +48,8 @@ pub struct DoctorSettings {
     pub writes: bool,
 }
 
-/// Called with each result as soon as it is known.
-pub type ShowFinding<'a> = &'a (dyn Fn(&Finding) + Sync);
+/// Called with results as soon as they are known. Several at once have the same text.
+pub type ShowFindings<'a> = &'a (dyn Fn(&[Finding]) + Sync);
 
 /// Makes all checks, and returns their results.
 ///
@@ -58,7 +58,7 @@ pub type ShowFinding<'a> = &'a (dyn Fn(&Finding) + Sync);
 pub async fn examine(
     settings: &DoctorSettings,
     report: &Arc<dyn Report>,
-    show: ShowFinding<'_>,
+    show: ShowFindings<'_>,
 ) -> Result<Vec<Finding>, Failure> {
     let mut examination = Examination {
         settings,
@@ -75,7 +75,7 @@ pub async fn examine(
 struct Examination<'a> {
     settings: &'a DoctorSettings,
     report: &'a Arc<dyn Report>,
-    show: ShowFinding<'a>,
+    show: ShowFindings<'a>,
     findings: Vec<Finding>,
 }
 
@@ -113,14 +113,17 @@ const UPLOAD_CHECKS: &[DoctorCheck] = REPOSITORY_CHECKS.split_at(2).1;
 
 impl Examination<'_> {
     fn add(&mut self, finding: Finding) {
-        (self.show)(&finding);
-        self.findings.push(finding);
+        self.add_all(vec![finding]);
     }
 
     fn skip(&mut self, checks: &[DoctorCheck], why: &str) {
-        for check in checks {
-            self.add(Finding::not_checked(*check, why));
-        }
+        let skipped = checks.iter().map(|check| Finding::not_checked(*check, why));
+        self.add_all(skipped.collect());
+    }
+
+    fn add_all(&mut self, findings: Vec<Finding>) {
+        (self.show)(&findings);
+        self.findings.extend(findings);
     }
 
     /// Checks the registry and the login, and then the repository.
@@ -145,8 +148,8 @@ impl Examination<'_> {
             } else {
                 "there is no registry"
             };
-            self.skip(&[DoctorCheck::Login], why);
-            self.skip(&REPOSITORY_CHECKS, why);
+            let later = [&[DoctorCheck::Login][..], &REPOSITORY_CHECKS].concat();
+            self.skip(&later, why);
             self.add(clock);
             return Ok(());
         };

@@ -92,6 +92,24 @@ impl ChainRecorder {
     }
 }
 
+/// A fuzz target: the certificate of a server. The dates and names that are read come from it, and
+/// bytes behind it change nothing.
+#[cfg(any(test, fuzzing))]
+pub fn fuzz_certificates(data: &[u8]) {
+    let Some(info) = CertificateInfo::parse(data) else {
+        return;
+    };
+    assert!(info.names.len() <= MAX_NAMES);
+    // Each invalid byte becomes a character of three bytes.
+    let len: usize = info.names.iter().map(String::len).sum();
+    assert!(len <= data.len() * 3, "{len} bytes of names");
+    assert!(info.subject.len().max(info.issuer.len()) <= data.len() * 3);
+    assert_eq!(
+        CertificateInfo::parse(&[data, b"more"].concat()),
+        Some(info)
+    );
+}
+
 /// Returns the most specific attribute of a name.
 fn name_text(name: &[u8]) -> String {
     let attributes: Vec<_> = values(name)

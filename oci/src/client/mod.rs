@@ -40,6 +40,8 @@ pub use address_policy::AddressPolicy;
 #[cfg(any(test, fuzzing))]
 pub use auth::fuzz_challenges;
 pub use auth::{CredentialUse, Credentials};
+#[cfg(any(test, fuzzing))]
+pub use certificate_info::fuzz_certificates;
 pub use certificate_info::{CertificateInfo, ChainRecorder};
 pub use connect_error::ConnectErrorKind;
 pub use download::BlobDownload;

@@ -7,6 +7,7 @@ mod names;
 mod ranges;
 mod requests;
 
+pub use crate::client::fuzz_certificates as certificates;
 pub use crate::client::fuzz_challenges as challenges;
 pub use manifests::manifests;
 pub use names::names;
@@ -20,6 +21,7 @@ mod driver;
 #[test]
 fn targets_hold_their_properties() {
     driver::run(&[
+        ("certificates", certificates),
         ("challenges", challenges),
         ("manifests", manifests),
         ("names", names),
