@@ -1,6 +1,7 @@
 //! Tests the tool and the server together with Docker, podman, skopeo and the stock registry.
 
 mod clients;
+mod collectors;
 mod container;
 mod docker;
 mod full_disk;
