@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+/// The program of Debian's docker-registry.
+pub(super) const STOCK_PROGRAM: &str = "/usr/bin/docker-registry";
+
 /// A running server. It is killed when the value is dropped.
 pub(super) struct Server {
     name: &'static str,
@@ -19,12 +22,7 @@ pub(super) struct Server {
 impl Server {
     /// Starts imgsync-server from the parent of this program's folder, with its data in `root`.
     pub(super) fn start_imgsync_server(root: &Path) -> Self {
-        let own_path = std::env::current_exe().expect("a path");
-        let program = own_path
-            .ancestors()
-            .nth(2)
-            .expect("a folder")
-            .join("imgsync-server");
+        let program = imgsync_server_program();
         let mut process = Command::new(&program)
             .args(["serve", "--addr", "127.0.0.1:0", "--root"])
             .arg(root)
@@ -48,7 +46,7 @@ impl Server {
 
     /// Starts Debian's docker-registry with its data in `root`; `None` if it is not installed.
     pub(super) fn start_stock(root: &Path) -> Option<Self> {
-        let program = Path::new("/usr/bin/docker-registry");
+        let program = Path::new(STOCK_PROGRAM);
         if !program.exists() {
             return None;
         }
@@ -58,13 +56,7 @@ impl Server {
         let address = listener.local_addr().expect("an address");
         drop(listener);
         let config = folder.path().join("config.yml");
-        let text = format!(
-            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
-             storage: {{filesystem: {{rootdirectory: {:?}}}, cache: {{blobdescriptor: inmemory}}}}\n\
-             http: {{addr: '{address}', secret: bench}}\n",
-            root
-        );
-        std::fs::write(&config, text).expect("a config");
+        write_stock_config(&config, root, address);
         let process = Command::new(program)
             .arg("serve")
             .arg(&config)
@@ -108,14 +100,34 @@ impl Server {
     }
 
     fn status_bytes(&self, field: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id()));
-        let status = status.expect("a process");
-        let line = status.lines().find_map(|line| line.strip_prefix(field));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        kib.and_then(|text| text.parse::<u64>().ok())
-            .expect("a number")
-            * 1024
+        status_bytes(&self.process, field).expect("a number")
     }
+}
+
+/// Returns a size in bytes from the status of a process; `None` once it has ended.
+pub(super) fn status_bytes(process: &Child, field: &str) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", process.id()));
+    let status = status.ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+/// Returns the path of imgsync-server, in the parent of this program's folder.
+pub(super) fn imgsync_server_program() -> PathBuf {
+    let own_path = std::env::current_exe().expect("a path");
+    let folder = own_path.ancestors().nth(2).expect("a folder");
+    folder.join("imgsync-server")
+}
+
+/// Writes a configuration of the stock registry with its data in `root`.
+pub(super) fn write_stock_config(path: &Path, root: &Path, address: SocketAddr) {
+    let text = format!(
+        "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+         storage: {{filesystem: {{rootdirectory: {root:?}}}, cache: {{blobdescriptor: inmemory}}}}\n\
+         http: {{addr: '{address}', secret: bench}}\n",
+    );
+    std::fs::write(path, text).expect("a config");
 }
 
 impl Drop for Server {

@@ -14,6 +14,11 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 const SIGNATURE: &str = "application/vnd.example.signature";
 
+/// The blobs and manifests of one image of [`write_images`].
+const BLOBS_PER_IMAGE: usize = 10;
+/// Of how many images one has no manifest.
+const GARBAGE_INTERVAL: usize = 20;
+
 /// The number of generating threads: creating files needs more CPU time than disk time.
 const THREADS: usize = 4;
 
@@ -43,6 +48,35 @@ pub(crate) fn write_repositories(folder: &StoreFolder, count: usize) -> io::Resu
     let only = folder.add_blob(b"only in the last repository")?;
     folder.link_blob(&repository_name(count - 1), &only)?;
     Ok(only)
+}
+
+/// Writes a repository with about `blobs` blobs and manifests: images with a tag each, which share
+/// nothing. Each twentieth has no manifest, so that its blobs are garbage.
+pub(crate) fn write_images(folder: &StoreFolder, repository: &str, blobs: usize) -> io::Result<()> {
+    in_threads(blobs / BLOBS_PER_IMAGE, |number| {
+        let mut layers = Vec::new();
+        for layer in 0..BLOBS_PER_IMAGE - 2 {
+            let bytes = format!("layer {layer} of image {number}");
+            let digest = folder.add_blob(bytes.as_bytes())?;
+            folder.link_blob(repository, &digest)?;
+            layers.push(descriptor(LAYER, &digest, bytes.len()));
+        }
+        let config = json!({"architecture": "amd64", "os": "linux", "number": number});
+        let config = config.to_string();
+        let digest = folder.add_blob(config.as_bytes())?;
+        folder.link_blob(repository, &digest)?;
+        if number % GARBAGE_INTERVAL == 0 {
+            return Ok(());
+        }
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": descriptor(CONFIG, &digest, config.len()),
+            "layers": layers,
+        });
+        let digest = folder.add_manifest(repository, manifest.to_string().as_bytes())?;
+        folder.add_tag(repository, &format!("v{number}"), &digest)
+    })
 }
 
 /// The names sort in the order of the numbers.

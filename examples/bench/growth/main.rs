@@ -27,6 +27,7 @@ mod pushes;
 mod servers;
 
 mod client;
+mod collection;
 mod content;
 mod lists;
 mod sizes;
@@ -43,6 +44,8 @@ use self::table::Row;
 
 /// The repository with the tags.
 const TAGS_REPOSITORY: &str = "team/tags";
+/// The repository in which garbage is collected.
+const IMAGES_REPOSITORY: &str = "team/images";
 /// The repository with the referrers.
 const REFERRERS_REPOSITORY: &str = "team/referrers";
 
@@ -103,6 +106,10 @@ fn generate(root: &Path, sizes: &Sizes) {
             sizes.repositories
         );
     }
+    if sizes.blobs > 0 {
+        content::write_images(&folder, IMAGES_REPOSITORY, sizes.blobs).expect("images");
+        println!("{IMAGES_REPOSITORY}: {} blobs", sizes.blobs);
+    }
     if sizes.referrers > 0 {
         let repository = REFERRERS_REPOSITORY;
         let subject = content::write_referrers(&folder, repository, sizes.referrers);
@@ -138,6 +145,14 @@ fn measure_parts(sizes: &Sizes, mut print_part: impl FnMut([Vec<Row>; 2])) {
         let subject = content::write_referrers(&folder, repository, count).expect("referrers");
         let measure =
             |kind| lists::measure_referrers(kind, root.path(), repository, &subject, count);
+        print_part(Kind::ALL.map(measure));
+    }
+    if sizes.blobs > 0 {
+        eprintln!("generating {} blobs", sizes.blobs);
+        let root = tempfile::tempdir().expect("a folder");
+        let folder = StoreFolder::new(root.path());
+        content::write_images(&folder, IMAGES_REPOSITORY, sizes.blobs).expect("images");
+        let measure = |kind| collection::measure(kind, root.path(), sizes.blobs);
         print_part(Kind::ALL.map(measure));
     }
     if sizes.pushes > 0 {

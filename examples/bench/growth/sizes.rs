@@ -9,6 +9,8 @@ pub(super) struct Sizes {
     pub(super) tags: Vec<usize>,
     pub(super) repositories: usize,
     pub(super) referrers: usize,
+    /// The number of blobs of the folder in which garbage is collected.
+    pub(super) blobs: usize,
     /// The number of pushes at a time.
     pub(super) pushes: usize,
     pub(super) push_bytes: usize,
@@ -25,6 +27,7 @@ impl Default for Sizes {
             tags: vec![1_000, 10_000, 100_000],
             repositories: 10_000,
             referrers: 10_000,
+            blobs: 100_000,
             pushes: 64,
             patches: 480,
             ..Self::NONE
@@ -38,6 +41,7 @@ impl Sizes {
         tags: Vec::new(),
         repositories: 0,
         referrers: 0,
+        blobs: 0,
         pushes: 0,
         push_bytes: 16 << 20,
         patches: 0,
@@ -58,14 +62,15 @@ impl Sizes {
                 "tags" => sizes.tags = value.split(',').map(number).filter(|n| *n > 0).collect(),
                 "repositories" => sizes.repositories = number(value),
                 "referrers" => sizes.referrers = number(value),
+                "blobs" => sizes.blobs = number(value),
                 "pushes" => sizes.pushes = number(value),
                 "pushbytes" => sizes.push_bytes = number(value),
                 "patches" => sizes.patches = number(value),
                 "patchbytes" => sizes.patch_bytes = number(value),
                 "settle" => sizes.settle = Duration::from_secs(number(value) as u64),
                 _ => panic!(
-                    "{word:?}: expected tags, repositories, referrers, pushes, pushbytes, patches, \
-                     patchbytes or settle, then = and a number"
+                    "{word:?}: expected tags, repositories, referrers, blobs, pushes, pushbytes, \
+                     patches, patchbytes or settle, then = and a number"
                 ),
             }
         }
