@@ -186,6 +186,8 @@ const MODULE_ORDER: &[(&str, &[&str])] = &[
             "range",
             "name",
             "digest",
+            "certificate",
+            "der",
             "units",
             "parse_error",
         ],

@@ -59,6 +59,8 @@ codes! {
     NameUnknown "NAME_UNKNOWN" NOT_FOUND "repository name not known to registry",
     /// The path is not part of the API.
     NotFound "UNSUPPORTED" NOT_FOUND "no such endpoint",
+    /// The trash does not have the content. Not a code of the specification.
+    NotInTrash "NOT_IN_TRASH" NOT_FOUND "the trash does not have this content",
     /// The page size is no number, or too large.
     PaginationNumberInvalid "PAGINATION_NUMBER_INVALID" BAD_REQUEST "invalid number of results requested",
     /// The chunk does not start at the offset of the session, or the range is invalid.

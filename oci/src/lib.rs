@@ -6,7 +6,9 @@
 //! a registry, and at [`Manifest`] for an image.
 
 pub mod api_error;
+pub mod certificate;
 pub mod client;
+mod der;
 pub mod digest;
 pub mod endpoint;
 pub mod ext;

@@ -54,14 +54,16 @@ pub(crate) enum ServerCommand {
     ///
     /// Takes the arguments of `serve`. The exit code is 0 if the server answers.
     Health(ServeArgs),
-    /// Move blobs that no manifest names to the trash
+    /// Move blobs that no manifest names to the trash, or remove content for good
     ///
-    /// Acts through the running server, or alone if none runs. A running server also does this by
+    /// Acts through the running server, or alone if none runs. A running server also moves blobs by
     /// itself (imgsync.gc).
     #[command(visible_alias = "gc")]
     GarbageCollect(GarbageCollectArgs),
     /// Restore deleted tags and images from the trash
     Undelete(UndeleteArgs),
+    /// Print the state of the running server: disk, repositories, uploads, trash, certificates
+    Status(StatusArgs),
     /// Add, change or delete a user in an htpasswd file
     Htpasswd(HtpasswdArgs),
     /// Print a completion script for a shell
@@ -105,6 +107,15 @@ pub(crate) struct GarbageCollectArgs {
     /// Print only the totals
     #[arg(short, long)]
     pub(crate) quiet: bool,
+    /// Remove content for good, also from the trash, instead of collecting garbage: a repository,
+    /// REPOSITORY:TAG, REPOSITORY@DIGEST, or a digest in all repositories
+    ///
+    /// Use this option if somebody has pushed a secret. What other images need stays, and is listed.
+    #[arg(long, value_name = "TARGET", conflicts_with_all = ["delete_untagged", "quiet"])]
+    pub(crate) purge: Option<String>,
+    /// Purge content even if other images need it; they are incomplete then
+    #[arg(long, requires = "purge")]
+    pub(crate) force: bool,
     /// Configuration file, as for `serve`
     pub(crate) config: Option<PathBuf>,
     /// Storage folder
@@ -123,6 +134,25 @@ pub(crate) struct UndeleteArgs {
     /// Configuration file, as for `serve`
     #[arg(long, value_name = "CONFIG")]
     pub(crate) config: Option<PathBuf>,
+    /// Storage folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// List all repositories, up to 100,000, instead of the 20 largest ones
+    #[arg(long)]
+    pub(crate) all: bool,
+    /// Configuration file, as for `serve`
+    #[arg(conflicts_with = "config_option")]
+    pub(crate) config: Option<PathBuf>,
+    /// Configuration file, as for `serve`
+    #[arg(long = "config", id = "config_option", value_name = "CONFIG")]
+    pub(crate) config_option: Option<PathBuf>,
     /// Storage folder
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,

@@ -20,7 +20,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use self::args::{
-    GarbageCollectArgs, HtpasswdArgs, ServeArgs, ServerArguments, ServerCommand, UndeleteArgs,
+    GarbageCollectArgs, HtpasswdArgs, ServeArgs, ServerArguments, ServerCommand, StatusArgs,
+    UndeleteArgs,
 };
 use self::config_loader::Setup;
 use self::reload::FileStamps;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         ServerCommand::Health(args) => health(args),
         ServerCommand::GarbageCollect(args) => garbage_collect(args),
         ServerCommand::Undelete(args) => undelete(args),
+        ServerCommand::Status(args) => status(args),
         ServerCommand::Htpasswd(args) => htpasswd(args),
         ServerCommand::Completions { shell } => print_completions(shell),
         ServerCommand::Man { folder } => write_manual(&folder),
@@ -234,13 +236,22 @@ fn garbage_collect(args: GarbageCollectArgs) -> ExitCode {
         dry_run,
         delete_untagged,
         quiet,
+        purge,
+        force,
         config,
         root,
     } = args;
-    let command = ControlCommand::GarbageCollect {
-        is_dry_run: dry_run,
-        deletes_untagged: delete_untagged,
-        is_quiet: quiet,
+    let command = match purge {
+        Some(target) => ControlCommand::Purge {
+            target,
+            is_forced: force,
+            is_dry_run: dry_run,
+        },
+        None => ControlCommand::GarbageCollect {
+            is_dry_run: dry_run,
+            deletes_untagged: delete_untagged,
+            is_quiet: quiet,
+        },
     };
     run_command(&command, config, root)
 }
@@ -257,6 +268,21 @@ fn undelete(args: UndeleteArgs) -> ExitCode {
         None => ControlCommand::ListTrash,
     };
     run_command(&command, config, root)
+}
+
+fn status(args: StatusArgs) -> ExitCode {
+    let StatusArgs {
+        json,
+        all,
+        config,
+        config_option,
+        root,
+    } = args;
+    let command = ControlCommand::Status {
+        is_json: json,
+        lists_all: all,
+    };
+    run_command(&command, config.or(config_option), root)
 }
 
 /// Runs a command of the operator in the configured storage folder.

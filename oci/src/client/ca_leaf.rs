@@ -6,7 +6,7 @@ use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::CertificateDer;
 use webpki::EndEntityCert;
 
-use super::der::{BIT_STRING, SEQUENCE, read_value};
+use crate::der::{BIT_STRING, SEQUENCE, read_value};
 
 /// Returns whether one of these CAs has signed a certificate. The caller checks its dates and its
 /// host name.

@@ -11,7 +11,7 @@ use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
 use rustls_platform_verifier::Verifier;
 
 use super::ca_leaf::is_signed_by;
-use super::certificate_info::ChainRecorder;
+use super::chain_recorder::ChainRecorder;
 
 /// The error for a CA certificate that a server uses as its own. It is reported after the dates are
 /// checked, and before the signature is checked.

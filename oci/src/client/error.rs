@@ -182,6 +182,17 @@ impl Error {
         }
     }
 
+    /// Returns the detail of the error with this code, if [`Error::has_fault`] reports one.
+    pub fn fault_detail(&self, code: ErrorCode) -> Option<String> {
+        let Self::Status { faults, .. } = self else {
+            return None;
+        };
+        let mut faults = faults.iter().filter(|fault| fault.code == code.as_str());
+        let fault = faults.next().filter(|_| self.has_fault(code))?;
+        let detail = fault.detail.as_str().unwrap_or(&fault.message);
+        Some(detail.to_owned())
+    }
+
     /// Marks the error as a refusal of the login.
     pub(super) fn into_login_error(mut self) -> Self {
         if let Self::Status { is_login, .. } = &mut self {

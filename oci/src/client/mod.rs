@@ -9,10 +9,9 @@ mod address_policy;
 mod auth;
 mod blobs;
 mod ca_leaf;
-mod certificate_info;
 mod certificate_verifier;
+mod chain_recorder;
 mod connect_error;
-mod der;
 mod download;
 mod environment_proxies;
 mod error;
@@ -28,6 +27,7 @@ mod retry;
 mod retry_policy;
 mod send;
 mod tls;
+mod trash;
 pub mod upload;
 
 use std::sync::Arc;
@@ -40,9 +40,7 @@ pub use address_policy::AddressPolicy;
 #[cfg(any(test, fuzzing))]
 pub use auth::fuzz_challenges;
 pub use auth::{CredentialUse, Credentials};
-#[cfg(any(test, fuzzing))]
-pub use certificate_info::fuzz_certificates;
-pub use certificate_info::{CertificateInfo, ChainRecorder};
+pub use chain_recorder::ChainRecorder;
 pub use connect_error::ConnectErrorKind;
 pub use download::BlobDownload;
 pub use error::{Error, RetryVerdict};
@@ -54,6 +52,7 @@ pub use resume::ResumingDownload;
 pub use retry::backoff;
 pub use retry_policy::{RateLimit, RetryPolicy};
 pub use tls::TlsOptions;
+pub use trash::TrashOutcome;
 
 use crate::Registry;
 

@@ -10,8 +10,8 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::certificate_info::ChainRecorder;
 use super::certificate_verifier::CertificateVerifier;
+use super::chain_recorder::ChainRecorder;
 use super::{CONNECT_TIMEOUT, environment_proxies, error};
 
 /// The `User-Agent` of the tool.

@@ -111,7 +111,19 @@ fn repository_operation(
     };
     match *segments {
         [ref name @ .., ext::EXTENSION_NAME, "layers", "resolve"] if !name.is_empty() => {
-            parse(name, &|| resolve_layers(method))
+            parse(name, &|| {
+                extension_call(method, RepositoryOperation::ResolveLayers)
+            })
+        }
+        [ref name @ .., ext::EXTENSION_NAME, "trash", "restore"] if !name.is_empty() => {
+            parse(name, &|| {
+                extension_call(method, RepositoryOperation::Restore)
+            })
+        }
+        [ref name @ .., ext::EXTENSION_NAME, "repository", "delete"] if !name.is_empty() => {
+            parse(name, &|| {
+                extension_call(method, RepositoryOperation::DeleteRepository)
+            })
         }
         [ref name @ .., "tags", "list"] => parse(name, &|| list_tags(method, query)),
         [ref name @ .., "manifests", reference] => {
@@ -136,9 +148,12 @@ fn require(method: &Method, allow: &'static [Method]) -> Result<(), EndpointErro
     Err(EndpointError::method_not_allowed(allow))
 }
 
-fn resolve_layers(method: &Method) -> Result<RepositoryOperation, EndpointError> {
+fn extension_call(
+    method: &Method,
+    operation: RepositoryOperation,
+) -> Result<RepositoryOperation, EndpointError> {
     require(method, &[Method::POST])?;
-    Ok(RepositoryOperation::ResolveLayers)
+    Ok(operation)
 }
 
 fn list_tags(method: &Method, query: &Query) -> Result<RepositoryOperation, EndpointError> {

@@ -57,6 +57,10 @@ pub enum RepositoryOperation {
     Upload(UploadId, UploadOperation),
     /// `POST /v2/<name>/_imgsync/layers/resolve`, see [`crate::ext::resolve`].
     ResolveLayers,
+    /// `POST /v2/<name>/_imgsync/trash/restore`, see [`crate::ext::trash`].
+    Restore,
+    /// `POST /v2/<name>/_imgsync/repository/delete`, see [`crate::ext::trash`].
+    DeleteRepository,
 }
 
 /// An operation on an open upload session.
@@ -82,7 +86,10 @@ impl RepositoryOperation {
             | Self::ListReferrers { .. } => Method::GET,
             Self::HeadManifest { .. } | Self::HeadBlob { .. } => Method::HEAD,
             Self::PutManifest { .. } => Method::PUT,
-            Self::StartUpload { .. } | Self::ResolveLayers => Method::POST,
+            Self::StartUpload { .. }
+            | Self::ResolveLayers
+            | Self::Restore
+            | Self::DeleteRepository => Method::POST,
             Self::DeleteManifest { .. } | Self::DeleteBlob { .. } => Method::DELETE,
             Self::Upload(_, operation) => operation.method(),
         }
@@ -130,6 +137,8 @@ impl RepositoryOperation {
             }
             Self::Upload(id, operation) => format!("blobs/uploads/{id}{}", operation.query()),
             Self::ResolveLayers => format!("{EXTENSION_NAME}/layers/resolve"),
+            Self::Restore => format!("{EXTENSION_NAME}/trash/restore"),
+            Self::DeleteRepository => format!("{EXTENSION_NAME}/repository/delete"),
         }
     }
 
@@ -143,7 +152,10 @@ impl RepositoryOperation {
             | Self::ListReferrers { .. }
             | Self::ResolveLayers => Action::Pull,
             Self::PutManifest { .. } | Self::StartUpload { .. } | Self::Upload(..) => Action::Push,
-            Self::DeleteManifest { .. } | Self::DeleteBlob { .. } => Action::Delete,
+            Self::DeleteManifest { .. }
+            | Self::DeleteBlob { .. }
+            | Self::Restore
+            | Self::DeleteRepository => Action::Delete,
         }
     }
 }

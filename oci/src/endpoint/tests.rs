@@ -81,6 +81,8 @@ fn every_endpoint_is_parsed_from_its_own_path() {
             digest: digest.clone(),
         },
         RepositoryOperation::ResolveLayers,
+        RepositoryOperation::Restore,
+        RepositoryOperation::DeleteRepository,
         RepositoryOperation::GetBlob {
             digest: digest.clone(),
         },

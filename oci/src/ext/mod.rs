@@ -2,6 +2,7 @@
 //! module for each call. Calls are scoped to a repository, so that its permissions apply.
 
 pub mod resolve;
+pub mod trash;
 
 /// The name of the extension, as `GET /v2/_oci/ext/discover` lists it.
 pub const EXTENSION_NAME: &str = "_imgsync";

@@ -7,7 +7,7 @@ mod names;
 mod ranges;
 mod requests;
 
-pub use crate::client::fuzz_certificates as certificates;
+pub use crate::certificate::fuzz_certificates as certificates;
 pub use crate::client::fuzz_challenges as challenges;
 pub use manifests::manifests;
 pub use names::names;

@@ -11,6 +11,8 @@ use super::responses;
 pub(super) fn discover() -> Response<ResponseBody> {
     let specification =
         "https://github.com/opencontainers/distribution-spec/blob/main/extensions/_oci.md";
+    let calls = ["layers/resolve", "repository/delete", "trash/restore"];
+    let calls = calls.map(|call| format!("{}/{call}", ext::EXTENSION_NAME));
     let body = json!({ "extensions": [
         {
             "name": "_oci",
@@ -22,8 +24,9 @@ pub(super) fn discover() -> Response<ResponseBody> {
             "name": ext::EXTENSION_NAME,
             // The extension has no public specification, so a URN stands for it.
             "url": "urn:imgsync:ext:layers",
-            "description": "tells which layers, named by diffID, are held, and as which blobs",
-            "endpoints": [format!("{}/layers/resolve", ext::EXTENSION_NAME)],
+            "description": "tells which layers, named by diffID, are held, and as which blobs; deletes \
+                            repositories, and restores what was deleted",
+            "endpoints": calls,
         },
     ]});
     responses::json(StatusCode::OK, format!("{body}\n"))

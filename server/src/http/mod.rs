@@ -35,6 +35,7 @@ mod request_body;
 mod request_id;
 mod resolve_layers;
 mod responses;
+mod trash;
 mod uploads;
 mod walks;
 mod write_policy;
@@ -305,6 +306,10 @@ async fn dispatch(
         },
         RepositoryOperation::ResolveLayers => {
             resolve_layers::post(app, caller, repository, body).await
+        }
+        RepositoryOperation::Restore => trash::restore(app, repository, body).await,
+        RepositoryOperation::DeleteRepository => {
+            trash::delete_repository(app, &body.client(), repository).await
         }
     }
 }

@@ -18,4 +18,4 @@ pub use self::tls::TlsError;
 
 pub(crate) use self::accept::{ACCEPT_RETRY_DELAY, ConnectionAcceptor};
 pub(crate) use self::bind::{AcceptedStream, Listener};
-pub(crate) use self::tls::ReloadableTls;
+pub(crate) use self::tls::{ReloadableTls, certificate_expiries};

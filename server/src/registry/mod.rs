@@ -23,6 +23,7 @@ mod reverify;
 mod space;
 mod upload_locks;
 mod uploads;
+mod usage;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -34,12 +35,17 @@ pub(crate) use self::cache::{
     BlobState, BlobUse, CacheFill, CacheLimits, EvictionStats, ManifestState, PartialBlob,
     TagState, UpstreamManifest,
 };
-pub(crate) use self::collect::{CollectOptions, CollectStats, RestoreReport, RestoreTarget};
+pub(crate) use self::collect::{
+    CollectOptions, CollectStats, ImageName, PurgeOptions, PurgeOutcome, PurgeReport,
+    RestoreReport, RestoreTarget,
+};
+pub(crate) use self::deletes::DeletedRepository;
 pub(crate) use self::error::Error;
 pub(crate) use self::lists::NamePage;
 pub(crate) use self::manifests::StoredManifest;
 pub(crate) use self::open_uploads::UploadOwner;
 pub(crate) use self::uploads::UploadWriter;
+pub(crate) use self::usage::StorageUsage;
 pub(crate) use crate::store::TrashEntry;
 
 use self::blob_links::BlobLinkLogs;

@@ -6,6 +6,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::time::{Instant, sleep};
 
+use super::server_state::CollectionSchedule;
 use crate::config::{Config, GarbageCollectionConfig};
 use crate::registry::{self, CollectOptions, Registry};
 use crate::wall_clock::unix_now;
@@ -15,7 +16,11 @@ const MAX_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Collects garbage at every interval, as long as the configuration enables it, deletes what has been
 /// in the trash for long enough, and counts what quotas count. Runs until aborted.
-pub(super) async fn run_collection(registry: Registry, config: Arc<ArcSwap<Config>>) {
+pub(super) async fn run_collection(
+    registry: Registry,
+    config: Arc<ArcSwap<Config>>,
+    schedule: Arc<CollectionSchedule>,
+) {
     let mut last_run: Option<Instant> = None;
     loop {
         let (gc, is_read_only) = {
@@ -34,6 +39,7 @@ pub(super) async fn run_collection(registry: Registry, config: Arc<ArcSwap<Confi
         } else {
             last_run = None;
         }
+        schedule.set(last_run.map(|last_run| gc.interval.saturating_sub(last_run.elapsed())));
         if !is_read_only {
             run_blocking(&registry, &gc, expire).await;
         }

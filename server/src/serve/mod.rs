@@ -17,6 +17,7 @@ mod exposure;
 mod forget_lists;
 mod open_files;
 mod purge;
+mod server_state;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use self::apply_config::{ReloadableParts, apply_configs};
 use self::debug::MetricsEndpoint;
 use self::exposure::Exposure;
 use self::open_files::raise_open_files_limit;
+use self::server_state::ServerState;
 use crate::auth::AccessController;
 use crate::config::{Config, ListenAddress, StorageConfig};
 use crate::http::App;
@@ -80,15 +82,18 @@ pub async fn run(
     let debug_server = start_debug_server(&config, &upstreams).await?;
     announce(&exposure.url);
     let current = Arc::clone(&parts.config);
+    let server = Arc::new(ServerState::new(upstreams.clone()));
     let jobs = [
         tokio::spawn(control::run_control_socket(
             registry.clone(),
             Arc::clone(&current),
+            Arc::clone(&server),
         ))
         .abort_handle(),
         tokio::spawn(collect::run_collection(
             registry.clone(),
             Arc::clone(&current),
+            Arc::clone(&server.collection_schedule),
         ))
         .abort_handle(),
         tokio::spawn(purge::run_purge(registry.clone(), Arc::clone(&current))).abort_handle(),

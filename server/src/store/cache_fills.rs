@@ -72,6 +72,11 @@ impl Store {
         self.discard_file(&self.paths.cache_fill_state(digest));
     }
 
+    /// Returns whether there are bytes of an ingest of a blob.
+    pub(crate) fn has_cache_fill(&self, digest: &Digest) -> Result<bool> {
+        self.disk.is_file(&self.paths.cache_fill_data(digest))
+    }
+
     /// Removes the ingest of a blob, if there is one. Not durably.
     pub(crate) fn discard_cache_fill(&self, digest: &Digest) -> Result<()> {
         for path in [
@@ -81,6 +86,11 @@ impl Store {
             self.disk.unlink(&path)?;
         }
         Ok(())
+    }
+
+    /// Makes the removal of ingests durable.
+    pub(crate) fn sync_cache_fills(&self) -> Result<()> {
+        self.disk.sync_folder(&self.paths.cache_fills())
     }
 
     /// Lists the data files of all fetches, including those that are open.

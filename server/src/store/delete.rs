@@ -1,5 +1,6 @@
 //! Removes objects, tags and folders, durably.
 
+use std::io;
 use std::path::Path;
 
 use imgsync_oci::{Repository, Tag};
@@ -50,6 +51,56 @@ impl Store {
         Ok(true)
     }
 
+    /// Removes a tag and its history. Not durably: after a power cut, the tag can be there again. Call
+    /// [`Store::sync_manifests`] afterwards.
+    pub(crate) fn discard_tag(&self, repository: &Repository, tag: &Tag) -> Result<()> {
+        let (folder, temporary) = (self.paths.tag(repository, tag), self.temporary_path());
+        match self.disk.rename(&folder, &temporary) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            moved => {
+                moved.context("remove", &folder)?;
+                self.free(&folder, &temporary);
+                Ok(())
+            }
+        }
+    }
+
+    /// Makes the removal of tags and manifests durable.
+    pub(crate) fn sync_manifests(&self, repository: &Repository) -> Result<()> {
+        for folder in self.paths.manifest_folders(repository) {
+            if self.disk.is_folder(&folder)? {
+                self.disk.sync_folder(&folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns whether there is any folder of a repository: with manifests, blobs or uploads.
+    pub(crate) fn has_repository_folders(&self, repository: &Repository) -> Result<bool> {
+        for folder in self.paths.repository_parts(repository) {
+            if self.disk.is_folder(&folder)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Removes the folders of a repository that are empty, so that it is not listed any more, and
+    /// what was derived from its manifests if it has none. Not durably: after a power cut, the
+    /// folders can be there again.
+    pub(crate) fn delete_empty_repository(&self, repository: &Repository) -> Result<()> {
+        self.folders
+            .remove_empty(&self.paths.repository_folders(repository));
+        if self.has_repository(repository)? {
+            return Ok(());
+        }
+        let _lock = self.log_write_lock.lock();
+        for path in self.paths.derived_files(repository) {
+            self.disk.unlink(&path)?;
+        }
+        self.delete_old_referrer_files(repository)
+    }
+
     /// Removes a folder and its content, durably and atomically.
     pub(super) fn remove_durably(&self, folder: &Path) -> Result<()> {
         let (parent, temporary) = (folder.parent().unwrap_or(folder), self.temporary_path());
@@ -57,14 +108,19 @@ impl Store {
             .rename(folder, &temporary)
             .context("remove", folder)?;
         self.disk.sync_folder(parent)?;
-        if let Err(error) = self.remove_all(&temporary) {
+        self.free(folder, &temporary);
+        Ok(())
+    }
+
+    /// Removes what was in a folder and was moved to a temporary path.
+    fn free(&self, folder: &Path, temporary: &Path) {
+        if let Err(error) = self.remove_all(temporary) {
             tracing::warn!(
                 ?folder,
                 %error,
                 "cannot free the space of a removed folder; the next start frees it"
             );
         }
-        Ok(())
     }
 
     /// Removes a folder and its content. A crash can leave a part of the content.

@@ -73,18 +73,26 @@ impl Store {
         key: DerivedLogKey<'_>,
         is_kept: &mut dyn FnMut(&str) -> bool,
     ) -> Result<()> {
-        let path = self.paths.derived_log(key);
+        self.filter_lines(&self.paths.derived_log(key), is_kept)
+    }
+
+    /// Replaces a file by those of its lines for which `is_kept` is true. The new file is durable.
+    pub(super) fn filter_lines(
+        &self,
+        path: &Path,
+        is_kept: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<()> {
         let _lock = self.log_write_lock.lock();
         let temporary = self.temporary_path();
-        let written = self.write_kept_lines(key, &temporary, is_kept);
-        let moved = written.and_then(|()| self.rename_durably(&temporary, &path));
+        let written = self.write_kept_lines(path, &temporary, is_kept);
+        let moved = written.and_then(|()| self.rename_durably(&temporary, path));
         moved.inspect_err(|_| self.discard_file(&temporary))
     }
 
-    /// Writes the lines of a log for which `is_kept` is true to a new file, durably.
+    /// Writes the lines of a file for which `is_kept` is true to a new file, durably.
     fn write_kept_lines(
         &self,
-        key: DerivedLogKey<'_>,
+        from: &Path,
         path: &Path,
         is_kept: &mut dyn FnMut(&str) -> bool,
     ) -> Result<()> {
@@ -99,12 +107,12 @@ impl Store {
             }
             Ok(())
         };
-        self.for_each_log_line(key, &mut |line| {
+        self.visit_lines(from, &mut |line| {
             if is_kept(line) {
                 lines.push_str(line);
                 lines.push('\n');
             }
-            write(&mut lines, WRITE_BUFFER_BYTES)
+            write(&mut lines, WRITE_BUFFER_BYTES).map(ControlFlow::Continue)
         })?;
         write(&mut lines, 0)?;
         file.sync().context("sync", path)

@@ -88,6 +88,17 @@ impl FolderCreator {
         Ok(())
     }
 
+    /// Removes those of the folders that are empty, in this order. Best effort.
+    pub(super) fn remove_empty(&self, folders: &[PathBuf]) {
+        // Nobody relies on a folder that `ensure` has found and that is removed then.
+        let _exclusive = self.lock.write().unwrap_or_else(PoisonError::into_inner);
+        for folder in folders {
+            if let Err(error) = self.disk.remove_folder(folder) {
+                tracing::debug!(?folder, %error, "did not remove a folder");
+            }
+        }
+    }
+
     /// Removes created folders that are still empty.
     pub(super) fn remove_created(&self, created: &CreatedFolders) {
         for folder in created.0.iter().rev() {

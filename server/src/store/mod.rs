@@ -43,6 +43,7 @@ pub(crate) use self::ingest::{Ingest, PartialBlob};
 pub(crate) use self::lists::ListScope;
 pub(crate) use self::objects::ObjectReader;
 pub(crate) use self::paths::{DerivedKey, DerivedLogKey, LinkKind, MarkKey, ObjectKey};
+pub(crate) use self::rfc3339::format as format_time;
 pub(crate) use self::trash::TrashPart;
 pub(crate) use self::trash_entry::TrashEntry;
 pub(crate) use self::upload_list::UploadSummary;

@@ -18,6 +18,9 @@ use super::{ObjectKey, Store};
 /// Bounds how often a folder is created again when others remove it while it is empty.
 pub(super) const MAX_FOLDER_RETRIES: usize = 100;
 
+/// How many bytes of two objects are compared at a time.
+const COMPARED_BYTES: usize = 64 * 1024;
+
 /// An object in a temporary file, durable, that is not at its path yet.
 struct PreparedObject {
     temporary: PathBuf,
@@ -42,6 +45,21 @@ impl ObjectReader {
     /// Returns the identity of the file, which tells it from a later one under the same key.
     pub(crate) fn identity(&self) -> Result<FileIdentity> {
         self.0.identity()
+    }
+
+    /// Returns whether the first `len` bytes are the same as those of another object.
+    pub(crate) fn has_same_start(&self, other: &Self, len: u64) -> Result<bool> {
+        let mut offset = 0;
+        while offset < len {
+            let rest = usize::try_from(len - offset).unwrap_or(usize::MAX);
+            let count = rest.min(COMPARED_BYTES);
+            let read = |file: &DiskFile| file.read(offset, count).context("read", file.path());
+            if read(&self.0)? != read(&other.0)? {
+                return Ok(false);
+            }
+            offset += count as u64;
+        }
+        Ok(true)
     }
 
     /// Hashes the whole object.

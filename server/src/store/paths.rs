@@ -37,7 +37,7 @@ pub(crate) enum MarkKey<'a> {
 }
 
 /// The kinds of links that a repository has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum LinkKind {
     /// Links to blobs.
     Layers,
@@ -123,6 +123,49 @@ impl StorePaths {
 
     fn repository(&self, repository: &Repository) -> PathBuf {
         self.repositories().join(repository.as_str())
+    }
+
+    /// Returns the folders with a repository's manifests, blobs and upload sessions.
+    pub(super) fn repository_parts(&self, repository: &Repository) -> [PathBuf; 3] {
+        let folder = self.repository(repository);
+        [
+            self.manifests(repository),
+            self.layers_below(&folder),
+            self.uploads_below(&folder),
+        ]
+    }
+
+    /// Returns all folders of a repository that are empty once it has no content, the inner ones
+    /// first, with the folders around it.
+    pub(super) fn repository_folders(&self, repository: &Repository) -> Vec<PathBuf> {
+        let mut folders = self.manifest_folders(repository);
+        folders.extend(self.link_folders(repository, LinkKind::Layers));
+        folders.extend(self.repository_parts(repository));
+        let top = self.repositories();
+        let own = self.repository(repository);
+        let around = own.ancestors().take_while(|folder| *folder != top);
+        folders.extend(around.map(Path::to_owned));
+        folders
+    }
+
+    /// Returns the folders with a repository's tags and links to manifests, the inner ones first.
+    pub(super) fn manifest_folders(&self, repository: &Repository) -> Vec<PathBuf> {
+        let mut folders = vec![self.tags(repository)];
+        folders.extend(self.link_folders(repository, LinkKind::Revisions));
+        folders
+    }
+
+    fn link_folders(&self, repository: &Repository, links: LinkKind) -> [PathBuf; 3] {
+        let folder = self.links(repository, links);
+        [folder.join("sha256"), folder.join("sha512"), folder]
+    }
+
+    /// Returns the files with what was derived from the manifests of a repository.
+    pub(super) fn derived_files(&self, repository: &Repository) -> [PathBuf; 2] {
+        [
+            self.derived_log(DerivedLogKey::Manifests(repository)),
+            self.untagged_since(repository),
+        ]
     }
 
     /// Returns the folder with a repository's manifests. Its existence makes the repository exist.

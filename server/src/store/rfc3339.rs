@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 /// Returns a time in UTC, in whole seconds, for example `2026-11-21T22:30:36Z`. A time before 1970
 /// becomes the start of 1970.
-pub(super) fn format(time: SystemTime) -> String {
+pub(crate) fn format(time: SystemTime) -> String {
     let timestamp = Timestamp::try_from(time.max(UNIX_EPOCH)).unwrap_or(Timestamp::MAX);
     format!("{timestamp:.0}")
 }

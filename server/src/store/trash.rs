@@ -12,7 +12,7 @@ use imgsync_oci::Digest;
 
 use super::derived_log::append_lines;
 use super::error::{IoContext, Result};
-use super::{ObjectKey, Store, TrashEntry};
+use super::{ObjectKey, ObjectReader, Store, TrashEntry, Walk};
 use crate::wall_clock;
 
 /// The length of the period whose removals share a part of the trash.
@@ -135,6 +135,73 @@ impl Store {
     /// Returns the number of bytes of a blob in a part of the trash; `None` if it is not there.
     pub(crate) fn trashed_blob_len(&self, part: TrashPart, digest: &Digest) -> Result<Option<u64>> {
         self.disk.len(&self.paths.trash_blob(part.start, digest))
+    }
+
+    /// Reads a blob in a part of the trash, at most its first `limit` bytes; `None` if it is not there.
+    pub(crate) fn read_trashed_blob(
+        &self,
+        part: TrashPart,
+        digest: &Digest,
+        limit: usize,
+    ) -> Result<Option<Vec<u8>>> {
+        self.read_file(&self.paths.trash_blob(part.start, digest), limit)
+    }
+
+    /// Opens a blob in a part of the trash; returns it with its length in bytes, or `None` if it is
+    /// not there.
+    pub(crate) fn open_trashed_blob(
+        &self,
+        part: TrashPart,
+        digest: &Digest,
+    ) -> Result<Option<(ObjectReader, u64)>> {
+        self.open_file(&self.paths.trash_blob(part.start, digest))
+    }
+
+    /// Deletes a blob from a part of the trash, if it is there, durably.
+    pub(crate) fn delete_trashed_blob(&self, part: TrashPart, digest: &Digest) -> Result<()> {
+        let path = self.paths.trash_blob(part.start, digest);
+        if self.disk.is_file(&path)? {
+            self.disk.unlink(&path)?;
+            self.disk.sync_folder(&self.paths.trash_part(part.start))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the entries from the log of a part for which `is_kept` is false, durably.
+    pub(crate) fn filter_trash_log(
+        &self,
+        part: TrashPart,
+        is_kept: &mut dyn FnMut(&TrashEntry) -> bool,
+    ) -> Result<()> {
+        let mut is_line_kept =
+            |line: &str| TrashEntry::parse(line).is_some_and(|entry| is_kept(&entry));
+        let mut is_changed = false;
+        let path = self.paths.trash_log(part.start);
+        self.visit_lines(&path, &mut |line| {
+            is_changed |= !is_line_kept(line);
+            Ok(std::ops::ControlFlow::Continue(()))
+        })?;
+        if is_changed {
+            self.filter_lines(&path, &mut is_line_kept)?;
+        }
+        Ok(())
+    }
+
+    /// Returns the size of the blobs in a part of the trash in bytes.
+    pub(crate) fn trash_part_len(&self, part: TrashPart, walk: &Walk<'_>) -> Result<u64> {
+        let (folder, log) = (
+            self.paths.trash_part(part.start),
+            self.paths.trash_log(part.start),
+        );
+        let mut bytes = 0;
+        for entry in self.disk.entries(&folder) {
+            walk.step()?;
+            let path = entry?.path();
+            if path != log {
+                bytes += self.disk.len(&path)?.unwrap_or(0);
+            }
+        }
+        Ok(bytes)
     }
 
     /// Moves the bytes of a blob back from the trash, durably, unless the blob is there. The caller

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use super::checkpoint::MAX_STATE_BYTES;
 use super::error::Result;
 use super::paths::STATE_SUFFIX;
-use super::{Store, rfc3339};
+use super::{ObjectReader, Store, rfc3339};
 
 /// Bounds how much of the file with a session's start is read; real ones have about 20 bytes.
 const MAX_STARTED_AT_BYTES: usize = 64;
@@ -57,6 +57,22 @@ impl Store {
         id: UploadId,
     ) -> Result<Option<SystemTime>> {
         self.disk.modified(&self.paths.upload_data(repository, id))
+    }
+
+    /// Returns how many bytes the data file of a session has; 0 if there is none.
+    pub(crate) fn upload_len(&self, repository: &Repository, id: UploadId) -> Result<u64> {
+        let len = self.disk.len(&self.paths.upload_data(repository, id))?;
+        Ok(len.unwrap_or(0))
+    }
+
+    /// Opens the data file of a session to read it; returns it with its length in bytes, or `None` if
+    /// there is none.
+    pub(crate) fn open_upload_data(
+        &self,
+        repository: &Repository,
+        id: UploadId,
+    ) -> Result<Option<(ObjectReader, u64)>> {
+        self.open_file(&self.paths.upload_data(repository, id))
     }
 
     /// Returns when a session was opened, from its `startedat` file. If that cannot be read,

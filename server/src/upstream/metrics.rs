@@ -4,10 +4,12 @@
 //! Start reading at [`CacheMetrics`].
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use imgsync_oci::client::RateLimit;
 
-use super::error::UpstreamFailureKind;
+use super::error::UpstreamFailure;
+use crate::wall_clock::unix_now;
 
 /// How a request for upstream content was answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +62,16 @@ pub(super) struct UpstreamMetrics {
     failures: [AtomicU64; 7],
     /// Bytes of blobs and manifests received from the upstream.
     pub(super) fetched_bytes: AtomicU64,
+    last_outcome: Mutex<Option<UpstreamOutcome>>,
+}
+
+/// The outcome of a request to an upstream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct UpstreamOutcome {
+    /// When the request ended, in Unix seconds.
+    pub(crate) at: u64,
+    /// Why the request failed; `None` if it succeeded.
+    pub(crate) error: Option<String>,
 }
 
 /// An upstream whose counters are rendered: its name, its counters, and its last rate limit.
@@ -126,12 +138,32 @@ impl CacheMetrics {
 }
 
 impl UpstreamMetrics {
+    /// Records that a request succeeded.
+    pub(super) fn record_success(&self) {
+        self.set_last_outcome(None);
+    }
+
+    /// Returns the outcome of the last request; `None` before the first one.
+    pub(super) fn last_outcome(&self) -> Option<UpstreamOutcome> {
+        let outcome = self.last_outcome.lock();
+        outcome.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_last_outcome(&self, error: Option<String>) {
+        let outcome = self.last_outcome.lock();
+        *outcome.unwrap_or_else(PoisonError::into_inner) = Some(UpstreamOutcome {
+            at: unix_now(),
+            error,
+        });
+    }
+
     /// Counts a failed request. A full disk counts as a store failure, because both have the same
     /// label.
-    pub(super) fn record_failure(&self, kind: UpstreamFailureKind) {
+    pub(super) fn record_failure(&self, failure: &UpstreamFailure) {
+        self.set_last_outcome(Some(failure.to_string()));
         let index = FAILURE_KIND_LABELS
             .iter()
-            .position(|label| *label == kind.as_str());
+            .position(|label| *label == failure.kind.as_str());
         if let Some(count) = index.and_then(|index| self.failures.get(index)) {
             count.fetch_add(1, Relaxed);
         }
@@ -141,13 +173,18 @@ impl UpstreamMetrics {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::UpstreamFailureKind;
 
     #[test]
     fn counters_are_rendered_with_their_labels() {
         let (cache, upstream) = (CacheMetrics::default(), UpstreamMetrics::default());
         cache.record_request(ContentKind::Blob, CacheStatus::Miss);
-        upstream.record_failure(UpstreamFailureKind::RateLimited);
-        upstream.record_failure(UpstreamFailureKind::DiskFull);
+        for kind in [
+            UpstreamFailureKind::RateLimited,
+            UpstreamFailureKind::DiskFull,
+        ] {
+            upstream.record_failure(&UpstreamFailure::new("u", kind, "x"));
+        }
         let limit = RateLimit {
             limit: Some(100),
             remaining: None,

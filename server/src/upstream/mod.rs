@@ -39,6 +39,7 @@ pub(crate) use self::download_reader::DownloadReader;
 pub(crate) use self::error::{Error, UpstreamFailure, UpstreamFailureKind};
 pub use self::files::UpstreamConfigError;
 pub(crate) use self::manifests::Freshness;
+pub(crate) use self::metrics::UpstreamOutcome;
 pub(crate) use self::pull_rights::PullRights;
 pub(crate) use self::uncached_blob::UncachedBlob;
 pub(crate) use self::upstream_repository::UpstreamRepository;
@@ -260,6 +261,19 @@ impl Upstreams {
             (client.settings.name(), &*client.metrics, limit)
         });
         self.inner.metrics.render(&upstreams.collect::<Vec<_>>())
+    }
+
+    /// Returns the name and the address of each upstream, and the outcome of the last request to it.
+    pub(crate) fn last_outcomes(&self) -> Vec<(String, String, Option<UpstreamOutcome>)> {
+        let configured = self.inner.configured.load();
+        let clients = configured.clients.iter();
+        clients
+            .map(|client| {
+                let (name, address) = (client.settings.name(), client.address());
+                let last = client.metrics.last_outcome();
+                (name.to_owned(), address.to_owned(), last)
+            })
+            .collect()
     }
 
     /// Stops downloads that no client reads, and waits until all downloads have ended. A stopped

@@ -198,6 +198,7 @@ impl UpstreamClient {
         let failure = match timeout(time_limit, sending).await {
             Ok(Ok(response)) => {
                 self.breaker.record_success();
+                self.metrics.record_success();
                 return Ok(response);
             }
             Ok(Err(error)) => {
@@ -226,7 +227,7 @@ impl UpstreamClient {
 
     /// Counts a failure and reports it to the circuit breaker.
     pub(super) fn record_failure(&self, failure: &UpstreamFailure) {
-        self.metrics.record_failure(failure.kind);
+        self.metrics.record_failure(failure);
         if failure.kind.is_upstream_wide() {
             self.breaker.record_failure(failure);
         } else {

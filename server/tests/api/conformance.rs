@@ -50,7 +50,11 @@ async fn the_api_is_announced() {
         .find(|extension| extension["name"] == "_imgsync");
     assert_eq!(
         own.unwrap()["endpoints"],
-        json!(["_imgsync/layers/resolve"])
+        json!([
+            "_imgsync/layers/resolve",
+            "_imgsync/repository/delete",
+            "_imgsync/trash/restore"
+        ])
     );
     for extension in extensions {
         assert!(extension["url"].is_string());

@@ -10,4 +10,5 @@ mod referrers;
 mod resolve;
 mod robustness;
 mod third_party;
+mod trash;
 mod uploads;

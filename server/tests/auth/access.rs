@@ -101,6 +101,11 @@ async fn anonymous_pulls_match_a_pattern_and_pushes_need_a_login() {
     );
     assert_eq!(challenge(&response), expected);
     assert_error(response, StatusCode::UNAUTHORIZED, "UNAUTHORIZED").await;
+    for call in ["repository/delete", "trash/restore"] {
+        let path = format!("/v2/public/team/app/_imgsync/{call}");
+        let response = client().post(auth.server.url(&path)).send().await.unwrap();
+        assert_error(response, StatusCode::UNAUTHORIZED, "UNAUTHORIZED").await;
+    }
     // To resolve layers without a mount, the permission to pull is enough.
     for (mount, status) in [(false, 200), (true, 401)] {
         let url = auth

@@ -7,4 +7,6 @@ mod garbage;
 mod leftovers;
 mod permissions;
 mod program;
+mod purge;
+mod status;
 mod storm;

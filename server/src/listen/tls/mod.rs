@@ -5,6 +5,7 @@
 
 mod cipher_suites;
 mod error;
+mod expiry;
 mod pem;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 pub use self::error::TlsError;
+pub(crate) use self::expiry::certificate_expiries;
 
 use crate::config::{TlsConfig, TlsVersion};
 

@@ -101,6 +101,7 @@ impl Registry {
     ) -> Result<()> {
         self.cache.unmark_named(repository, contents);
         self.collect.keep(repository, contents);
+        self.collect.keep_from_removal(contents);
         self.promise(repository, digest);
         if !self.store.has_marks(repository)? {
             return Ok(());

@@ -74,7 +74,7 @@ impl Registry {
     }
 
     /// Removes the bytes of an interrupted fetch. Returns false if a fetch of the blob is running.
-    pub(super) fn discard_partial_blob(&self, digest: &Digest) -> Result<bool> {
+    pub(in crate::registry) fn discard_partial_blob(&self, digest: &Digest) -> Result<bool> {
         let Some(_lock) = self.try_lock_fill(digest) else {
             return Ok(false);
         };

@@ -71,6 +71,14 @@ impl Registry {
     }
 }
 
+/// Returns what the bytes of a manifest name; of a damaged one, the digests in its text.
+pub(super) fn digests_named_in(bytes: &[u8]) -> BTreeSet<Digest> {
+    match Manifest::parse(bytes, None) {
+        Ok((_, manifest)) => child_digests(&manifest.children()).cloned().collect(),
+        Err(_) => digests_in(bytes),
+    }
+}
+
 /// Returns everything in a text that looks like a digest.
 fn digests_in(text: &[u8]) -> BTreeSet<Digest> {
     let is_part = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b':';

@@ -16,6 +16,8 @@ mod candidates;
 mod layers;
 mod leases;
 mod manifest_children;
+mod manifest_graph;
+mod purge;
 mod trash;
 mod untagged;
 
@@ -28,6 +30,7 @@ use imgsync_oci::{Digest, Repository};
 
 use self::candidates::Candidates;
 use self::leases::Leases;
+pub(crate) use self::purge::{ImageName, PurgeOptions, PurgeOutcome, PurgeReport};
 pub(crate) use self::trash::{RestoreReport, RestoreTarget};
 use super::Registry;
 use super::error::Result;
@@ -66,6 +69,17 @@ pub(crate) struct CollectStats {
     pub(crate) damaged: usize,
 }
 
+/// A collection that has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CollectionRecord {
+    /// When it ended, in Unix seconds.
+    pub(crate) ended_at: u64,
+    /// What it removed.
+    pub(crate) stats: CollectStats,
+    /// Whether it ended early because of an error.
+    pub(crate) is_failed: bool,
+}
+
 /// The digests that may be removed from a repository, while this repository is collected.
 type RepositoryCandidates = Option<(Repository, Candidates)>;
 
@@ -81,6 +95,12 @@ pub(super) struct CollectState {
     bytes: Mutex<Option<Candidates>>,
     /// Held by the collection that is running.
     running: Mutex<()>,
+    /// Held by the purge or the deletion of a repository that is running.
+    removing: Mutex<()>,
+    /// What it removes, except for manifests that were pushed meanwhile and what they name.
+    watched: Mutex<Option<Candidates>>,
+    /// The last collection that was not a dry run.
+    last: Mutex<Option<CollectionRecord>>,
     /// By how many seconds the clock of a test is ahead.
     #[cfg(test)]
     clock_offset: std::sync::atomic::AtomicU64,
@@ -116,6 +136,37 @@ impl CollectState {
                 }
             }
         }
+    }
+
+    /// Protects content from the purge or the deletion of a repository in progress, because a
+    /// manifest that names it was pushed. The caller holds the locks of the digests.
+    pub(super) fn keep_from_removal<'a>(&self, digests: impl IntoIterator<Item = &'a Digest>) {
+        if let Some(watched) = &mut *lock(&self.watched) {
+            digests.into_iter().for_each(|digest| watched.keep(digest));
+        }
+    }
+
+    /// Returns whether no manifest was pushed that keeps content from the removal in progress. The
+    /// caller holds the lock of the digest.
+    pub(super) fn may_be_removed(&self, digest: &Digest) -> bool {
+        let watched = lock(&self.watched);
+        watched
+            .as_ref()
+            .is_some_and(|watched| watched.contains(digest))
+    }
+
+    /// Calls `remove`, which removes content: what pushed manifests name meanwhile is kept from it.
+    /// One removal runs at a time.
+    pub(super) fn watch_removal<T>(
+        &self,
+        digests: impl IntoIterator<Item = u128>,
+        remove: impl FnOnce() -> T,
+    ) -> T {
+        let _removing = lock(&self.removing);
+        *lock(&self.watched) = Some(Candidates::new(digests.into_iter().collect()));
+        let removed = remove();
+        *lock(&self.watched) = None;
+        removed
     }
 
     /// Protects bytes from the collection in progress, because a repository links them. The caller
@@ -226,6 +277,11 @@ impl Registry {
         self.collect.keep_bytes(digest);
     }
 
+    /// Returns the last collection since the start that was not a dry run.
+    pub(crate) fn last_collection(&self) -> Option<CollectionRecord> {
+        *lock(&self.collect.last)
+    }
+
     /// Moves garbage to the trash at `now` (Unix seconds). Calls `report` with everything that is
     /// removed, or would be in a dry run. Returns `None` if another collection is running, or if
     /// the store is read-only.
@@ -259,6 +315,13 @@ impl Registry {
         self.collect.set_layers(None);
         self.collect.set_bytes(None);
         self.collect.leases.expire(now, options.grace.as_secs());
+        if !options.is_dry_run {
+            *lock(&self.collect.last) = Some(CollectionRecord {
+                ended_at: unix_now(),
+                stats: collection.stats,
+                is_failed: collected.is_err(),
+            });
+        }
         collected.map(|()| Some(collection.stats))
     }
 }

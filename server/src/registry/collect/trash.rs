@@ -335,6 +335,7 @@ impl Restoration<'_> {
             Some(current) if current == *digest => {}
             Some(_) => self.report.occupied.push((repository.clone(), tag.clone())),
             None => {
+                registry.collect.keep_from_removal([digest]);
                 registry.put_tag(repository, tag, digest)?;
                 self.report.restored.push(TrashEntry::Tag {
                     repository: repository.clone(),

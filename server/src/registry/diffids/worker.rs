@@ -318,22 +318,24 @@ impl WorkerThread {
             }
             // After an error the blob may still be there.
             if let Ok(None) = store.len(ObjectKey::Blob(&digest))
-                && let Err(error) = self.delete_layer_record(&digest)
+                && let Err(error) = self.registry.delete_layer_record(&digest)
             {
                 tracing::debug!(%digest, %error, "cannot remove the record of a deleted blob");
             }
         }
         Ok(())
     }
+}
 
+impl Registry {
     /// Deletes the layer record of a blob, after its diffID entry.
-    fn delete_layer_record(&self, digest: &Digest) -> Result<()> {
-        let store = &self.registry.store;
-        let record = self.registry.read_layer_record(digest)?;
+    pub(in crate::registry) fn delete_layer_record(&self, digest: &Digest) -> Result<()> {
+        let record = self.read_layer_record(digest)?;
         if let Some(layer) = record.and_then(|record| record.layer) {
-            store.delete_derived(DerivedKey::DiffIdBlob(&layer.diff_id, digest))?;
+            self.store
+                .delete_derived(DerivedKey::DiffIdBlob(&layer.diff_id, digest))?;
         }
-        Ok(store.delete_derived(DerivedKey::LayerRecord(digest))?)
+        Ok(self.store.delete_derived(DerivedKey::LayerRecord(digest))?)
     }
 }
 

@@ -14,7 +14,7 @@ mod facts;
 mod lookup;
 mod upkeep;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -253,6 +253,28 @@ impl Registry {
             self.store.append_to_log(log, &complete)?;
         }
         Ok(self.store.delete_old_referrer_files(repository)?)
+    }
+
+    /// Removes the lines of manifests that were removed, because they can contain annotations.
+    pub(super) fn forget_manifests(
+        &self,
+        repository: &Repository,
+        manifests: &BTreeSet<Digest>,
+    ) -> Result<()> {
+        self.store.delete_old_referrer_files(repository)?;
+        let log = DerivedLogKey::Manifests(repository);
+        let _lock = self.lock_index(repository);
+        if self.store.log_len(log)? == 0 {
+            return Ok(());
+        }
+        let removed: HashSet<u128> = manifests.iter().map(digest_prefix).collect();
+        // The lines of pushes in progress may be lost.
+        self.manifest_indexes.note_lost_line();
+        self.store.compact_log(log, &mut |line| {
+            facts::known_prefix(line).is_some_and(|prefix| !removed.contains(&prefix))
+        })?;
+        self.manifest_indexes.note_lost_line();
+        Ok(())
     }
 
     /// Removes the lines of manifests that are gone, and repeated ones.

@@ -1,19 +1,20 @@
 //! Executes commands of the operator on an open registry.
 
-use super::{CommandOutput, ControlCommand, garbage_collect, undelete};
-use crate::config::GarbageCollectionConfig;
-use crate::registry::Registry;
+use super::{
+    CommandContext, CommandOutput, ControlCommand, garbage_collect, purge, status, undelete,
+};
+use crate::registry::PurgeOptions;
 
 /// Executes a command. Blocks on the disk.
 ///
 /// # Errors
 /// Returns the reason for which the command failed, for the operator.
 pub(super) fn execute(
-    registry: &Registry,
-    gc: &GarbageCollectionConfig,
+    context: &CommandContext<'_>,
     command: &ControlCommand,
     output: &mut dyn CommandOutput,
 ) -> Result<(), String> {
+    let (registry, gc) = (context.registry, &context.config.imgsync.gc);
     match command {
         ControlCommand::GarbageCollect {
             is_dry_run,
@@ -28,6 +29,20 @@ pub(super) fn execute(
             garbage_collect::collect(registry, gc, &request, output)
         }
         ControlCommand::ListTrash => undelete::list(registry, gc, output),
+        ControlCommand::Purge {
+            target,
+            is_forced,
+            is_dry_run,
+        } => {
+            let options = PurgeOptions {
+                is_forced: *is_forced,
+                is_dry_run: *is_dry_run,
+            };
+            purge::purge(context, target, options, output)
+        }
+        ControlCommand::Status { is_json, lists_all } => {
+            status::print_status(context, *is_json, *lists_all, output)
+        }
         ControlCommand::Undelete { target } => undelete::undelete(registry, target, output),
     }
 }

@@ -3,6 +3,7 @@
 //! Only the user of the server and root can use it. Start reading at [`run_control_socket`].
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -11,10 +12,11 @@ use tokio::net::UnixStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
-use super::{CommandOutput, ControlCommand, MAX_LINE_BYTES, OutputLine, commands};
+use super::{CommandContext, CommandOutput, ControlCommand, MAX_LINE_BYTES, OutputLine, commands};
 use crate::config::Config;
 use crate::listen::{ACCEPT_RETRY_DELAY, AcceptedStream, Listener};
 use crate::registry::Registry;
+use crate::serve::server_state::ServerState;
 
 /// How long a client may take to send its command.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -45,14 +47,18 @@ impl RemoteOutput {
 
 /// Executes the commands that arrive at the socket in the storage folder. Runs until aborted. If the
 /// socket cannot be opened, commands work only while the server is stopped.
-pub(in crate::serve) async fn run_control_socket(registry: Registry, config: Arc<ArcSwap<Config>>) {
+pub(in crate::serve) async fn run_control_socket(
+    registry: Registry,
+    config: Arc<ArcSwap<Config>>,
+    server: Arc<ServerState>,
+) {
     let path = Registry::control_socket(&config.load().storage.root);
     let listener = match Listener::bind_private(&path).await {
         Ok(listener) => listener,
         Err(error) => {
             tracing::warn!(
-                "cannot open the socket for commands; garbage-collect and undelete work only while \
-                 the server is stopped: {error}"
+                "cannot open the socket for commands; status does not work, garbage-collect and \
+                 undelete work only while the server is stopped: {error}"
             );
             return;
         }
@@ -71,9 +77,10 @@ pub(in crate::serve) async fn run_control_socket(registry: Registry, config: Arc
         let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
             continue;
         };
-        let (registry, config) = (registry.clone(), Arc::clone(&config));
+        let (registry, server) = (registry.clone(), Arc::clone(&server));
+        let config = config.load_full();
         tokio::spawn(async move {
-            if let Err(error) = serve(stream, registry, &config).await {
+            if let Err(error) = serve(stream, registry, config, server).await {
                 tracing::debug!(%error, "a command was not served");
             }
             drop(permit);
@@ -85,7 +92,8 @@ pub(in crate::serve) async fn run_control_socket(registry: Registry, config: Arc
 async fn serve(
     stream: UnixStream,
     registry: Registry,
-    config: &ArcSwap<Config>,
+    config: Arc<Config>,
+    server: Arc<ServerState>,
 ) -> std::io::Result<()> {
     let user = stream.peer_cred()?.uid();
     if user != 0 && user != rustix::process::getuid().as_raw() {
@@ -96,11 +104,18 @@ async fn serve(
     let mut reader = BufReader::new(reader.take(MAX_LINE_BYTES));
     timeout(COMMAND_TIMEOUT, reader.read_line(&mut line)).await??;
     let (sender, mut lines) = mpsc::channel(MAX_WAITING_LINES);
-    let gc = config.load().imgsync.gc.clone();
+    let is_gone = Arc::new(AtomicBool::new(false));
+    let is_abandoned = Arc::clone(&is_gone);
     let executed = tokio::task::spawn_blocking(move || {
         let mut output = RemoteOutput(sender);
+        let context = CommandContext {
+            registry: &registry,
+            config: &config,
+            server: Some(&server),
+            is_gone: &|| is_abandoned.load(Ordering::Relaxed),
+        };
         let result = match serde_json::from_str::<ControlCommand>(&line) {
-            Ok(command) => commands::execute(&registry, &gc, &command, &mut output),
+            Ok(command) => commands::execute(&context, &command, &mut output),
             Err(error) => Err(format!("the server does not know this command: {error}")),
         };
         output.send(match result {
@@ -108,10 +123,21 @@ async fn serve(
             Err(text) => OutputLine::Failure(text),
         });
     });
-    while let Some(line) = lines.recv().await {
-        let mut json = serde_json::to_vec(&line)?;
-        json.push(b'\n');
-        writer.write_all(&json).await?;
-    }
+    let relay = async {
+        while let Some(line) = lines.recv().await {
+            let mut json = serde_json::to_vec(&line)?;
+            json.push(b'\n');
+            writer.write_all(&json).await?;
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    // A client sends nothing after its command, so the end of the connection means that it is gone.
+    let relayed = tokio::select! {
+        relayed = relay => relayed,
+        _ = reader.read_u8() => Ok(()),
+    };
+    is_gone.store(true, Ordering::Relaxed);
+    drop(lines);
+    relayed?;
     executed.await.map_err(std::io::Error::other)
 }

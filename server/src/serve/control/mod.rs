@@ -10,9 +10,12 @@
 mod commands;
 mod garbage_collect;
 mod listener;
+mod purge;
+mod status;
+mod target;
 mod undelete;
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
@@ -21,6 +24,7 @@ use serde::{Deserialize, Serialize};
 pub(super) use self::listener::run_control_socket;
 
 use super::Error;
+use super::server_state::ServerState;
 use crate::config::Config;
 use crate::registry::Registry;
 use crate::store;
@@ -43,6 +47,22 @@ pub enum ControlCommand {
     },
     /// List what can be restored.
     ListTrash,
+    /// Remove content for good, also from the trash.
+    Purge {
+        /// `REPOSITORY`, `REPOSITORY:TAG`, `REPOSITORY@DIGEST` or `DIGEST`.
+        target: String,
+        /// Whether it is removed even if other images need it.
+        is_forced: bool,
+        /// Whether nothing is removed.
+        is_dry_run: bool,
+    },
+    /// Print the status of the running server.
+    Status {
+        /// Whether it is printed as JSON.
+        is_json: bool,
+        /// Whether all repositories are listed.
+        lists_all: bool,
+    },
     /// Restore a repository, a tag, a manifest, or a digest in all repositories.
     Undelete {
         /// `REPOSITORY`, `REPOSITORY:TAG`, `REPOSITORY@DIGEST` or `DIGEST`.
@@ -64,6 +84,16 @@ enum OutputLine {
     Failure(String),
 }
 
+/// What a command acts on.
+struct CommandContext<'a> {
+    registry: &'a Registry,
+    config: &'a Config,
+    /// The running server; `None` if none runs.
+    server: Option<&'a ServerState>,
+    /// Whether nobody waits for the output any more.
+    is_gone: &'a (dyn Fn() -> bool + Sync),
+}
+
 /// Where a command prints to.
 pub trait CommandOutput {
     /// Prints a line of the result to standard output.
@@ -82,8 +112,18 @@ pub fn run_command(
     command: &ControlCommand,
     output: &mut dyn CommandOutput,
 ) -> Result<(), Error> {
-    match UnixStream::connect(Registry::control_socket(&config.storage.root)) {
+    let root = &config.storage.root;
+    match UnixStream::connect(Registry::control_socket(root)) {
         Ok(stream) => run_remote(stream, command, output),
+        Err(error) if matches!(command, ControlCommand::Status { .. }) => Err(match error.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
+                Error::Command(format!("no server is running on the folder {root:?}"))
+            }
+            _ => Error::Command(format!(
+                "cannot reach the server on the folder {root:?}: {error}; run the command as the \
+                 user of the server, or as root"
+            )),
+        }),
         // No server listens: it does not run, or it is an older version, which keeps the lock.
         Err(_) => run_alone(config, command, output),
     }
@@ -99,7 +139,13 @@ fn run_alone(
         return Err(Error::Command(text));
     }
     let registry = Registry::open(&config.storage.root)?;
-    commands::execute(&registry, &config.imgsync.gc, command, output).map_err(Error::Command)
+    let context = CommandContext {
+        registry: &registry,
+        config,
+        server: None,
+        is_gone: &|| false,
+    };
+    commands::execute(&context, command, output).map_err(Error::Command)
 }
 
 /// Returns whether a folder exists. A command must not create a store where there is none.

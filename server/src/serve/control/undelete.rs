@@ -1,11 +1,11 @@
 //! The command `undelete`.
 
 use imgsync_oci::units::format_bytes;
-use imgsync_oci::{Digest, Repository, Tag};
 
+use super::target::parse_target;
 use super::{CommandOutput, error_text};
 use crate::config::GarbageCollectionConfig;
-use crate::registry::{Registry, RestoreReport, RestoreTarget, TrashEntry};
+use crate::registry::{Registry, RestoreReport, TrashEntry};
 
 /// Prints what is in the trash: a line for each tag, manifest and blob, the oldest first.
 pub(super) fn list(
@@ -45,9 +45,7 @@ pub(super) fn undelete(
     target: &str,
     output: &mut dyn CommandOutput,
 ) -> Result<(), String> {
-    let parsed = parse_target(target).ok_or_else(|| {
-        format!("{target:?} is no repository, tag or digest; examples: app, app:v1, sha256:…")
-    })?;
+    let parsed = parse_target(target)?;
     let report = registry.restore(&parsed).map_err(error_text)?;
     let RestoreReport {
         restored,
@@ -82,47 +80,5 @@ pub(super) fn undelete(
             "nothing to restore for {target}: the trash does not list it, or it exists already"
         )),
         None => Ok(()),
-    }
-}
-
-fn parse_target(text: &str) -> Option<RestoreTarget> {
-    if let Ok(digest) = text.parse::<Digest>() {
-        return Some(RestoreTarget::Digest(digest));
-    }
-    if let Some((repository, digest)) = text.split_once('@') {
-        let repository: Repository = repository.parse().ok()?;
-        return Some(RestoreTarget::Manifest(repository, digest.parse().ok()?));
-    }
-    if let Some((repository, tag)) = text.split_once(':') {
-        let (repository, tag): (Repository, Tag) = (repository.parse().ok()?, tag.parse().ok()?);
-        return Some(RestoreTarget::Tag(repository, tag));
-    }
-    text.parse().ok().map(RestoreTarget::Repository)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn targets_are_told_apart() {
-        let digest = Digest::of(b"content");
-        let repository: Repository = "a/b".parse().unwrap();
-        let tag = RestoreTarget::Tag(repository.clone(), "v1".parse().unwrap());
-        let manifest = RestoreTarget::Manifest(repository.clone(), digest.clone());
-        for (text, expected) in [
-            (
-                "a/b".to_owned(),
-                Some(RestoreTarget::Repository(repository)),
-            ),
-            ("a/b:v1".to_owned(), Some(tag)),
-            (format!("a/b@{digest}"), Some(manifest)),
-            (digest.to_string(), Some(RestoreTarget::Digest(digest))),
-            ("A/B".to_owned(), None),
-            ("a:b:c".to_owned(), None),
-            (String::new(), None),
-        ] {
-            assert_eq!(parse_target(&text), expected, "{text}");
-        }
     }
 }

@@ -1,20 +1,15 @@
 //! What a certificate says of itself: its names, its issuer and its dates (RFC 5280, section 4.1).
 //!
-//! This module verifies nothing; it is for messages. Start reading at [`CertificateInfo`].
+//! This module verifies nothing; it is for messages. Start reading at [`CertificateInfo::parse`].
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use rustls::pki_types::CertificateDer;
-
-use super::der::{
+use crate::der::{
     DerValue, GENERALIZED_TIME, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, UTC_TIME, read_any,
     read_value, values,
 };
 
-/// The most certificates of a chain that are read.
-const MAX_CHAIN_LENGTH: usize = 10;
 /// The most names of a certificate that are read.
 const MAX_NAMES: usize = 100;
 /// The context-specific tags of the fields of a certificate.
@@ -49,8 +44,8 @@ pub struct CertificateInfo {
 }
 
 impl CertificateInfo {
-    /// Reads a certificate; `None` if it is malformed.
-    fn parse(certificate: &[u8]) -> Option<Self> {
+    /// Reads a certificate in DER; `None` if it is malformed.
+    pub fn parse(certificate: &[u8]) -> Option<Self> {
         let (certificate, _) = read_value(certificate, SEQUENCE)?;
         let (signed, _) = read_value(certificate.content, SEQUENCE)?;
         let mut fields = values(signed.content)
@@ -70,25 +65,6 @@ impl CertificateInfo {
             not_after: parse_time(times.next()?)?,
             names: extensions.map_or_else(Vec::new, |extensions| alt_names(extensions.content)),
         })
-    }
-}
-
-/// Records the certificates that a server presents, whether they are accepted or not.
-#[derive(Debug, Clone, Default)]
-pub struct ChainRecorder(Arc<Mutex<Vec<CertificateInfo>>>);
-
-impl ChainRecorder {
-    /// Returns the chain of the last handshake, the server's own certificate first. It is empty if
-    /// there was no handshake, or if the certificate is malformed.
-    pub fn chain(&self) -> Vec<CertificateInfo> {
-        let chain = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        chain.clone()
-    }
-
-    pub(super) fn record(&self, own: &CertificateDer<'_>, others: &[CertificateDer<'_>]) {
-        let all = std::iter::once(own).chain(others).take(MAX_CHAIN_LENGTH);
-        let parsed = all.map_while(|certificate| CertificateInfo::parse(certificate));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = parsed.collect();
     }
 }
 
@@ -196,6 +172,7 @@ fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustls::pki_types::CertificateDer;
     use rustls::pki_types::pem::PemObject;
 
     /// Created by `openssl req -x509 -newkey ec -subj "/O=Example/CN=Registry" -addext
@@ -251,12 +228,7 @@ mod tests {
     #[test]
     fn the_fields_of_a_certificate() {
         let certificate = CertificateDer::from_pem_slice(CERTIFICATE.as_bytes()).unwrap();
-        let recorder = ChainRecorder::default();
-        recorder.record(&certificate, &[]);
-        let chain = recorder.chain();
-        let [info] = &*chain else {
-            panic!("{chain:?}");
-        };
+        let info = CertificateInfo::parse(&certificate).unwrap();
         assert_eq!((&*info.subject, &*info.issuer), ("Registry", "Registry"));
         assert!(info.is_self_signed);
         let names = [

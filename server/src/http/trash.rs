@@ -1,0 +1,136 @@
+//! Serves the extensions that delete repositories and restore what was deleted
+//! ([`imgsync_oci::ext::trash`]).
+
+use hyper::{Response, StatusCode};
+use imgsync_oci::ext::trash::{
+    DeleteRepositoryResponse, MAX_RESTORED_NAMES, MAX_TRASH_REQUEST_BYTES, RestoreRequest,
+    RestoreResponse,
+};
+use imgsync_oci::units::format_duration;
+use imgsync_oci::{ErrorCode, Reference, Repository};
+use serde_json::json;
+
+use super::app::App;
+use super::blocking::try_blocking;
+use super::body::ResponseBody;
+use super::client_presence::ClientPresence;
+use super::error_response::ErrorResponse;
+use super::request_body::RequestBody;
+use super::responses;
+use crate::registry::{
+    DeletedRepository, Registry, RestoreReport, RestoreTarget, TrashEntry, Walk,
+};
+
+/// Serves `POST /v2/<name>/_imgsync/repository/delete`: deletes all tags and manifests.
+pub(super) async fn delete_repository(
+    app: &App,
+    client: &ClientPresence,
+    repository: Repository,
+) -> Result<Response<ResponseBody>, ErrorResponse> {
+    let registry = app.registry.clone();
+    let delete = move |walk: &Walk<'_>| registry.delete_repository(&repository, walk);
+    let DeletedRepository { tags, manifests } = app.walks.run(client, delete).await?;
+    let body = json!(DeleteRepositoryResponse {
+        tag_count: tags,
+        manifest_count: manifests,
+    });
+    Ok(responses::json(StatusCode::OK, format!("{body}\n")))
+}
+
+/// Serves `POST /v2/<name>/_imgsync/trash/restore`: restores a tag, a manifest, or all of a
+/// repository.
+pub(super) async fn restore(
+    app: &App,
+    repository: Repository,
+    body: &mut RequestBody,
+) -> Result<Response<ResponseBody>, ErrorResponse> {
+    let (limit, too_long) = (MAX_TRASH_REQUEST_BYTES, ErrorCode::BodyTooLarge);
+    let buffered = app.body_buffers.read(body, limit, too_long).await?;
+    let reference = RestoreRequest::parse(&buffered.bytes)
+        .map_err(|error| ErrorResponse::new(ErrorCode::BodyInvalid, error.to_string()))?;
+    let target = match &reference {
+        None => RestoreTarget::Repository(repository.clone()),
+        Some(Reference::Tag(tag)) => RestoreTarget::Tag(repository.clone(), tag.clone()),
+        Some(Reference::Digest(digest)) => {
+            RestoreTarget::Manifest(repository.clone(), digest.clone())
+        }
+    };
+    let registry = app.registry.clone();
+    let (report, is_present) = try_blocking({
+        let (repository, reference) = (repository.clone(), reference.clone());
+        move || {
+            let report = registry.restore(&target)?;
+            let is_present = is_present(&registry, &repository, reference.as_ref())?;
+            Ok::<_, crate::registry::Error>((report, is_present))
+        }
+    })
+    .await?;
+    let response = summarize(&report);
+    let is_empty =
+        response.tag_count + response.manifest_count == 0 && response.occupied.is_empty();
+    if is_empty && !is_present {
+        let name = match &reference {
+            None => repository.to_string(),
+            Some(Reference::Tag(tag)) => format!("{repository}:{tag}"),
+            Some(Reference::Digest(digest)) => format!("{repository}@{digest}"),
+        };
+        let undo = format_duration(app.config.load().imgsync.gc.undo);
+        // A digest of which nothing is known counts as gone, too.
+        let is_unknown = match &reference {
+            Some(Reference::Digest(digest)) => report.gone.iter().all(|gone| gone == digest),
+            _ => report.gone.is_empty(),
+        };
+        let detail = if is_unknown {
+            format!(
+                "{name} is not in the trash: it was never deleted, or is gone; what is deleted can \
+                 be restored for {undo}"
+            )
+        } else {
+            format!("{name} is gone: the trash has lost a part of it")
+        };
+        return Err(ErrorResponse::new(ErrorCode::NotInTrash, detail));
+    }
+    let body = json!(response);
+    Ok(responses::json(StatusCode::OK, format!("{body}\n")))
+}
+
+/// Returns whether the content exists, so that there is nothing to restore.
+fn is_present(
+    registry: &Registry,
+    repository: &Repository,
+    reference: Option<&Reference>,
+) -> Result<bool, crate::registry::Error> {
+    match reference {
+        None => registry.has_repository(repository),
+        Some(reference) => match registry.manifest_size(repository, reference) {
+            Ok(_) => Ok(true),
+            Err(crate::registry::Error::ManifestUnknown(_)) => Ok(false),
+            Err(error) => Err(error),
+        },
+    }
+}
+
+fn summarize(report: &RestoreReport) -> RestoreResponse {
+    let mut response = RestoreResponse::default();
+    for entry in &report.restored {
+        match entry {
+            TrashEntry::Tag { tag, .. } => {
+                response.tag_count += 1;
+                if response.tags.len() < MAX_RESTORED_NAMES {
+                    response.tags.push(tag.to_string());
+                }
+            }
+            TrashEntry::Revision { .. } => response.manifest_count += 1,
+            TrashEntry::Layer { .. } | TrashEntry::Blob { .. } => {}
+        }
+    }
+    let occupied = report.occupied.iter().map(|(_, tag)| tag.to_string());
+    response.occupied = occupied.take(MAX_RESTORED_NAMES).collect();
+    response.gone = report
+        .gone
+        .iter()
+        .take(MAX_RESTORED_NAMES)
+        .cloned()
+        .collect();
+    response
+}

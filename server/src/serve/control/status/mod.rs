@@ -1,0 +1,271 @@
+//! The command `status`: what the running server knows about itself, and what its storage holds.
+//!
+//! [`document`] is what is printed with `--json`; [`text`] prints the same for people. Start reading
+//! at [`print_status`].
+
+mod document;
+mod text;
+
+use std::io::{self, Write};
+use std::time::{Duration, Instant, SystemTime};
+
+use self::document::{
+    CertificateStatus, CollectionStatus, DiskStatus, LastCollection, RepositoriesStatus,
+    RepositoryStatus, StatusDocument, StorageStatus, TrashStatus, UploadsStatus, UpstreamStatus,
+};
+use super::{CommandContext, CommandOutput, error_text};
+use crate::config::Config;
+use crate::listen::certificate_expiries;
+use crate::registry::{Registry, StorageUsage, Walk};
+use crate::serve::server_state::{ServerState, UsageMeasurement};
+use crate::store::format_time;
+use crate::wall_clock::unix_now;
+
+/// How many repositories are listed, the largest ones.
+const LISTED_REPOSITORIES: usize = 20;
+/// How many repositories are listed if all are to be listed.
+const MAX_LISTED_REPOSITORIES: usize = 100_000;
+/// The lowest priority of a Unix process (nice 19).
+const MEASURING_NICENESS: i32 = 19;
+/// A measurement that took at least this long is used again.
+const MIN_REUSED_DURATION: Duration = Duration::from_secs(1);
+/// For how many times its own duration a measurement is used again, so that a program that asks all
+/// the time does not keep the disk busy.
+const REUSE_FACTOR: u32 = 20;
+
+const SECONDS_PER_DAY: i64 = 24 * 3600;
+
+/// Prints the status of the running server, as text or as JSON.
+pub(super) fn print_status(
+    context: &CommandContext<'_>,
+    is_json: bool,
+    lists_all: bool,
+    output: &mut dyn CommandOutput,
+) -> Result<(), String> {
+    let Some(server) = context.server else {
+        return Err("status needs a running server".to_owned());
+    };
+    let document = gather(context, server, lists_all)?;
+    if is_json {
+        let mut lines = LineWriter {
+            output,
+            line: Vec::new(),
+        };
+        serde_json::to_writer_pretty(&mut lines, &document).map_err(|error| error.to_string())?;
+        lines.end_line();
+    } else {
+        text::print(&document, output);
+    }
+    Ok(())
+}
+
+/// Passes what is written to it on, line by line.
+struct LineWriter<'a> {
+    output: &'a mut dyn CommandOutput,
+    line: Vec<u8>,
+}
+
+impl LineWriter<'_> {
+    fn end_line(&mut self) {
+        let line = std::mem::take(&mut self.line);
+        self.output.output(&String::from_utf8_lossy(&line));
+    }
+}
+
+impl Write for LineWriter<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            match part.strip_suffix(b"\n") {
+                Some(end) => {
+                    self.line.extend(end);
+                    self.end_line();
+                }
+                None => self.line.extend(part),
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn gather(
+    context: &CommandContext<'_>,
+    server: &ServerState,
+    lists_all: bool,
+) -> Result<StatusDocument, String> {
+    let (registry, config, now) = (context.registry, context.config, unix_now());
+    let limit = if lists_all {
+        MAX_LISTED_REPOSITORIES
+    } else {
+        LISTED_REPOSITORIES
+    };
+    let walk = Walk::new(u64::MAX, context.is_gone);
+    let uploads = registry.summarize_uploads(&walk).map_err(error_text)?;
+    let undo = config.imgsync.gc.undo;
+    let trash = registry.summarize_trash(undo, &walk).map_err(error_text)?;
+    let space = registry.disk_space().map_err(error_text)?;
+    let (storage, repositories) = measured_usage(registry, server, limit, context.is_gone)?;
+    Ok(StatusDocument {
+        version: env!("CARGO_PKG_VERSION"),
+        started_at: time_text(server.started_at),
+        uptime_seconds: now.saturating_sub(server.started_at),
+        disk: DiskStatus {
+            folder: config.storage.root.display().to_string(),
+            total_bytes: space.total,
+            free_bytes: space.free,
+            used_bytes: storage.bytes + trash.bytes + uploads.bytes,
+        },
+        storage,
+        repositories,
+        uploads: UploadsStatus {
+            open: uploads.count,
+            bytes: uploads.bytes,
+            oldest_started_at: uploads.oldest.map(format_time),
+        },
+        collection: CollectionStatus {
+            enabled: config.imgsync.gc.is_enabled && !config.storage.is_read_only,
+            last: last_collection(registry),
+            next_at: server.collection_schedule.next().map(time_text),
+        },
+        trash: TrashStatus {
+            entries: trash.entries,
+            bytes: trash.bytes,
+            first_deletion_at: trash.first_expiry.map(time_text),
+            last_deletion_at: trash.last_expiry.map(time_text),
+        },
+        upstreams: upstreams(server),
+        certificates: certificates(config, now),
+    })
+}
+
+/// Measures the storage, unless the last measurement is recent for how long it took.
+fn measured_usage(
+    registry: &Registry,
+    server: &ServerState,
+    limit: usize,
+    is_gone: &(dyn Fn() -> bool + Sync),
+) -> Result<(StorageStatus, RepositoriesStatus), String> {
+    let mut last = server.lock_measurement();
+    let reused = last.as_ref().filter(|last| {
+        let is_slow = last.duration >= MIN_REUSED_DURATION;
+        is_slow && last.limit == limit && last.ended.elapsed() < last.duration * REUSE_FACTOR
+    });
+    let measurement = match reused {
+        Some(measurement) => measurement,
+        None => last.insert(measure(registry, limit, is_gone)?),
+    };
+    let UsageMeasurement { usage, .. } = measurement;
+    let largest = usage.largest.iter().map(|listed| RepositoryStatus {
+        name: listed.repository.to_string(),
+        bytes: listed.bytes,
+        shared_bytes: listed.shared_bytes,
+    });
+    let largest: Vec<RepositoryStatus> = largest.collect();
+    let listed_bytes: u64 = largest.iter().map(|listed| listed.bytes).sum();
+    let repositories = RepositoriesStatus {
+        count: usage.repositories,
+        bytes: usage.repository_bytes,
+        saved_bytes: usage.saved_bytes(),
+        unlisted: usage.repositories.saturating_sub(largest.len() as u64),
+        unlisted_bytes: usage.repository_bytes.saturating_sub(listed_bytes),
+        largest,
+    };
+    Ok((storage(usage, measurement.ended_at), repositories))
+}
+
+fn storage(usage: &StorageUsage, measured_at: u64) -> StorageStatus {
+    StorageStatus {
+        measured_at: time_text(measured_at),
+        blobs: usage.blobs,
+        bytes: usage.blob_bytes,
+        unlinked_bytes: usage.unlinked_bytes,
+        untagged_manifests: usage.untagged_manifests,
+        untagged_bytes: usage.untagged_bytes,
+    }
+}
+
+/// Measures the storage on a thread with a low priority.
+fn measure(
+    registry: &Registry,
+    limit: usize,
+    is_gone: &(dyn Fn() -> bool + Sync),
+) -> Result<UsageMeasurement, String> {
+    let begun = Instant::now();
+    let measure = || {
+        if let Err(error) = rustix::process::setpriority_process(None, MEASURING_NICENESS) {
+            tracing::debug!(%error, "cannot lower the priority of a measurement");
+        }
+        registry.measure_storage(limit, &Walk::new(u64::MAX, is_gone))
+    };
+    let measured = std::thread::scope(|scope| scope.spawn(measure).join());
+    let measured = measured.map_err(|_| "the measurement of the storage failed".to_owned())?;
+    Ok(UsageMeasurement {
+        usage: measured.map_err(error_text)?,
+        limit,
+        ended_at: unix_now(),
+        ended: Instant::now(),
+        duration: begun.elapsed(),
+    })
+}
+
+fn last_collection(registry: &Registry) -> Option<LastCollection> {
+    registry.last_collection().map(|last| LastCollection {
+        ended_at: time_text(last.ended_at),
+        manifests: last.stats.manifests,
+        blobs: last.stats.blobs,
+        bytes: last.stats.bytes,
+        damaged_manifests: last.stats.damaged,
+        failed: last.is_failed,
+    })
+}
+
+fn upstreams(server: &ServerState) -> Vec<UpstreamStatus> {
+    let outcomes = server.upstreams.last_outcomes().into_iter();
+    outcomes
+        .map(|(name, address, last)| UpstreamStatus {
+            name,
+            address,
+            last_request_at: last.as_ref().map(|last| time_text(last.at)),
+            error: last.and_then(|last| last.error),
+        })
+        .collect()
+}
+
+fn certificates(config: &Config, now: u64) -> Vec<CertificateStatus> {
+    let Some(tls) = &config.http.tls else {
+        return Vec::new();
+    };
+    let status = |expiry: Option<SystemTime>, error: Option<String>| CertificateStatus {
+        file: tls.certificate.display().to_string(),
+        days_left: expiry.map(|expiry| days_left(expiry, now)),
+        valid_until: expiry.map(format_time),
+        error,
+    };
+    match certificate_expiries(tls) {
+        Ok(expiries) => expiries
+            .into_iter()
+            .map(|expiry| {
+                let error = expiry.is_none().then(|| "it cannot be parsed".to_owned());
+                status(expiry, error)
+            })
+            .collect(),
+        Err(error) => vec![status(None, Some(error.to_string()))],
+    }
+}
+
+/// Returns the number of whole days until a time; negative if it is over.
+fn days_left(expiry: SystemTime, now: u64) -> i64 {
+    let expiry = expiry.duration_since(SystemTime::UNIX_EPOCH);
+    let expiry = expiry.map_or(0, |time| time.as_secs());
+    let seconds = i64::try_from(expiry).unwrap_or(i64::MAX) - i64::try_from(now).unwrap_or(0);
+    seconds.div_euclid(SECONDS_PER_DAY)
+}
+
+/// Formats a time in Unix seconds.
+fn time_text(seconds: u64) -> String {
+    let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
+    format_time(time.unwrap_or(SystemTime::UNIX_EPOCH))
+}
