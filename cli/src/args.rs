@@ -7,6 +7,8 @@
     reason = "brackets in the text of --help mark optional parts"
 )]
 
+mod content_name;
+mod delete;
 mod doctor;
 mod manifest_name;
 mod mirror;
@@ -24,6 +26,8 @@ use imgsync_oci::{Registry, RemoteName, Tag};
 use crate::image::platform::platform;
 use crate::report::{TransferVerb, Verbosity};
 
+pub use content_name::ContentName;
+pub use delete::{RmArgs, UndeleteArgs};
 pub use doctor::DoctorArgs;
 pub use manifest_name::ManifestName;
 pub use mirror::{MirrorArgs, PullArgs, TagFilterArgs};
@@ -110,8 +114,10 @@ pub enum CliCommand {
     Ls(LsArgs),
     /// Show the config, layers and sizes of an image in a registry
     Inspect(InspectArgs),
-    /// Delete tags or manifests from a registry
+    /// Delete tags, manifests or repositories from a registry
     Rm(RmArgs),
+    /// Restore deleted tags, manifests and repositories at imgsync-server
+    Undelete(UndeleteArgs),
     /// Log in to a registry
     Login(LoginArgs),
     /// Log out from a registry
@@ -326,31 +332,6 @@ pub struct InspectArgs {
     pub access: AccessArgs,
 }
 
-/// `imgsync rm`
-#[derive(Debug, Args)]
-#[command(after_help = "\
-With a tag, only the tag is deleted. With a digest, the manifest is deleted, with all tags that \
-point at it. The registry frees the disk space at its next garbage collection.
-
-Examples:
-  imgsync rm registry.example.com/team/app:v1
-  imgsync rm registry.example.com/team/app@sha256:...")]
-pub struct RmArgs {
-    /// Tag or manifest to delete: host[:port]/repository:tag or host[:port]/repository@digest
-    #[arg(value_name = "REMOTE", required = true, value_parser = parse_explicit_manifest)]
-    pub remotes: Vec<WithScheme<ManifestName>>,
-
-    /// Delete the manifest that the tag points at, with all its tags
-    ///
-    /// Use this option if the registry cannot delete a single tag.
-    #[arg(long)]
-    pub digest: bool,
-
-    #[command(flatten)]
-    /// The connection to the registry.
-    pub access: AccessArgs,
-}
-
 fn parse_remote(text: &str) -> Result<WithScheme<RemoteName>, String> {
     let hint = "write host[:port]/repository[:tag] in lower case, or host[:port]";
     WithScheme::parse(text, hint, str::parse)
@@ -362,10 +343,6 @@ fn parse_registry(text: &str) -> Result<WithScheme<Registry>, String> {
 
 fn parse_manifest(text: &str) -> Result<WithScheme<ManifestName>, String> {
     WithScheme::parse(text, "", str::parse)
-}
-
-fn parse_explicit_manifest(text: &str) -> Result<WithScheme<ManifestName>, String> {
-    WithScheme::parse(text, "", ManifestName::parse_explicit)
 }
 
 fn parse_platform(text: &str) -> Result<Platform, String> {

@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
-use imgsync_oci::{ParseError, Reference, Registry, RemoteName, Repository, Tag};
+use imgsync_oci::{Reference, Registry, Repository, Tag};
+
+use super::content_name::ContentName;
 
 const HINT: &str = "write host[:port]/repository:tag or host[:port]/repository@digest";
 
@@ -57,24 +59,15 @@ impl FromStr for ManifestName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let invalid = |error: ParseError| format!("{error}\n hint: {HINT}");
-        let (name, digest) = match text.split_once('@') {
-            Some((name, digest)) => (name, Some(digest)),
-            None => (text, None),
-        };
-        let remote: RemoteName = name.parse().map_err(invalid)?;
-        let Some((repository, tag)) = remote.name else {
-            return Err(format!("the name has no repository\n hint: {HINT}"));
-        };
-        let reference = match digest {
-            // A tag beside a digest is only a note for people.
-            Some(digest) => Reference::Digest(digest.parse().map_err(invalid)?),
-            None => Reference::Tag(tag.unwrap_or_else(Tag::latest)),
-        };
-        Ok(Self {
-            registry: remote.registry,
+        let ContentName {
+            registry,
             repository,
             reference,
+        } = ContentName::parse(text, HINT)?;
+        Ok(Self {
+            registry,
+            repository,
+            reference: reference.unwrap_or_else(|| Reference::Tag(Tag::latest())),
         })
     }
 }

@@ -10,6 +10,8 @@ mod manual;
 mod mirror;
 mod push;
 mod rm;
+mod rm_repository;
+mod undelete;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -46,6 +48,7 @@ fn dispatch(command: CliCommand, report: &Arc<dyn Report>) -> Result<u8, Failure
         CliCommand::Ls(args) => run_until_stopped(ls::ls(args, report))?,
         CliCommand::Inspect(args) => run_until_stopped(inspect::inspect(args, report))?,
         CliCommand::Rm(args) => run_until_stopped(rm::rm(args, report))?,
+        CliCommand::Undelete(args) => run_until_stopped(undelete::undelete(args, report))?,
         CliCommand::Login(args) => run_until_stopped(login::login(args, report))?,
         CliCommand::Doctor(args) => return run_until_stopped(doctor::doctor(args, report)),
         CliCommand::Completions { shell } => manual::print_completions(shell, report),

@@ -1,11 +1,11 @@
-//! Runs `imgsync rm`: deletes tags, or manifests with all their tags.
+//! Runs `imgsync rm`: deletes tags, manifests with all their tags, or repositories.
 
 use std::sync::Arc;
 
 use imgsync_oci::Reference;
 use imgsync_oci::client::{Client, DeleteOutcome};
 
-use super::{not_found, resolve};
+use super::{not_found, resolve, rm_repository};
 use crate::args::{ManifestName, RmArgs, WithScheme};
 use crate::exit::Failure;
 use crate::login::RegistryAccess;
@@ -17,6 +17,12 @@ use crate::report::Report;
 /// Returns the first failure; what comes before it is deleted.
 pub(super) async fn rm(args: RmArgs, report: &Arc<dyn Report>) -> Result<(), Failure> {
     let access = RegistryAccess::parse(args.access)?;
+    for WithScheme { scheme, name } in &args.repository {
+        let access = access.clone().with_scheme(*scheme)?;
+        let repository = Some(&name.repository);
+        let client = access.connect(&name.registry, repository, false, report);
+        rm_repository::delete_repository(&client.await?, name, report).await?;
+    }
     for WithScheme { scheme, mut name } in args.remotes {
         let access = access.clone().with_scheme(scheme)?;
         let (registry, repository) = (&name.registry, Some(&name.repository));

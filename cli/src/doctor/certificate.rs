@@ -3,7 +3,8 @@
 use std::time::{Duration, SystemTime};
 
 use imgsync_oci::Registry;
-use imgsync_oci::client::{CertificateInfo, ConnectErrorKind, Error};
+use imgsync_oci::certificate::CertificateInfo;
+use imgsync_oci::client::{ConnectErrorKind, Error};
 
 use super::finding::{DoctorCheck, Finding, Verdict};
 use crate::exit::Failure;

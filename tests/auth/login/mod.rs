@@ -8,6 +8,7 @@ mod engine;
 mod helpers;
 mod passwords;
 mod prompts;
+mod trash;
 
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
