@@ -114,6 +114,16 @@ pub struct DockerDaemon {
     flags: Vec<String>,
     /// The folder with `dockerd` and its containerd; `None` for the installed ones.
     programs: Option<PathBuf>,
+    network: DaemonNetwork,
+}
+
+/// The network interfaces that a daemon has.
+#[derive(Clone, Copy)]
+enum DaemonNetwork {
+    /// Those of the machine.
+    Machine,
+    /// None, as if the daemon were in a virtual machine.
+    None,
 }
 
 impl DockerDaemon {
@@ -122,7 +132,14 @@ impl DockerDaemon {
     pub fn start(folder: &Path, flags: &[&str]) -> Option<Self> {
         // The configuration can be empty: registries on loopback are insecure by default.
         let flags = [&["--storage-driver=vfs"], flags].concat();
-        Self::start_programs(None, folder, "{}", &flags)
+        Self::start_programs(None, folder, "{}", &flags, DaemonNetwork::Machine)
+    }
+
+    /// Starts a daemon that reaches this machine only through its socket. Returns `None` if it
+    /// cannot run here.
+    pub fn start_without_network(folder: &Path) -> Option<Self> {
+        let flags = ["--storage-driver=vfs"];
+        Self::start_programs(None, folder, "{}", &flags, DaemonNetwork::None)
     }
 
     /// Starts a daemon whose images are in containerd's store. Returns `None` if there is no Docker
@@ -136,7 +153,8 @@ impl DockerDaemon {
         let config = r#"{"features": {"containerd-snapshotter": true}}"#;
         // This snapshotter works on every file system.
         let flags = ["--storage-driver=native"];
-        Self::start_programs(Some(programs), folder, config, &flags)
+        let network = DaemonNetwork::Machine;
+        Self::start_programs(Some(programs), folder, config, &flags, network)
     }
 
     fn start_programs(
@@ -144,14 +162,16 @@ impl DockerDaemon {
         folder: &Path,
         config: &str,
         flags: &[&str],
+        network: DaemonNetwork,
     ) -> Option<Self> {
         std::fs::write(folder.join("daemon.json"), config).expect("a file");
         let flags: Vec<_> = flags.iter().map(|flag| (*flag).to_owned()).collect();
         let mut daemon = Self {
-            process: spawn_daemon(programs.as_deref(), folder, &flags),
+            process: spawn_daemon(programs.as_deref(), folder, &flags, network),
             folder: folder.to_owned(),
             flags,
             programs,
+            network,
         };
         if !daemon.wait_until_ready() {
             report_missing(&format!("no second dockerd: {}", daemon.process.stderr()));
@@ -178,7 +198,8 @@ impl DockerDaemon {
 
     /// Starts the daemon again, with the same data.
     pub fn restart(&mut self) {
-        self.process = spawn_daemon(self.programs.as_deref(), &self.folder, &self.flags);
+        let programs = self.programs.as_deref();
+        self.process = spawn_daemon(programs, &self.folder, &self.flags, self.network);
         let is_ready = self.wait_until_ready();
         assert!(is_ready, "no second dockerd: {}", self.process.stderr());
     }
@@ -245,12 +266,25 @@ impl Drop for DockerDaemon {
     }
 }
 
-fn spawn_daemon(programs: Option<&Path>, folder: &Path, flags: &[String]) -> Process {
+fn spawn_daemon(
+    programs: Option<&Path>,
+    folder: &Path,
+    flags: &[String],
+    network: DaemonNetwork,
+) -> Process {
     let flag = |name: &str, file: &str| format!("--{name}={}", folder.join(file).display());
-    let mut command = Command::new(match programs {
+    let dockerd = match programs {
         Some(programs) => programs.join("dockerd"),
         None => program("dockerd"),
-    });
+    };
+    let mut command = match network {
+        DaemonNetwork::Machine => Command::new(dockerd),
+        DaemonNetwork::None => {
+            let mut command = Command::new("unshare");
+            command.arg("--net").arg(dockerd);
+            command
+        }
+    };
     if let Some(programs) = programs {
         // The daemon starts the containerd that is in PATH.
         let path = std::env::var("PATH").unwrap_or_default();

@@ -3,6 +3,7 @@
 use super::super::upload_blob;
 use super::{Engine, MACHINE, SourcesFixture, files};
 use crate::support::archive::Entry;
+use crate::support::docker::DockerDaemon;
 use crate::support::prelude::*;
 use crate::support::random::Random;
 
@@ -68,6 +69,32 @@ fn the_whole_image_is_exported_where_that_is_better() {
     assert!(by_id.stderr.contains("reading 1 of 3 layers"), "{by_id}");
     assert_eq!(fixture.check_image("app").config, image.id());
     export_of(nameless.reference(), "it has no name");
+}
+
+/// Docker Desktop runs the daemon in a virtual machine: the loopback interface is another one.
+#[test]
+fn the_whole_image_is_exported_from_a_daemon_with_another_loopback_interface() {
+    let fixture = SourcesFixture::new();
+    let folder = fixture.scratch.folder("docker");
+    let Some(daemon) = DockerDaemon::start_without_network(&folder) else {
+        return;
+    };
+    let engine = Engine(Some(&daemon));
+    let mut contents = vec![(121, 900_000), (122, 20_000)];
+    engine.build(&fixture.scratch, "app:v1", &files(&contents), "1");
+    let remote = fixture.remote("app");
+    engine
+        .push(&fixture.imgsync, &[], "app:v1", &remote)
+        .succeeded();
+    contents[1].0 += 100;
+    engine.build(&fixture.scratch, "app:v1", &files(&contents), "2");
+    let expected = "exporting the image from the daemon: the daemon has another loopback interface";
+    engine.assert_dry_run_says(&fixture, "app:v1", expected);
+    let outcome = engine.push(&fixture.imgsync, &[], "app:v1", &remote);
+    let outcome = outcome.succeeded();
+    assert_eq!(outcome.stderr.matches(expected).count(), 1, "{outcome}");
+    assert_eq!(fixture.check_image("app").config, engine.id("app:v1"));
+    engine.assert_no_traces("app:v1");
 }
 
 /// Layers that are not needed are not read, wherever they are in the image, and also if a layer
