@@ -1,6 +1,7 @@
 //! Tests what answers at the address, logins and permissions.
 
 use super::{CHECKS, DoctorFixture, tree};
+use crate::support::Nginx;
 use crate::support::fake::{self, FakeServer};
 use crate::support::prelude::*;
 
@@ -149,6 +150,38 @@ fn a_token_without_the_right_to_push() {
             "fault",
             &["alice may not push to team/app", "the administrator of"],
         );
+}
+
+#[test]
+fn a_token_server_that_a_proxy_hides() {
+    if !programs_available(&["nginx", "openssl"]) {
+        return;
+    }
+    let mut fixture = DoctorFixture::new();
+    let server = with_login(&fixture.scratch);
+    let authority = CertificateAuthority::new(&fixture.scratch.folder("ca"));
+    let pair = authority.sign("server", &["DNS:localhost"]);
+    let ca = authority.certificate().display().to_string();
+    let example = include_str!("../../examples/nginx/imgsync.conf");
+    let config = example.replace("proxy_set_header", "# proxy_set_header");
+    fixture.set("IMGSYNC_USERNAME", "alice");
+    fixture.set("IMGSYNC_PASSWORD", "secret");
+    for (name, config, code) in [("right", example, 0), ("wrong", &*config, 5)] {
+        let folder = fixture.scratch.folder(name);
+        let nginx = Nginx::start_example(config, &folder, server.address(), &pair);
+        let host = format!("localhost:{}", nginx.address().port());
+        let remote = format!("https://{host}/team/app");
+        let diagnosis = fixture.examine(code, &[&remote, "--ca-file", &ca]);
+        if code == 0 {
+            diagnosis.all(&["login", "pull", "push"], "ok");
+            continue;
+        }
+        let line = format!("  REGISTRY_HTTP_HOST: https://{host}");
+        let words = ["token server", "  proxy_set_header Host $http_host;", &line];
+        diagnosis
+            .has("login", "fault", &words)
+            .has("push", "not checked", &[]);
+    }
 }
 
 #[test]

@@ -3,13 +3,17 @@
 use http::StatusCode;
 use imgsync_oci::client::Error;
 use imgsync_oci::{Registry, Repository};
+use url::Url;
 
 use super::finding::{DoctorCheck, Finding};
+use super::location::address_remedy;
 use crate::exit::{Failure, FailureKind};
 
 /// The credentials of a user, and what the registry said to them.
 pub(super) struct LoginObservation<'a> {
     pub(super) registry: &'a Registry,
+    /// The URL of the registry.
+    pub(super) base: &'a Url,
     pub(super) login: LoginInUse<'a>,
     /// Whether the registry asked for a login.
     pub(super) was_asked: bool,
@@ -42,12 +46,20 @@ impl std::fmt::Display for LoginInUse<'_> {
 pub(super) fn judge_login(observed: &LoginObservation<'_>) -> Finding {
     let LoginObservation {
         registry,
+        base,
         login,
         was_asked,
         result,
     } = *observed;
     let check = DoctorCheck::Login;
     match (result, login) {
+        (Err(error), _) if is_wrong_token_server(error, registry) => {
+            let trusted = "imgsync-server uses these headers only if the proxy is on loopback, or \
+                           listed in REGISTRY_IMGSYNC_TRUSTEDPROXIES (imgsync.trustedproxies)";
+            Finding::fault(check, error.to_string())
+                .with_remedy(address_remedy(base))
+                .with_remedy([trusted])
+        }
         (Ok(()), LoginInUse::Found { account, place }) if was_asked => {
             Finding::ok(check, format!("as {account}, with the login in {place}"))
         }
@@ -70,6 +82,20 @@ pub(super) fn judge_login(observed: &LoginObservation<'_>) -> Finding {
         (Err(error), LoginInUse::Found { place, .. }) => {
             refused(check, format!("the login in {place}: {error}"), error)
         }
+    }
+}
+
+/// Returns whether the registry names a token server that cannot be used. The registry builds its URL
+/// from the address that it takes for its own.
+fn is_wrong_token_server(error: &Error, registry: &Registry) -> bool {
+    match error {
+        Error::InvalidResponse { what, .. } => what.contains("token server"),
+        Error::Connect { registry: host, .. } => host != registry,
+        Error::Setup { .. }
+        | Error::ConnectionLost { .. }
+        | Error::Status { .. }
+        | Error::ForbiddenAddress { .. }
+        | Error::WebPage { .. } => false,
     }
 }
 
@@ -174,9 +200,11 @@ mod tests {
     #[test]
     fn logins() {
         let registry = "nas:5000".parse().unwrap();
+        let base = Url::parse("https://nas:5000").unwrap();
         let judged = |login, was_asked, result| {
             judge_login(&LoginObservation {
                 registry: &registry,
+                base: &base,
                 login,
                 was_asked,
                 result,

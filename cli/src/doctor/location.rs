@@ -23,7 +23,7 @@ pub(super) fn judge(observed: &LocationObservation<'_>) -> Finding {
     let check = DoctorCheck::Location;
     let Ok(location) = base.join(stated) else {
         let what = format!("{stated:?} is no valid URL");
-        return Finding::fault(check, what).with_remedy(remedy(base));
+        return Finding::fault(check, what).with_remedy(address_remedy(base));
     };
     let is_relative = Url::parse(stated).is_err() && location.origin() == base.origin();
     if is_relative {
@@ -38,13 +38,13 @@ pub(super) fn judge(observed: &LocationObservation<'_>) -> Finding {
         Err(error) => {
             let what =
                 format!("it is at {shown} instead of {expected}, where uploads fail: {error}");
-            Finding::fault(check, what).with_remedy(remedy(base))
+            Finding::fault(check, what).with_remedy(address_remedy(base))
         }
         Ok(()) if location.host_str() == base.host_str() => {
             let what = format!(
                 "it is at {shown} instead of {expected}: imgsync corrects this, docker push fails"
             );
-            Finding::warning(check, what).with_remedy(remedy(base))
+            Finding::warning(check, what).with_remedy(address_remedy(base))
         }
         Ok(()) => {
             let what = format!(
@@ -53,7 +53,7 @@ pub(super) fn judge(observed: &LocationObservation<'_>) -> Finding {
             Finding::warning(check, what).with_remedy(
                 ["if that is not a store for uploads:".to_owned()]
                     .into_iter()
-                    .chain(remedy(base)),
+                    .chain(address_remedy(base)),
             )
         }
     }
@@ -66,7 +66,8 @@ fn origin_text(url: &Url) -> String {
     format!("{}://{host}{port}", url.scheme())
 }
 
-fn remedy(base: &Url) -> [String; 6] {
+/// Returns what to change so that the registry learns the address that clients use.
+pub(super) fn address_remedy(base: &Url) -> [String; 6] {
     let base = origin_text(base);
     [
         "nginx, in the location of the registry:".to_owned(),

@@ -171,6 +171,7 @@ impl Examination<'_> {
             Some(failure) => access::judge_unreadable(failure, checked.is_err()),
             None => access::judge_login(&LoginObservation {
                 registry,
+                base: client.base_url(),
                 login: in_use,
                 was_asked: client.has_logged_in(),
                 result: checked.as_ref().copied(),
