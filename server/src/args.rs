@@ -20,6 +20,7 @@ Examples:
   imgsync-server /etc/imgsync/config.yml
   imgsync-server config /etc/imgsync/config.yml        Check a configuration before a restart
   imgsync-server garbage-collect --root /srv/registry  Free the space of unused blobs
+  imgsync-server retention --dry-run /etc/imgsync/config.yml  Show which tags would be removed
   imgsync-server htpasswd /etc/imgsync/htpasswd alice  Add a user; prompts for the password
   imgsync-server health                                Check whether the server answers")]
 pub(crate) struct ServerArguments {
@@ -60,6 +61,12 @@ pub(crate) enum ServerCommand {
     /// itself (imgsync.gc).
     #[command(visible_alias = "gc")]
     GarbageCollect(GarbageCollectArgs),
+    /// Remove the tags and images that imgsync.retention does not keep
+    ///
+    /// Acts through the running server, with its configuration, or alone if none runs. A running
+    /// server also does this by itself, before it collects garbage. New rules are only reported the
+    /// first time. What is removed can be restored from the trash.
+    Retention(RetentionArgs),
     /// Restore deleted tags and images from the trash
     Undelete(UndeleteArgs),
     /// Print the state of the running server: disk, repositories, uploads, trash, certificates
@@ -116,6 +123,18 @@ pub(crate) struct GarbageCollectArgs {
     /// Purge content even if other images need it; they are incomplete then
     #[arg(long, requires = "purge")]
     pub(crate) force: bool,
+    /// Configuration file, as for `serve`
+    pub(crate) config: Option<PathBuf>,
+    /// Storage folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RetentionArgs {
+    /// Print what would be removed and why, without removing it
+    #[arg(short, long)]
+    pub(crate) dry_run: bool,
     /// Configuration file, as for `serve`
     pub(crate) config: Option<PathBuf>,
     /// Storage folder

@@ -20,8 +20,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use self::args::{
-    GarbageCollectArgs, HtpasswdArgs, ServeArgs, ServerArguments, ServerCommand, StatusArgs,
-    UndeleteArgs,
+    GarbageCollectArgs, HtpasswdArgs, RetentionArgs, ServeArgs, ServerArguments, ServerCommand,
+    StatusArgs, UndeleteArgs,
 };
 use self::config_loader::Setup;
 use self::reload::FileStamps;
@@ -46,6 +46,7 @@ fn main() -> ExitCode {
         ServerCommand::Config(args) => print_config(args),
         ServerCommand::Health(args) => health(args),
         ServerCommand::GarbageCollect(args) => garbage_collect(args),
+        ServerCommand::Retention(args) => retention(args),
         ServerCommand::Undelete(args) => undelete(args),
         ServerCommand::Status(args) => status(args),
         ServerCommand::Htpasswd(args) => htpasswd(args),
@@ -252,6 +253,18 @@ fn garbage_collect(args: GarbageCollectArgs) -> ExitCode {
             deletes_untagged: delete_untagged,
             is_quiet: quiet,
         },
+    };
+    run_command(&command, config, root)
+}
+
+fn retention(args: RetentionArgs) -> ExitCode {
+    let RetentionArgs {
+        dry_run,
+        config,
+        root,
+    } = args;
+    let command = ControlCommand::Retention {
+        is_dry_run: dry_run,
     };
     run_command(&command, config, root)
 }

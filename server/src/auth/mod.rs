@@ -28,7 +28,7 @@ use std::time::Duration;
 pub(crate) use self::access_controller::AccessController;
 pub use self::edit::{DEFAULT_BCRYPT_COST, EditError, EditOutcome, UserChange, edit_user};
 pub use self::error::Error;
-pub use self::pattern::RepositoryPattern;
+pub use self::pattern::{RepositoryPattern, TagPattern};
 pub use self::prompt::password as ask_password;
 pub use self::prompt_guard::PromptGuard;
 pub(crate) use self::scope::{AccessScope, required_scopes};

@@ -1,17 +1,25 @@
-//! Patterns of repository names.
+//! Patterns of repository names and of tags.
 
 use std::fmt;
 use std::str::FromStr;
 
-use imgsync_oci::{ParseError, Repository};
+use imgsync_oci::{ParseError, Repository, Tag};
 
 /// The longest pattern, in bytes: the length limit of a repository's name.
 const MAX_PATTERN_BYTES: usize = 255;
 
+/// A tag with wildcards: `*` matches any text. Examples: `v*`, `latest`, `*-rc*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TagPattern(Wildcards);
+
 /// A repository name with wildcards: `*` matches any text within a component, `**` any text across
 /// components. Examples: `public/*`, `mirror/**`, `**`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RepositoryPattern {
+pub struct RepositoryPattern(Wildcards);
+
+/// A text with wildcards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Wildcards {
     text: Box<str>,
     tokens: Vec<PatternToken>,
 }
@@ -30,7 +38,27 @@ impl RepositoryPattern {
     /// Returns whether the pattern matches the whole name. The time is at most proportional to the
     /// length of the pattern times the length of the name.
     pub fn matches(&self, repository: &Repository) -> bool {
-        let name = repository.as_str().as_bytes();
+        self.0.matches(repository.as_str().as_bytes())
+    }
+}
+
+impl TagPattern {
+    /// Returns whether the pattern matches the whole tag, in the time of
+    /// [`RepositoryPattern::matches`].
+    pub fn matches(&self, tag: &Tag) -> bool {
+        self.0.matches(tag.as_str().as_bytes())
+    }
+}
+
+impl Wildcards {
+    fn new(text: &str) -> Self {
+        Self {
+            text: text.into(),
+            tokens: tokenize(text.as_bytes()),
+        }
+    }
+
+    fn matches(&self, name: &[u8]) -> bool {
         // `matched[n]`: the tokens so far match the first `n` bytes of the name.
         let mut matched = vec![false; name.len() + 1];
         matched[0] = true;
@@ -63,10 +91,24 @@ impl FromStr for RepositoryPattern {
         if !is_valid {
             return Err(ParseError::new("repository pattern", text));
         }
-        Ok(Self {
-            text: text.into(),
-            tokens: tokenize(text.as_bytes()),
-        })
+        Ok(Self(Wildcards::new(text)))
+    }
+}
+
+impl FromStr for TagPattern {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        // What is left without the wildcards is a part of a tag.
+        let plain = text.replace('*', "");
+        let is_valid = text.len() <= MAX_PATTERN_BYTES
+            && !text.is_empty()
+            && !text.contains("**")
+            && format!("x{plain}").parse::<Tag>().is_ok();
+        if !is_valid {
+            return Err(ParseError::new("tag pattern", text));
+        }
+        Ok(Self(Wildcards::new(text)))
     }
 }
 
@@ -86,7 +128,13 @@ fn tokenize(mut text: &[u8]) -> Vec<PatternToken> {
 
 impl fmt::Display for RepositoryPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.0.text)
+    }
+}
+
+impl fmt::Display for TagPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.text)
     }
 }
 
@@ -126,6 +174,29 @@ mod tests {
             ("a/**/b", "a/b", false),
         ] {
             assert_eq!(matches(pattern, name), expected, "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn patterns_of_tags() {
+        for (pattern, tag, expected) in [
+            ("latest", "latest", true),
+            ("latest", "Latest", false),
+            ("v*", "v1.2.3", true),
+            ("v*", "dev", false),
+            ("*-rc*", "v1-rc1", true),
+            ("*", "x", true),
+        ] {
+            let parsed: TagPattern = pattern.parse().unwrap();
+            assert_eq!(
+                parsed.matches(&tag.parse().unwrap()),
+                expected,
+                "{pattern} {tag}"
+            );
+            assert_eq!(parsed.to_string(), pattern);
+        }
+        for bad in ["", "a/b", "a b", "**", "ü", "a:b"] {
+            assert!(bad.parse::<TagPattern>().is_err(), "{bad}");
         }
     }
 

@@ -40,8 +40,9 @@ pub use self::restart::{keep_auth, keys_needing_restart};
 pub use self::tree::ValueOrigin;
 pub use self::types::{
     CacheConfig, Config, GarbageCollectionConfig, HttpConfig, ImgsyncConfig, IndexPlatforms,
-    ListenAddress, LogConfig, LogFormat, LogLevel, PurgeConfig, QuotaConfig, Secret, SpaceConfig,
-    StorageConfig, TlsConfig, TlsVersion, UpstreamConfig, UpstreamLogin, UpstreamPassword,
+    ListenAddress, LogConfig, LogFormat, LogLevel, PurgeConfig, QuotaConfig, RetentionRule, Secret,
+    SpaceConfig, StorageConfig, TlsConfig, TlsVersion, UpstreamConfig, UpstreamLogin,
+    UpstreamPassword,
 };
 
 use self::diagnostics::Diagnostics;

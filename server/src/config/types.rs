@@ -8,7 +8,7 @@ use imgsync_oci::{Descriptor, Registry, Repository};
 
 use super::host_port::HostPort;
 use super::network::Network;
-use crate::auth::{HtpasswdConfig, RepositoryPattern};
+use crate::auth::{HtpasswdConfig, RepositoryPattern, TagPattern};
 
 /// The configuration of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,6 +202,8 @@ pub struct ImgsyncConfig {
     pub gc: GarbageCollectionConfig,
     /// Limits of the space.
     pub space: SpaceConfig,
+    /// Which tags and images are removed.
+    pub retention: Vec<RetentionRule>,
     /// The proxies whose `Forwarded` and `X-Forwarded-*` headers are trusted.
     pub trusted_proxies: Vec<Network>,
     /// The maximum number of open connections.
@@ -259,6 +261,41 @@ impl QuotaConfig {
     pub fn applies_to(&self, repository: &Repository) -> bool {
         let mut patterns = self.repositories.iter();
         patterns.any(|pattern| pattern.matches(repository))
+    }
+}
+
+/// An entry of `imgsync.retention`. The first one that applies to a repository counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RetentionRule {
+    /// Patterns of the repositories to which the rule applies.
+    pub repositories: Vec<RepositoryPattern>,
+    /// How many of the newest tags are kept.
+    pub keep_newest: Option<usize>,
+    /// Patterns of the names of tags that are kept.
+    pub keep_tags: Vec<TagPattern>,
+    /// For how long a tag is kept after it was pushed.
+    pub keep_pushed: Option<Duration>,
+    /// For how long a tag is kept after it was pulled.
+    pub keep_pulled: Option<Duration>,
+    /// For how long an image without a tag is kept; `None` for ever.
+    pub untagged: Option<Duration>,
+}
+
+impl RetentionRule {
+    /// Returns the rule for a repository, if there is one.
+    pub fn find<'a>(rules: &'a [Self], repository: &Repository) -> Option<&'a Self> {
+        let matches = |pattern: &RepositoryPattern| pattern.matches(repository);
+        rules
+            .iter()
+            .find(|rule| rule.repositories.iter().any(matches))
+    }
+
+    /// Returns whether the rule removes tags.
+    pub fn limits_tags(&self) -> bool {
+        self.keep_newest.is_some()
+            || !self.keep_tags.is_empty()
+            || self.keep_pushed.is_some()
+            || self.keep_pulled.is_some()
     }
 }
 

@@ -20,6 +20,7 @@ use super::responses::{self, header_value};
 use crate::memory_budget::MemoryLease;
 use crate::registry::{Error, StoredManifest, Walk};
 use crate::upstream::{self, Freshness, UpstreamRepository};
+use crate::wall_clock::unix_now;
 
 /// A response header for each tag in the query of a push.
 const TAG_HEADER: HeaderName = HeaderName::from_static("oci-tag");
@@ -57,6 +58,8 @@ pub(super) async fn get(
         found => found,
     };
     let (manifest, lease, freshness) = found.ok_or(Error::ManifestUnknown(reference))?;
+    app.registry
+        .record_pull(&repository, &manifest.digest, unix_now());
     let mut response = if is_cached_by_client(headers, &manifest.digest) {
         responses::empty(StatusCode::NOT_MODIFIED)
     } else {

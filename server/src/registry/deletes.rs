@@ -82,7 +82,12 @@ impl Registry {
     }
 
     /// Deletes a tag that points at `target`. The caller holds the lock of the tag.
-    fn trash_tag(&self, repository: &Repository, tag: &Tag, target: Option<Digest>) -> Result<()> {
+    pub(super) fn trash_tag(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+        target: Option<Digest>,
+    ) -> Result<()> {
         let entry = target.map(|digest| TrashEntry::Tag {
             repository: repository.clone(),
             tag: tag.clone(),

@@ -19,6 +19,7 @@ mod manifests;
 mod open_uploads;
 mod purge;
 mod referrers;
+mod retention;
 mod reverify;
 mod space;
 mod upload_locks;
@@ -37,13 +38,14 @@ pub(crate) use self::cache::{
 };
 pub(crate) use self::collect::{
     CollectOptions, CollectStats, ImageName, PurgeOptions, PurgeOutcome, PurgeReport,
-    RestoreReport, RestoreTarget,
+    RestoreReport, RestoreTarget, UntaggedPolicy,
 };
 pub(crate) use self::deletes::DeletedRepository;
 pub(crate) use self::error::Error;
 pub(crate) use self::lists::NamePage;
 pub(crate) use self::manifests::StoredManifest;
 pub(crate) use self::open_uploads::UploadOwner;
+pub(crate) use self::retention::{RetentionStats, TagFacts, TagVerdict};
 pub(crate) use self::uploads::UploadWriter;
 pub(crate) use self::usage::StorageUsage;
 pub(crate) use crate::store::TrashEntry;
@@ -55,6 +57,7 @@ use self::error::Result;
 use self::locks::LockTable;
 use self::manifest_index::ManifestIndexState;
 use self::open_uploads::OpenUploads;
+use self::retention::PullTimes;
 use self::reverify::Reverifier;
 use self::space::SpaceState;
 use self::upload_locks::UploadLocks;
@@ -74,6 +77,7 @@ pub(crate) struct Registry {
     cache: Arc<CacheState>,
     collect: Arc<CollectState>,
     space: Arc<SpaceState>,
+    pull_times: Arc<PullTimes>,
     diff_id_queue: Arc<diffids::DiffIdQueue>,
 }
 
@@ -117,6 +121,7 @@ impl Registry {
             cache: Arc::default(),
             collect: Arc::default(),
             space: Arc::default(),
+            pull_times: Arc::default(),
             diff_id_queue: Arc::default(),
         }
     }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use imgsync_oci::units::format_bytes;
 use tokio::time::{Instant, sleep};
 
 use super::server_state::CollectionSchedule;
-use crate::config::{Config, GarbageCollectionConfig};
-use crate::registry::{self, CollectOptions, Registry};
+use crate::config::{Config, ImgsyncConfig, RetentionRule};
+use crate::registry::{self, CollectOptions, Registry, TagVerdict, UntaggedPolicy};
 use crate::wall_clock::unix_now;
 
 /// The longest time between two looks at the configuration and at the trash.
@@ -23,10 +24,11 @@ pub(super) async fn run_collection(
 ) {
     let mut last_run: Option<Instant> = None;
     loop {
-        let (gc, is_read_only) = {
+        let (imgsync, is_read_only) = {
             let config = config.load();
-            (config.imgsync.gc.clone(), config.storage.is_read_only)
+            (config.imgsync.clone(), config.storage.is_read_only)
         };
+        let gc = &imgsync.gc;
         let is_enabled = gc.is_enabled && !is_read_only;
         if is_enabled {
             registry.start_leases(unix_now(), gc.grace);
@@ -34,14 +36,14 @@ pub(super) async fn run_collection(
             let started = *last_run.get_or_insert_with(Instant::now);
             if started.elapsed() >= gc.interval {
                 last_run = Some(Instant::now());
-                run_blocking(&registry, &gc, collect).await;
+                run_blocking(&registry, &imgsync, collect).await;
             }
         } else {
             last_run = None;
         }
         schedule.set(last_run.map(|last_run| gc.interval.saturating_sub(last_run.elapsed())));
         if !is_read_only {
-            run_blocking(&registry, &gc, expire).await;
+            run_blocking(&registry, &imgsync, expire).await;
         }
         sleep(gc.interval.min(MAX_CHECK_INTERVAL)).await;
     }
@@ -50,41 +52,81 @@ pub(super) async fn run_collection(
 /// Runs a part of the job on a thread where blocking is allowed, and logs its failure.
 async fn run_blocking(
     registry: &Registry,
-    gc: &GarbageCollectionConfig,
-    work: fn(&Registry, &GarbageCollectionConfig) -> Result<(), registry::Error>,
+    imgsync: &ImgsyncConfig,
+    work: fn(&Registry, &ImgsyncConfig) -> Result<(), registry::Error>,
 ) {
-    let (registry, gc) = (registry.clone(), gc.clone());
-    match tokio::task::spawn_blocking(move || work(&registry, &gc)).await {
+    let (registry, imgsync) = (registry.clone(), imgsync.clone());
+    match tokio::task::spawn_blocking(move || work(&registry, &imgsync)).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::warn!(%error, "the garbage collection did not finish"),
         Err(error) => tracing::error!(%error, "the garbage collection failed"),
     }
 }
 
-fn collect(registry: &Registry, gc: &GarbageCollectionConfig) -> Result<(), registry::Error> {
+/// Applies the rules of retention, and collects garbage. New rules are only reported.
+fn collect(registry: &Registry, imgsync: &ImgsyncConfig) -> Result<(), registry::Error> {
+    let (now, started) = (unix_now(), Instant::now());
+    let is_report_only = retain(registry, &imgsync.retention, now)?;
     let options = CollectOptions {
-        grace: gc.grace,
-        min_untagged_age: None,
+        grace: imgsync.gc.grace,
+        untagged: UntaggedPolicy::Rules {
+            rules: imgsync.retention.clone(),
+            is_report_only,
+        },
         is_dry_run: false,
     };
-    let now = unix_now();
-    let started = Instant::now();
-    let stats = registry.collect_garbage(&options, now, &mut |_| {})?;
-    if let Some(stats) = stats {
+    let Some(stats) = registry.collect_garbage(&options, now, &mut |_| {})? else {
+        return Ok(());
+    };
+    tracing::info!(
+        blobs = stats.blobs,
+        bytes = stats.bytes,
+        links = stats.links,
+        untagged_manifests = stats.manifests,
+        damaged_manifests = stats.damaged,
+        milliseconds = started.elapsed().as_millis(),
+        "collected garbage"
+    );
+    if stats.untagged_bytes > 0 {
         tracing::info!(
-            blobs = stats.blobs,
-            bytes = stats.bytes,
-            links = stats.links,
-            damaged_manifests = stats.damaged,
-            milliseconds = started.elapsed().as_millis(),
-            "collected garbage"
+            "images without a tag hold {}; \"untagged: 168h\" in imgsync.retention removes them",
+            format_bytes(stats.untagged_bytes)
         );
+    }
+    if is_report_only {
+        tracing::warn!(
+            "imgsync.retention is new, so nothing was removed: it would have removed {} images \
+             without a tag, and the tags above; the next collection applies it",
+            stats.expired
+        );
+        registry.set_rules_reported(&imgsync.retention)?;
     }
     Ok(())
 }
 
-fn expire(registry: &Registry, gc: &GarbageCollectionConfig) -> Result<(), registry::Error> {
+/// Removes the tags that no rule keeps; returns true if the rules are new and nothing was removed.
+fn retain(registry: &Registry, rules: &[RetentionRule], now: u64) -> Result<bool, registry::Error> {
+    let is_report_only = !registry.are_rules_reported(rules)?;
+    let removed = if is_report_only {
+        "retention would remove a tag"
+    } else {
+        "retention removed a tag"
+    };
+    registry.apply_retention(
+        rules,
+        is_report_only,
+        now,
+        &mut |repository, facts, verdict| {
+            if let TagVerdict::Remove(why) = verdict {
+                tracing::info!(%repository, tag = %facts.tag, %why, "{removed}");
+            }
+        },
+    )?;
+    Ok(is_report_only)
+}
+
+fn expire(registry: &Registry, imgsync: &ImgsyncConfig) -> Result<(), registry::Error> {
     let now = unix_now();
-    registry.expire_trash(gc.undo, now)?;
+    registry.expire_trash(imgsync.gc.undo, now)?;
     registry.update_quota_usage()
 }

@@ -16,6 +16,7 @@ mod evict;
 mod exposure;
 mod forget_lists;
 mod open_files;
+mod pulls;
 mod purge;
 mod server_state;
 
@@ -65,6 +66,7 @@ pub async fn run(
     let upstreams = Upstreams::open(registry.clone(), &config)?;
     import_proxied(upstreams.clone()).await?;
     registry.set_space_limits(&config.imgsync.space, upstreams.cache_limits());
+    load_untagged_bytes(registry.clone()).await?;
     let parts = Arc::new(ReloadableParts {
         auth: Arc::clone(&auth),
         registry: registry.clone(),
@@ -97,10 +99,12 @@ pub async fn run(
         ))
         .abort_handle(),
         tokio::spawn(purge::run_purge(registry.clone(), Arc::clone(&current))).abort_handle(),
+        tokio::spawn(pulls::run_pull_writer(registry.clone())).abort_handle(),
         tokio::spawn(evict::run_eviction(upstreams.clone())).abort_handle(),
         tokio::spawn(forget_lists::run_forgetting(registry.clone())).abort_handle(),
         tokio::spawn(apply_configs(configs, parts, exposure)).abort_handle(),
     ];
+    let writing = registry.clone();
     let acceptor = ConnectionAcceptor {
         listener,
         app: App::new(registry, upstreams, auth, Arc::clone(&current)),
@@ -113,7 +117,11 @@ pub async fn run(
         .chain(&jobs)
         .for_each(AbortHandle::abort);
     // Not waited for here, so that a second stop signal is noticed meanwhile.
-    spawn_blocking(|| diff_id_worker.stop())
+    let stop = move || {
+        writing.write_pulls();
+        diff_id_worker.stop();
+    };
+    spawn_blocking(stop)
         .await
         .map_err(|error| Error::Start(error.to_string()))
 }
@@ -169,6 +177,17 @@ async fn import_proxied(upstreams: Upstreams) -> Result<(), Error> {
             "cannot import the cache of a stock registry; its images count as pushed and are never \
              evicted: {error}"
         );
+    }
+    Ok(())
+}
+
+/// Reads how much space images without a tag take. A failure is only logged.
+async fn load_untagged_bytes(registry: Registry) -> Result<(), Error> {
+    let loaded = spawn_blocking(move || registry.load_untagged_bytes())
+        .await
+        .map_err(|error| Error::Start(error.to_string()))?;
+    if let Err(error) = loaded {
+        tracing::warn!(%error, "cannot read how much space images without a tag take");
     }
     Ok(())
 }

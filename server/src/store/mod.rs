@@ -21,6 +21,7 @@ mod marks;
 mod objects;
 mod old_derived;
 mod paths;
+mod retention;
 mod rfc3339;
 mod sorted_names;
 mod stock_proxy;

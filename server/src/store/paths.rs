@@ -281,6 +281,16 @@ impl StorePaths {
         self.derived_repository(repository).join("_untagged-1")
     }
 
+    /// Returns the file that says when manifests of a repository were pulled.
+    pub(super) fn pull_days(&self, repository: &Repository) -> PathBuf {
+        self.derived_repository(repository).join("_pulls-1")
+    }
+
+    /// Returns the file that says what retention remembers.
+    pub(super) fn retention_state(&self) -> PathBuf {
+        self.own_root.join("retention-1")
+    }
+
     /// Returns the file in which earlier versions listed the manifests that they had read.
     pub(super) fn examined(&self, repository: &Repository) -> PathBuf {
         self.derived_repository(repository).join("_examined")

@@ -8,5 +8,6 @@ mod leftovers;
 mod permissions;
 mod program;
 mod purge;
+mod retention;
 mod status;
 mod storm;

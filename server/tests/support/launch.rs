@@ -121,6 +121,12 @@ impl Running {
         assert!(kill.unwrap().success());
     }
 
+    /// Stops the server, and waits for its end.
+    pub(crate) fn stop(&mut self) {
+        self.signal("TERM");
+        self.process.wait().unwrap();
+    }
+
     /// Waits until the log contains `text`.
     pub(crate) async fn wait_for_log(&self, text: &str) {
         while !self.log().contains(text) {

@@ -15,6 +15,7 @@ macro_rules! build {
 
 mod headers;
 mod http;
+mod retention;
 mod space;
 mod storage;
 mod tls;
@@ -105,6 +106,7 @@ fn build_imgsync(reader: &mut ConfigReader<'_>) -> Option<ImgsyncConfig> {
         anonymous_pull: build_anonymous_pull(reader),
         gc: build_gc(reader),
         space: space::build_space(reader),
+        retention: retention::build_retention(reader, gc.as_ref()),
         trusted_proxies: reader.list("imgsync.trustedproxies", loopback, parse_with_from_str),
         max_connections: reader.value("imgsync.limits.connections", "512", parse_positive_count),
         max_connections_per_client: build_connections_per_client(reader, max_connections),

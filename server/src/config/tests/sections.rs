@@ -264,3 +264,46 @@ fn quotas_have_repositories_and_a_size() {
     let default = load(BASE, &[]).unwrap().config.imgsync.space;
     assert_eq!(default, SpaceConfig::default());
 }
+
+#[test]
+fn rules_of_retention_apply_to_the_first_repository_that_matches() {
+    let text = format!(
+        "{BASE}imgsync:\n  retention:\n  - {{repositories: 'ci/**', keepnewest: 10, keeptags: [v*, latest], \
+         keeppushed: 24h, keeppulled: 48h}}\n  - {{repositories: ['**'], untagged: 168h}}\n"
+    );
+    let rules = load(&text, &[]).unwrap().config.imgsync.retention;
+    let rule = |name: &str| RetentionRule::find(&rules, &name.parse().unwrap()).unwrap();
+    let hours = |count: u64| Some(Duration::from_secs(count * 3600));
+    let ci = rule("ci/app");
+    assert_eq!((ci.keep_newest, ci.keep_tags.len()), (Some(10), 2));
+    assert_eq!((ci.keep_pushed, ci.keep_pulled), (hours(24), hours(48)));
+    assert!(ci.limits_tags() && ci.untagged.is_none());
+    assert!(!rule("app").limits_tags());
+    assert_eq!(rule("app").untagged, hours(168));
+    for (entry, expected) in [
+        ("{untagged: 1h}", "imgsync.retention.0.repositories"),
+        (
+            "{repositories: a, keepnewest: 0}",
+            "must be a number greater than 0",
+        ),
+        ("{repositories: a, untagged: 0s}", "must be longer than 0"),
+        ("{repositories: a, keeptags: 'a/b'}", "tag pattern"),
+        ("{repositories: a, keepnewst: 1}", "keepnewest"),
+    ] {
+        let text = format!("{BASE}imgsync: {{retention: [{entry}]}}\n");
+        let loaded = load(&text, &[]);
+        let shown = match loaded {
+            Ok(loaded) => warnings(&loaded).join("\n"),
+            Err(error) => error.to_string(),
+        };
+        assert!(shown.contains(expected), "{entry}: {shown}");
+    }
+    let text = format!(
+        "{BASE}imgsync: {{gc: {{enabled: false}}, retention: [{{repositories: a, untagged: 1h}}]}}\n"
+    );
+    let warning = &warnings(&load(&text, &[]).unwrap())[0];
+    assert!(
+        warning.contains("only by the command retention"),
+        "{warning}"
+    );
+}

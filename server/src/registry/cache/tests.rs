@@ -8,11 +8,11 @@ use crate::registry::{Error, Registry, UploadOwner};
 
 pub(super) const UPSTREAM: &str = "ghcr.io";
 
-pub(super) fn repository() -> Repository {
+pub(in crate::registry) fn repository() -> Repository {
     "ghcr.io/owner/app".parse().unwrap()
 }
 
-pub(super) fn tag() -> Tag {
+pub(in crate::registry) fn tag() -> Tag {
     "v1".parse().unwrap()
 }
 

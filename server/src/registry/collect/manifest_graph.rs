@@ -62,7 +62,7 @@ impl ManifestGraph {
     }
 
     /// Returns all manifests.
-    pub(super) fn ids(&self) -> impl Iterator<Item = u128> {
+    pub(in crate::registry) fn ids(&self) -> impl Iterator<Item = u128> {
         self.manifests.keys().copied()
     }
 

@@ -20,6 +20,7 @@ mod manifest_graph;
 mod purge;
 mod trash;
 mod untagged;
+mod untagged_policy;
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
@@ -30,8 +31,10 @@ use imgsync_oci::{Digest, Repository};
 
 use self::candidates::Candidates;
 use self::leases::Leases;
+pub(super) use self::manifest_graph::ManifestGraph;
 pub(crate) use self::purge::{ImageName, PurgeOptions, PurgeOutcome, PurgeReport};
 pub(crate) use self::trash::{RestoreReport, RestoreTarget};
+pub(crate) use self::untagged_policy::UntaggedPolicy;
 use super::Registry;
 use super::error::Result;
 use crate::store::{LinkKind, ListScope, TrashEntry, TrashPart, Walk};
@@ -45,8 +48,8 @@ const REMOVALS_PER_LOG_WRITE: usize = 256;
 pub(crate) struct CollectOptions {
     /// How long content is kept after it was written or promised.
     pub(crate) grace: Duration,
-    /// For how long no tag must have needed a manifest that is removed; `None` keeps all manifests.
-    pub(crate) min_untagged_age: Option<Duration>,
+    /// What happens to manifests that no tag needs.
+    pub(crate) untagged: UntaggedPolicy,
     /// Whether nothing is removed.
     pub(crate) is_dry_run: bool,
 }
@@ -56,6 +59,10 @@ pub(crate) struct CollectOptions {
 pub(crate) struct CollectStats {
     /// Number of manifests that were removed from repositories.
     pub(crate) manifests: usize,
+    /// Number of manifests that rules would remove that are only reported.
+    pub(crate) expired: usize,
+    /// Number of bytes that only images without a tag hold that no rule removes.
+    pub(crate) untagged_bytes: u64,
     /// Number of links to blobs that were removed from repositories.
     pub(crate) links: usize,
     /// Number of blobs and manifests whose bytes were moved to the trash.
@@ -322,7 +329,9 @@ impl Registry {
                 is_failed: collected.is_err(),
             });
         }
-        collected.map(|()| Some(collection.stats))
+        collected?;
+        self.remember_untagged_bytes(collection.stats.untagged_bytes, options);
+        Ok(Some(collection.stats))
     }
 }
 

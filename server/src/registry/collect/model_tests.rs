@@ -11,7 +11,7 @@ use imgsync_oci::{Digest, Reference, Repository};
 
 use super::super::cache::tests::{folder, image, push, push_blob};
 use super::super::{Registry, Walk};
-use super::CollectOptions;
+use super::{CollectOptions, UntaggedPolicy};
 use crate::store::testing::TestRng;
 use crate::wall_clock::unix_now;
 
@@ -61,7 +61,7 @@ impl Model {
     fn collect(&mut self) {
         let options = CollectOptions {
             grace: Duration::from_secs(GRACE_HOURS * HOUR),
-            min_untagged_age: Some(Duration::from_secs(48 * HOUR)),
+            untagged: UntaggedPolicy::after(Duration::from_secs(48 * HOUR)),
             is_dry_run: false,
         };
         let now = unix_now() + self.time;

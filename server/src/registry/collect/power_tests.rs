@@ -8,7 +8,7 @@ use imgsync_oci::{Digest, Repository};
 use super::super::cache::tests::{folder, image, push, push_blob};
 use super::super::power_cuts::{RecordedWorkload, VisibleState, WorkloadStep};
 use super::super::{Error, Registry, Walk};
-use super::{CollectOptions, RestoreTarget};
+use super::{CollectOptions, RestoreTarget, UntaggedPolicy};
 use crate::store::testing::DiskSnapshot;
 use crate::wall_clock::unix_now;
 
@@ -47,7 +47,7 @@ impl Workload {
     fn collect(&self, registry: &Registry) -> Result<(), Error> {
         let options = CollectOptions {
             grace: Duration::from_secs(3600),
-            min_untagged_age: None,
+            untagged: UntaggedPolicy::Keep,
             is_dry_run: false,
         };
         let collected = registry.collect_garbage(&options, unix_now() + 7200, &mut |_| {});

@@ -7,7 +7,7 @@ use imgsync_oci::{Digest, Reference, Repository};
 
 use super::super::cache::tests::{folder, image, push, push_blob};
 use super::super::{Error, Registry, Walk};
-use super::CollectOptions;
+use super::{CollectOptions, UntaggedPolicy};
 use crate::wall_clock::unix_now;
 
 const CLIENTS: u64 = 6;
@@ -82,7 +82,7 @@ fn images_stay_complete_while_collections_run_without_a_pause() {
     // Garbage from before, and whatever is older than this, is collected during the storm.
     let options = CollectOptions {
         grace: Duration::from_secs(2),
-        min_untagged_age: Some(Duration::ZERO),
+        untagged: UntaggedPolicy::RemoveAll,
         is_dry_run: false,
     };
     registry.start_leases(unix_now() - 60, options.grace);

@@ -7,7 +7,7 @@ use imgsync_oci::{Digest, Reference, Repository};
 use super::super::cache::tests::{cache_blob, descriptor, folder, image, index, push, push_blob};
 use super::super::cache::to_unix_seconds;
 use super::super::{Error, Registry, UploadOwner, Walk};
-use super::{CollectOptions, CollectStats, RestoreReport, RestoreTarget};
+use super::{CollectOptions, CollectStats, RestoreReport, RestoreTarget, UntaggedPolicy};
 use crate::store::{ObjectKey, TrashEntry};
 use crate::wall_clock;
 
@@ -53,7 +53,7 @@ fn kept(recent: usize) -> CollectStats {
 fn collect_after(registry: &Registry, hours: u64) -> CollectStats {
     let options = CollectOptions {
         grace: GRACE,
-        min_untagged_age: None,
+        untagged: UntaggedPolicy::Keep,
         is_dry_run: false,
     };
     let now = now() + hours * HOUR;
@@ -107,6 +107,7 @@ fn blobs_that_no_manifest_names_are_removed_once_the_grace_period_is_over() {
         bytes: 7,
         recent: 0,
         damaged: 0,
+        ..CollectStats::default()
     };
     assert_eq!(stats, expected);
     assert!(has_image(&registry, "a", "v1", &[b"one", b"shared"]));
@@ -128,7 +129,7 @@ fn a_dry_run_reports_the_same_and_removes_nothing() {
         let (grace, mut entries) = (Duration::ZERO, Vec::new());
         let options = CollectOptions {
             grace,
-            min_untagged_age: None,
+            untagged: UntaggedPolicy::Keep,
             is_dry_run,
         };
         let report = &mut |entry: &TrashEntry| entries.push(entry.to_string());
@@ -156,7 +157,7 @@ fn what_a_client_was_promised_is_kept() {
     let in_hours = |hours: u64| now() + hours * HOUR;
     let options = CollectOptions {
         grace: Duration::from_secs(HOUR),
-        min_untagged_age: None,
+        untagged: UntaggedPolicy::Keep,
         is_dry_run: false,
     };
     registry.start_leases(now(), GRACE);
@@ -317,7 +318,7 @@ fn what_was_in_the_trash_for_long_enough_is_gone() {
 fn collect_untagged_after(registry: &Registry, hours: u64, is_dry_run: bool) -> CollectStats {
     let options = CollectOptions {
         grace: GRACE,
-        min_untagged_age: Some(Duration::from_secs(7 * 24 * HOUR)),
+        untagged: UntaggedPolicy::after(Duration::from_secs(7 * 24 * HOUR)),
         is_dry_run,
     };
     let now = now() + hours * HOUR;
@@ -337,7 +338,7 @@ fn untagged_manifests_are_removed_a_week_after_they_were_first_seen_so() {
     }
     push(&registry, &name("a"), "v1", &new).unwrap();
     // Without that time in the options, untagged manifests stay.
-    assert_eq!(collect_after(&registry, 100), CollectStats::default());
+    assert_eq!(collect_after(&registry, 100).manifests, 0);
     let collect = |hours| collect_untagged_after(&registry, hours, false);
     assert_eq!(collect(100), CollectStats::default());
     assert_eq!(collect(100 + 24 * 7 - 1), CollectStats::default());
@@ -421,7 +422,7 @@ fn a_manifest_that_is_being_pulled_or_tagged_is_kept() {
     delete(&registry, "a", "v1");
     let options = CollectOptions {
         grace: Duration::from_secs(HOUR),
-        min_untagged_age: Some(Duration::ZERO),
+        untagged: UntaggedPolicy::RemoveAll,
         is_dry_run: false,
     };
     let collect_at = |time| {

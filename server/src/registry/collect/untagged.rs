@@ -18,11 +18,9 @@ use crate::store::{LinkKind, MarkKey, ObjectKey, TrashEntry, Walk};
 
 impl Collection<'_> {
     /// Removes the manifests of a repository that no tag has needed for the time in the options, if
-    /// there is one. Cached manifests are left to eviction.
+    /// there is one; otherwise counts their bytes. Cached manifests are left to eviction.
     pub(super) fn collect_untagged(&mut self, repository: &Repository) -> Result<()> {
-        let Some(min_age) = self.options.min_untagged_age else {
-            return Ok(());
-        };
+        let min_age = self.options.untagged.min_age(repository);
         // Set before anything is read, so that requests are noticed from now on.
         let links = self.registry.store.links(repository, LinkKind::Revisions);
         let prefixes = links.map(|digest| digest.map(|digest| digest_prefix(&digest)));
@@ -41,6 +39,12 @@ impl Collection<'_> {
         let needed = graph.needed();
         let unneeded = graph.ids().filter(|id| !needed.contains(id));
         let unneeded: HashSet<u128> = unneeded.collect();
+        let Some(min_age) = min_age else {
+            state.set_manifests(None);
+            // The ages start again if there is a rule later: what has happened until then is unknown.
+            self.update_untagged_since(repository, &graph, &HashSet::new())?;
+            return self.count_untagged_bytes(repository, &graph, &needed);
+        };
         let since = self.update_untagged_since(repository, &graph, &unneeded)?;
         let cutoff = self.now.saturating_sub(min_age.as_secs());
         let old = unneeded.iter().filter(|id| {
@@ -48,6 +52,11 @@ impl Collection<'_> {
             since.is_some_and(|since| *since <= cutoff)
         });
         let old: HashSet<u128> = old.copied().collect();
+        if self.options.untagged.is_report_only() {
+            self.stats.expired += old.len();
+            state.set_manifests(None);
+            return Ok(());
+        }
         for manifest in graph.sort_keepers_first(&old) {
             let Some(digest) = graph.digest(manifest) else {
                 continue;

@@ -106,6 +106,12 @@ impl Registry {
         self.space.ledger().unwritten()
     }
 
+    /// Records how many bytes only images without a tag hold, for answers on a full disk.
+    pub(in crate::registry) fn set_untagged_bytes(&self, bytes: Option<u64>) {
+        let bytes = bytes.unwrap_or(UNKNOWN_BYTES);
+        self.space.untagged_bytes.store(bytes, Ordering::Relaxed);
+    }
+
     /// Returns how many bytes only images without a tag hold, if that is known and they are kept.
     pub(crate) fn untagged_bytes(&self) -> Option<u64> {
         let bytes = self.space.untagged_bytes.load(Ordering::Relaxed);

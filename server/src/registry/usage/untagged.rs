@@ -1,10 +1,11 @@
 //! Finds the content of a repository that only untagged manifests need.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use imgsync_oci::{Digest, Repository};
 
 use super::super::Registry;
+use super::super::collect::ManifestGraph;
 use super::super::digest_prefix::digest_prefix;
 use super::super::error::Result;
 use super::UntaggedContent;
@@ -23,28 +24,42 @@ impl Registry {
             Ok(self.store.mark_time(mark)?.is_some())
         })?;
         let needed = graph.needed();
-        let is_needed = |digest: &Digest| needed.contains(&digest_prefix(digest));
-        let (tagged, untagged): (Vec<&Digest>, Vec<&Digest>) =
-            graph.digests().partition(|digest| is_needed(digest));
-        let mut content: HashSet<u128> = untagged.iter().copied().map(digest_prefix).collect();
-        for digest in &untagged {
+        let content = self.content_not_needed(repository, &graph, &needed, walk)?;
+        let untagged = graph.ids().filter(|id| !needed.contains(id));
+        Ok(UntaggedContent {
+            manifests: untagged.count() as u64,
+            content: content.into_keys().collect(),
+        })
+    }
+
+    /// Returns the manifests of a repository that are not in `needed`, and what only they name.
+    pub(in crate::registry) fn content_not_needed(
+        &self,
+        repository: &Repository,
+        graph: &ManifestGraph,
+        needed: &HashSet<u128>,
+        walk: &Walk<'_>,
+    ) -> Result<HashMap<u128, Digest>> {
+        let mut content = HashMap::new();
+        let is_needed = |digest: &&Digest| needed.contains(&digest_prefix(digest));
+        for digest in graph.digests().filter(|digest| !is_needed(digest)) {
             walk.step()?;
-            let named = self.named_digests(repository, digest)?;
-            content.extend(named.iter().map(digest_prefix));
-        }
-        // Most repositories have no untagged manifests, so that the others need not be read again.
-        if !content.is_empty() {
-            for digest in tagged {
-                walk.step()?;
-                content.remove(&digest_prefix(digest));
-                for named in self.named_digests(repository, digest)? {
-                    content.remove(&digest_prefix(&named));
-                }
+            content.insert(digest_prefix(digest), digest.clone());
+            for named in self.named_digests(repository, digest)? {
+                content.insert(digest_prefix(&named), named);
             }
         }
-        Ok(UntaggedContent {
-            manifests: untagged.len() as u64,
-            content,
-        })
+        // Most repositories have no untagged manifests, so that the others need not be read again.
+        if content.is_empty() {
+            return Ok(content);
+        }
+        for digest in graph.digests().filter(is_needed) {
+            walk.step()?;
+            content.remove(&digest_prefix(digest));
+            for named in self.named_digests(repository, digest)? {
+                content.remove(&digest_prefix(&named));
+            }
+        }
+        Ok(content)
     }
 }

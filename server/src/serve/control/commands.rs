@@ -1,7 +1,8 @@
 //! Executes commands of the operator on an open registry.
 
 use super::{
-    CommandContext, CommandOutput, ControlCommand, garbage_collect, purge, status, undelete,
+    CommandContext, CommandOutput, ControlCommand, garbage_collect, purge, retention, status,
+    undelete,
 };
 use crate::registry::PurgeOptions;
 
@@ -27,6 +28,9 @@ pub(super) fn execute(
                 is_quiet: *is_quiet,
             };
             garbage_collect::collect(registry, gc, &request, output)
+        }
+        ControlCommand::Retention { is_dry_run } => {
+            retention::apply(registry, context.config, *is_dry_run, output)
         }
         ControlCommand::ListTrash => undelete::list(registry, gc, output),
         ControlCommand::Purge {

@@ -1,12 +1,10 @@
 //! The command `garbage-collect`.
 
-use std::time::Duration;
-
 use imgsync_oci::units::{format_bytes, format_duration};
 
 use super::{CommandOutput, error_text};
 use crate::config::GarbageCollectionConfig;
-use crate::registry::{CollectOptions, CollectStats, Registry, TrashEntry};
+use crate::registry::{CollectOptions, CollectStats, Registry, TrashEntry, UntaggedPolicy};
 use crate::wall_clock::unix_now;
 
 /// The options of the command.
@@ -25,7 +23,11 @@ pub(super) fn collect(
 ) -> Result<(), String> {
     let options = CollectOptions {
         grace: gc.grace,
-        min_untagged_age: request.deletes_untagged.then_some(Duration::ZERO),
+        untagged: if request.deletes_untagged {
+            UntaggedPolicy::RemoveAll
+        } else {
+            UntaggedPolicy::Keep
+        },
         is_dry_run: request.is_dry_run,
     };
     let now = unix_now();
@@ -81,6 +83,8 @@ fn print_totals(
         bytes,
         recent,
         damaged,
+        expired: _,
+        untagged_bytes,
     } = *stats;
     let (removed, moved) = if request.is_dry_run {
         ("would be removed", "would be moved")
@@ -108,6 +112,13 @@ fn print_totals(
         output.detail(&format!(
             "kept {recent} unused blobs and manifests: they were pushed or requested within the last \
              {grace} (imgsync.gc.grace), or the server started within that time"
+        ));
+    }
+    if untagged_bytes > 0 {
+        let bytes = format_bytes(untagged_bytes);
+        output.detail(&format!(
+            "images without a tag hold {bytes}; --delete-untagged removes them once, and \
+             \"untagged: 168h\" in imgsync.retention regularly"
         ));
     }
     if damaged > 0 {

@@ -57,8 +57,8 @@ pub(in crate::serve) async fn run_control_socket(
         Ok(listener) => listener,
         Err(error) => {
             tracing::warn!(
-                "cannot open the socket for commands; status does not work, garbage-collect and \
-                 undelete work only while the server is stopped: {error}"
+                "cannot open the socket for commands; status does not work, garbage-collect, \
+                 retention and undelete work only while the server is stopped: {error}"
             );
             return;
         }

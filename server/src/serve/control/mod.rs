@@ -11,6 +11,7 @@ mod commands;
 mod garbage_collect;
 mod listener;
 mod purge;
+mod retention;
 mod status;
 mod target;
 mod undelete;
@@ -44,6 +45,11 @@ pub enum ControlCommand {
         deletes_untagged: bool,
         /// Whether only the totals are printed.
         is_quiet: bool,
+    },
+    /// Apply the rules of retention.
+    Retention {
+        /// Whether nothing is removed.
+        is_dry_run: bool,
     },
     /// List what can be restored.
     ListTrash,

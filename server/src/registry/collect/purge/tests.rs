@@ -8,7 +8,7 @@ use imgsync_oci::{Algorithm, Digest, Repository, media};
 use super::super::super::cache::tests::{descriptor, folder, image, index, push, push_blob};
 use super::super::super::power_cuts::{RecordedWorkload, VisibleState, WorkloadStep};
 use super::super::super::{Error, Registry, UploadOwner, Walk};
-use super::super::{CollectOptions, RestoreTarget};
+use super::super::{CollectOptions, RestoreTarget, UntaggedPolicy};
 use super::{PurgeOptions, PurgeOutcome, PurgeReport};
 use crate::wall_clock::unix_now;
 
@@ -87,7 +87,7 @@ fn delete(registry: &Registry, repository: &str, digest: &Digest) {
 fn collect(registry: &Registry) {
     let options = CollectOptions {
         grace: Duration::ZERO,
-        min_untagged_age: None,
+        untagged: UntaggedPolicy::Keep,
         is_dry_run: false,
     };
     registry
