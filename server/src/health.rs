@@ -3,26 +3,11 @@
 //! This module is a client of this server only; `upstream` sends requests to other registries. Start
 //! reading at [`check_health`].
 
-mod unverified;
-
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body_util::Empty;
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::header::{self, HeaderValue};
-use hyper::http::uri::PathAndQuery;
-use hyper::{Request, Response, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
+use hyper::StatusCode;
 use imgsync_oci::endpoint::Endpoint;
-use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
-use tokio_rustls::TlsConnector;
 
 use crate::config::{HostPort, HttpConfig, ListenAddress};
 
@@ -40,20 +25,20 @@ pub enum HealthError {
     #[error("the port of {0} is not known: port 0 stands for any free port")]
     UnknownPort(HostPort),
     /// No connection can be opened.
-    #[error("cannot connect to {address}: {source}")]
+    #[error("cannot connect to {address}: {}", cause(source))]
     Connect {
         /// The address, or the path of the Unix socket.
         address: String,
         /// The error of the operating system, or of TLS.
-        source: io::Error,
+        source: reqwest::Error,
     },
     /// There is no complete answer.
-    #[error("no answer from {address}: {source}")]
+    #[error("no answer from {address}: {}", cause(source))]
     NoAnswer {
         /// The address, or the path of the Unix socket.
         address: String,
         /// The error of the connection.
-        source: hyper::Error,
+        source: reqwest::Error,
     },
     /// There is no answer in time.
     #[error("no answer from {address} within {} seconds", HEALTH_TIMEOUT.as_secs())]
@@ -100,10 +85,14 @@ pub async fn check_health(http: &HttpConfig) -> Result<String, HealthError> {
         ListenAddress::Tcp(address) => local_address(address)?.to_string(),
         ListenAddress::Unix(path) => path.display().to_string(),
     };
-    let Ok(status) = timeout(HEALTH_TIMEOUT, request_status(http, &address)).await else {
-        return Err(HealthError::Timeout { address });
+    let (status, is_registry) = match request_status(http, &address).await {
+        Ok(answer) => answer,
+        Err(error) if error.is_timeout() => return Err(HealthError::Timeout { address }),
+        Err(source) if source.is_connect() => {
+            return Err(HealthError::Connect { address, source });
+        }
+        Err(source) => return Err(HealthError::NoAnswer { address, source }),
     };
-    let (status, is_registry) = status?;
     let is_expected = matches!(status, StatusCode::OK | StatusCode::UNAUTHORIZED);
     if is_expected && is_registry {
         return Ok(address);
@@ -130,60 +119,29 @@ fn local_address(listening: &HostPort) -> Result<HostPort, HealthError> {
 }
 
 /// Returns the status of the answer, and whether it is that of a registry.
-async fn request_status(
-    http: &HttpConfig,
-    address: &str,
-) -> Result<(StatusCode, bool), HealthError> {
-    let stream = open_stream(http, address).await;
-    let stream = stream.map_err(|source| HealthError::Connect {
-        address: address.to_owned(),
-        source,
-    })?;
-    let response = send_request(stream, &http.prefix).await;
-    let response = response.map_err(|source| HealthError::NoAnswer {
-        address: address.to_owned(),
-        source,
-    })?;
+async fn request_status(http: &HttpConfig, address: &str) -> reqwest::Result<(StatusCode, bool)> {
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .user_agent(USER_AGENT)
+        .redirect(reqwest::redirect::Policy::none())
+        .timeout(HEALTH_TIMEOUT)
+        .tls_danger_accept_invalid_certs(true)
+        .tls_danger_accept_invalid_hostnames(true);
+    let (client, host) = match &http.listen_address {
+        ListenAddress::Tcp(_) => (client, address),
+        ListenAddress::Unix(path) => (client.unix_socket(&**path), "localhost"),
+    };
+    let scheme = if http.tls.is_some() { "https" } else { "http" };
+    let path = Endpoint::CHECK.path();
+    let url = format!("{scheme}://{host}{}{path}", http.prefix);
+    let response = client.build()?.get(url).send().await?;
     let is_registry = response.headers().contains_key(REGISTRY_HEADER);
     Ok((response.status(), is_registry))
 }
 
-/// Opens a connection to the server, with TLS if the server uses it.
-async fn open_stream(http: &HttpConfig, address: &str) -> io::Result<Box<dyn ServerStream>> {
-    let stream: Box<dyn ServerStream> = match &http.listen_address {
-        ListenAddress::Tcp(_) => Box::new(TcpStream::connect(address).await?),
-        ListenAddress::Unix(path) => Box::new(UnixStream::connect(path).await?),
-    };
-    if http.tls.is_none() {
-        return Ok(stream);
-    }
-    let connector = TlsConnector::from(unverified::client_config().map_err(io::Error::other)?);
-    let name = ServerName::from(IpAddr::from(Ipv4Addr::LOCALHOST));
-    Ok(Box::new(connector.connect(name, stream).await?))
+/// Returns the innermost cause of an error: the others repeat the address.
+fn cause(error: &reqwest::Error) -> String {
+    let first: &dyn std::error::Error = error;
+    let causes = std::iter::successors(Some(first), |error| error.source());
+    causes.last().unwrap_or(first).to_string()
 }
-
-async fn send_request(
-    stream: Box<dyn ServerStream>,
-    prefix: &str,
-) -> hyper::Result<Response<Incoming>> {
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let mut request = Request::new(Empty::<Bytes>::new());
-    *request.uri_mut() = PathAndQuery::try_from(format!("{prefix}{}", Endpoint::CHECK.path()))
-        .map(Uri::from)
-        .unwrap_or_default();
-    let headers = request.headers_mut();
-    headers.insert(header::HOST, HeaderValue::from_static("localhost"));
-    headers.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
-    tokio::select! {
-        // The connection must be polled for the request to be sent. If it ends first, the request
-        // knows the reason.
-        biased;
-        response = sender.send_request(request) => response,
-        Err(error) = connection => Err(error),
-    }
-}
-
-/// A connection to the server.
-trait ServerStream: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> ServerStream for T {}
