@@ -136,7 +136,7 @@ fn hint_for_status(error: &Error) -> Option<String> {
     else {
         return None;
     };
-    use CredentialUse::{NoCredentials, NotSent, Sent};
+    use CredentialUse::{Insufficient, NoCredentials, NotSent, Sent};
     let text = match (*status, &**credentials) {
         _ if error.is_no_space() => {
             "make room at the registry, and run the same command again".to_owned()
@@ -158,7 +158,8 @@ fn hint_for_status(error: &Error) -> Option<String> {
             "{registry} did not ask for a login, so the one of {account} was not sent: check the \
              address, and the access rules of {registry} and of a proxy in front of it"
         ),
-        (StatusCode::FORBIDDEN, Sent { account }) => {
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Insufficient { account })
+        | (StatusCode::FORBIDDEN, Sent { account }) => {
             format!("ask the administrator of {registry} to give {account} this permission")
         }
         (StatusCode::FORBIDDEN, NoCredentials) => {
@@ -173,7 +174,7 @@ fn hint_for_status(error: &Error) -> Option<String> {
             });
             let login = match credentials {
                 NoCredentials => "; a login may raise the limit",
-                Sent { .. } | NotSent { .. } => "",
+                Sent { .. } | Insufficient { .. } | NotSent { .. } => "",
             };
             format!("{registry} limits the request rate: run the same command again {when}{login}")
         }

@@ -273,10 +273,12 @@ fn redirect_suffix(redirected_by: Option<&Registry>) -> String {
 
 /// Names the account, for statuses that depend on it.
 fn account_suffix(status: StatusCode, credentials: &CredentialUse) -> String {
+    use CredentialUse::{Insufficient, Sent};
     match (status, credentials) {
-        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, CredentialUse::Sent { account }) => {
-            format!(" (as {account})")
-        }
+        (
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN,
+            Sent { account } | Insufficient { account },
+        ) => format!(" (as {account})"),
         _ => String::new(),
     }
 }

@@ -490,6 +490,11 @@ async fn an_error_tells_whether_the_credentials_were_sent() {
         credential_use("Negotiate, NTLM").await,
         not_sent(&["Negotiate", "NTLM"])
     );
-    let sent = CredentialUse::Sent { account };
+    let sent = CredentialUse::Sent {
+        account: account.clone(),
+    };
     assert_eq!(credential_use("Basic realm=\"x\"").await, sent);
+    let challenge = "Basic realm=\"x\", error=\"insufficient_scope\"";
+    let insufficient = CredentialUse::Insufficient { account };
+    assert_eq!(credential_use(challenge).await, insufficient);
 }

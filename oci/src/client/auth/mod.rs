@@ -16,7 +16,7 @@ use http::{HeaderMap, StatusCode};
 use url::Url;
 
 use super::{Client, Error};
-use challenge::parse_challenges;
+use challenge::{Challenge, parse_challenges};
 #[cfg(any(test, fuzzing))]
 pub use token::fuzz::challenges as fuzz_challenges;
 use token::{Token, TokenServer};
@@ -58,6 +58,12 @@ pub enum CredentialUse {
     NoCredentials,
     /// They were sent to the registry or to its token server.
     Sent {
+        /// The account, for messages.
+        account: Box<str>,
+    },
+    /// They were accepted, but do not permit the request (RFC 6750, section 3.1:
+    /// `insufficient_scope`).
+    Insufficient {
         /// The account, for messages.
         account: Box<str>,
     },
@@ -169,10 +175,16 @@ impl Client {
             return CredentialUse::NoCredentials;
         };
         let account = credentials.account().into();
-        if self.auth.were_credentials_sent.load(Ordering::Relaxed) {
-            return CredentialUse::Sent { account };
-        }
         let challenges = parse_challenges(headers);
+        if self.auth.were_credentials_sent.load(Ordering::Relaxed) {
+            let is_insufficient =
+                |challenge: &Challenge| challenge.parameter("error") == Some("insufficient_scope");
+            return if challenges.iter().any(is_insufficient) {
+                CredentialUse::Insufficient { account }
+            } else {
+                CredentialUse::Sent { account }
+            };
+        }
         let schemes = challenges.into_iter().map(|challenge| challenge.scheme);
         let schemes = schemes.collect();
         CredentialUse::NotSent { account, schemes }
