@@ -21,6 +21,7 @@ Examples:
   imgsync-server config /etc/imgsync/config.yml        Check a configuration before a restart
   imgsync-server garbage-collect --root /srv/registry  Free the space of unused blobs
   imgsync-server retention --dry-run /etc/imgsync/config.yml  Show which tags would be removed
+  imgsync-server backup /srv/backup --config /etc/imgsync/config.yml
   imgsync-server htpasswd /etc/imgsync/htpasswd alice  Add a user; prompts for the password
   imgsync-server health                                Check whether the server answers")]
 pub(crate) struct ServerArguments {
@@ -71,6 +72,16 @@ pub(crate) enum ServerCommand {
     Undelete(UndeleteArgs),
     /// Print the state of the running server: disk, repositories, uploads, trash, certificates
     Status(StatusArgs),
+    /// Write a backup of the registry to a folder, or update it
+    ///
+    /// The server can run meanwhile. The folder becomes a storage folder of its own, with hard links
+    /// to the blobs if it is on the same file system, and with copies otherwise.
+    Backup(BackupArgs),
+    /// Check all stored blobs, manifests and links, and say which images are damaged
+    ///
+    /// Reads everything. A running server does that with the lowest priority. The exit code is 0 if
+    /// nothing is damaged, and 1 if something is, also if it was repaired.
+    Check(CheckArgs),
     /// Add, change or delete a user in an htpasswd file
     Htpasswd(HtpasswdArgs),
     /// Print a completion script for a shell
@@ -172,6 +183,36 @@ pub(crate) struct StatusArgs {
     /// Configuration file, as for `serve`
     #[arg(long = "config", id = "config_option", value_name = "CONFIG")]
     pub(crate) config_option: Option<PathBuf>,
+    /// Storage folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// Folder of the backup: missing, empty, or an earlier backup
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
+    /// Configuration file, as for `serve`
+    #[arg(long, value_name = "CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Storage folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Move damaged blobs to a quarantine, so that the next push sends them again, and write damaged
+    /// links again
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// Print JSON lines to standard output
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Configuration file, as for `serve`
+    #[arg(long, value_name = "CONFIG")]
+    pub(crate) config: Option<PathBuf>,
     /// Storage folder
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,

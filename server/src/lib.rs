@@ -26,6 +26,6 @@ mod wall_clock;
 
 pub use health::{HealthError, check_health};
 pub use listen::{BindError, TlsError};
-pub use serve::{CommandOutput, ControlCommand, Error, check_start, run, run_command};
+pub use serve::{CommandOutput, ControlCommand, Error, check_start, run, run_backup, run_command};
 pub use store::Error as StoreError;
 pub use upstream::UpstreamConfigError as UpstreamError;

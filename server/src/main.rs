@@ -14,14 +14,14 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser as _};
 use clap_complete::Shell;
 use imgsync_server::auth::{PromptGuard, UserChange, ask_password, edit_user};
-use imgsync_server::config::LoadedConfig;
+use imgsync_server::config::{Config, LoadedConfig};
 use imgsync_server::{CommandOutput, ControlCommand, Error, log};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
 use self::args::{
-    GarbageCollectArgs, HtpasswdArgs, RetentionArgs, ServeArgs, ServerArguments, ServerCommand,
-    StatusArgs, UndeleteArgs,
+    BackupArgs, CheckArgs, GarbageCollectArgs, HtpasswdArgs, RetentionArgs, ServeArgs,
+    ServerArguments, ServerCommand, StatusArgs, UndeleteArgs,
 };
 use self::config_loader::Setup;
 use self::reload::FileStamps;
@@ -49,6 +49,8 @@ fn main() -> ExitCode {
         ServerCommand::Retention(args) => retention(args),
         ServerCommand::Undelete(args) => undelete(args),
         ServerCommand::Status(args) => status(args),
+        ServerCommand::Backup(args) => backup(args),
+        ServerCommand::Check(args) => check(args),
         ServerCommand::Htpasswd(args) => htpasswd(args),
         ServerCommand::Completions { shell } => print_completions(shell),
         ServerCommand::Man { folder } => write_manual(&folder),
@@ -298,11 +300,47 @@ fn status(args: StatusArgs) -> ExitCode {
     run_command(&command, config.or(config_option), root)
 }
 
+fn backup(args: BackupArgs) -> ExitCode {
+    let BackupArgs {
+        folder,
+        config,
+        root,
+    } = args;
+    run_in_storage(config, root, |config| {
+        imgsync_server::run_backup(config, &folder, &mut ConsoleOutput)
+    })
+}
+
+fn check(args: CheckArgs) -> ExitCode {
+    let CheckArgs {
+        repair,
+        json,
+        config,
+        root,
+    } = args;
+    let command = ControlCommand::Check {
+        repairs: repair,
+        is_json: json,
+    };
+    run_command(&command, config, root)
+}
+
 /// Runs a command of the operator in the configured storage folder.
 fn run_command(
     command: &ControlCommand,
     config: Option<PathBuf>,
     root: Option<PathBuf>,
+) -> ExitCode {
+    run_in_storage(config, root, |config| {
+        imgsync_server::run_command(config, command, &mut ConsoleOutput)
+    })
+}
+
+/// Loads the configuration, and runs a command of the operator with it.
+fn run_in_storage(
+    config: Option<PathBuf>,
+    root: Option<PathBuf>,
+    command: impl FnOnce(&Config) -> Result<(), Error>,
 ) -> ExitCode {
     let addr = None;
     let setup = Setup::new(ServeArgs { config, root, addr });
@@ -310,7 +348,7 @@ fn run_command(
         Ok(loaded) => loaded,
         Err(error) => return fail(&error.to_string(), Some(error.hint()), EXIT_USAGE),
     };
-    match imgsync_server::run_command(&loaded.config, command, &mut ConsoleOutput) {
+    match command(&loaded.config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail(&error.to_string(), error.hint(), EXIT_FAILURE),
     }

@@ -1,5 +1,7 @@
 //! Tests the tool and the server together with Docker, podman, skopeo and the stock registry.
 
+mod backup;
+mod check;
 mod clients;
 mod collectors;
 mod container;

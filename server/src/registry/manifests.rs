@@ -40,8 +40,8 @@ pub(crate) struct AcceptedManifest {
 }
 
 /// The children of a manifest that its repository does not hold.
-struct MissingChildren {
-    missing: Vec<Digest>,
+pub(super) struct MissingChildren {
+    pub(super) missing: Vec<Digest>,
     /// The blobs that have another size than the manifest says.
     mismatched: Vec<MismatchedBlob>,
 }
@@ -339,7 +339,7 @@ impl Registry {
 
     /// Returns the children of a manifest that a repository does not hold. The caller holds their
     /// locks.
-    fn find_missing_children(
+    pub(super) fn find_missing_children(
         &self,
         repository: &Repository,
         children: &Children,

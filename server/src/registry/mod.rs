@@ -4,9 +4,11 @@
 //! `store`. All functions block on the disk; call them on a thread where blocking is allowed. Start reading
 //! at [`Registry`].
 
+mod backup;
 mod blob_links;
 mod blobs;
 mod cache;
+mod check;
 mod collect;
 mod deletes;
 mod diffids;
@@ -31,10 +33,14 @@ use std::sync::Arc;
 
 use imgsync_oci::{Algorithm, Digest};
 
+pub(crate) use self::backup::{BackupOutcome, BackupStats};
 pub(crate) use self::blobs::OpenBlob;
 pub(crate) use self::cache::{
     BlobState, BlobUse, CacheFill, CacheLimits, EvictionStats, ManifestState, PartialBlob,
     TagState, UpstreamManifest,
+};
+pub(crate) use self::check::{
+    AffectedImage, CheckEvent, CheckOptions, CheckStats, Finding, Repair,
 };
 pub(crate) use self::collect::{
     CollectOptions, CollectStats, ImageName, PurgeOptions, PurgeOutcome, PurgeReport,
@@ -48,7 +54,7 @@ pub(crate) use self::open_uploads::UploadOwner;
 pub(crate) use self::retention::{RetentionStats, TagFacts, TagVerdict};
 pub(crate) use self::uploads::UploadWriter;
 pub(crate) use self::usage::StorageUsage;
-pub(crate) use crate::store::TrashEntry;
+pub(crate) use crate::store::{BackupState, OpenedBackup, TrashEntry};
 
 use self::blob_links::BlobLinkLogs;
 use self::cache::CacheState;
@@ -99,6 +105,38 @@ impl Registry {
     /// As [`Store::open_read_only`].
     pub(crate) fn open_read_only(root: &Path) -> std::result::Result<Self, store::Error> {
         Store::open_read_only(root).map(Self::with_store)
+    }
+
+    /// Opens the registry for reading only, beside the server that uses its storage folder.
+    ///
+    /// # Errors
+    /// As [`Store::open_beside_server`].
+    pub(crate) fn open_beside_server(root: &Path) -> std::result::Result<Self, store::Error> {
+        Store::open_beside_server(root).map(Self::with_store)
+    }
+
+    /// Opens a folder to write a backup of the registry in `source_root`.
+    ///
+    /// # Errors
+    /// As [`Store::open_backup`].
+    pub(crate) fn open_backup(
+        root: &Path,
+        source_root: &Path,
+    ) -> std::result::Result<OpenedBackup<Self>, store::Error> {
+        Ok(Store::open_backup(root, source_root)?.map(Self::with_store))
+    }
+
+    /// Makes the storage folder an ordinary one, if it is a backup and can be written. Returns the
+    /// state of the backup.
+    ///
+    /// # Errors
+    /// The error of the store.
+    pub(crate) fn adopt_backup(&self) -> std::result::Result<Option<BackupState>, store::Error> {
+        let state = self.store.backup_state()?;
+        if state.is_some() && self.store.is_writable() {
+            self.store.forget_backup()?;
+        }
+        Ok(state)
     }
 
     /// Checks, without a change, whether the registry could be opened in a storage folder.

@@ -28,7 +28,7 @@ use tokio::sync::watch;
 use tokio::task::{AbortHandle, spawn_blocking};
 
 pub use self::check_start::check_start;
-pub use self::control::{CommandOutput, ControlCommand, run_command};
+pub use self::control::{CommandOutput, ControlCommand, run_backup, run_command};
 pub use self::error::Error;
 
 use self::apply_config::{ReloadableParts, apply_configs};
@@ -40,7 +40,7 @@ use crate::auth::AccessController;
 use crate::config::{Config, ListenAddress, StorageConfig};
 use crate::http::App;
 use crate::listen::{ConnectionAcceptor, Listener, ReloadableTls};
-use crate::registry::Registry;
+use crate::registry::{BackupState, Registry};
 use crate::upstream::Upstreams;
 
 /// Runs the server until `shutdown` is ready, then waits for the running requests.
@@ -63,6 +63,9 @@ pub async fn run(
     let tls = open_tls(&config)?;
     let registry = open_registry(&config.storage).await?;
     warn_about_forbidden_folders(registry.clone()).await?;
+    if !config.storage.is_read_only {
+        adopt_backup(registry.clone()).await?;
+    }
     let upstreams = Upstreams::open(registry.clone(), &config)?;
     import_proxied(upstreams.clone()).await?;
     registry.set_space_limits(&config.imgsync.space, upstreams.cache_limits());
@@ -162,6 +165,24 @@ async fn warn_about_forbidden_folders(registry: Registry) -> Result<(), Error> {
              with all that is in it (chown -R), to the user that runs the server",
             folder.display()
         );
+    }
+    Ok(())
+}
+
+/// Makes a folder with a backup an ordinary storage folder: the next backup must not remove what is
+/// pushed from now on.
+async fn adopt_backup(registry: Registry) -> Result<(), Error> {
+    let adopted = spawn_blocking(move || registry.adopt_backup())
+        .await
+        .map_err(|error| Error::Start(error.to_string()))?;
+    match adopted? {
+        Some(BackupState::Complete(time)) => {
+            tracing::info!("the storage folder is a backup of {time}");
+        }
+        Some(BackupState::Incomplete) => tracing::warn!(
+            "the storage folder is a backup that was interrupted: images can be missing"
+        ),
+        None => {}
     }
     Ok(())
 }

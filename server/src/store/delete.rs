@@ -51,6 +51,17 @@ impl Store {
         Ok(true)
     }
 
+    /// Removes all tags, links and uploads of a repository, durably: first its manifests with the
+    /// tags, then its blobs.
+    pub(crate) fn delete_repository_links(&self, repository: &Repository) -> Result<()> {
+        for folder in self.paths.repository_parts(repository) {
+            if self.disk.is_folder(&folder)? {
+                self.remove_durably(&folder)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes a tag and its history. Not durably: after a power cut, the tag can be there again. Call
     /// [`Store::sync_manifests`] afterwards.
     pub(crate) fn discard_tag(&self, repository: &Repository, tag: &Tag) -> Result<()> {

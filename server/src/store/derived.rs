@@ -6,10 +6,10 @@
 use std::fmt;
 use std::io;
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use imgsync_oci::{Algorithm, Digest, Repository};
+use imgsync_oci::{Algorithm, Digest, Repository, Tag};
 
 use super::disk::FileIdentity;
 use super::entries::entry_digest;
@@ -116,7 +116,19 @@ impl Store {
         repository: &Repository,
         links: LinkKind,
     ) -> impl Iterator<Item = Result<Digest>> {
-        let folder = self.paths.links(repository, links);
+        self.links_in(self.paths.links(repository, links))
+    }
+
+    /// Iterates over the manifests that a tag points or pointed at.
+    pub(crate) fn tag_history(
+        &self,
+        repository: &Repository,
+        tag: &Tag,
+    ) -> impl Iterator<Item = Result<Digest>> {
+        self.links_in(self.paths.tag_history(repository, tag))
+    }
+
+    fn links_in(&self, folder: PathBuf) -> impl Iterator<Item = Result<Digest>> {
         ALGORITHMS.into_iter().flat_map(move |algorithm| {
             let hashes = self.disk.subfolders(&folder.join(algorithm.as_str()));
             hashes.filter_map(move |hash| {

@@ -55,7 +55,7 @@ impl FolderCreator {
     }
 
     /// Creates a folder and its missing parents, not durably. All of them must contain nothing but
-    /// derived files.
+    /// derived files, or be in a backup that is not settled yet.
     pub(super) fn ensure_unsynced(&self, path: &Path) -> Result<()> {
         if self.disk.is_folder(path)? {
             return Ok(());

@@ -4,6 +4,8 @@
 //! The store knows paths and fsync, but no rules of a registry: those belong to `registry`, which
 //! in turn knows no paths. Start reading at [`Store`].
 
+mod backup;
+mod backup_writer;
 mod cache_fills;
 mod checkpoint;
 mod delete;
@@ -14,6 +16,7 @@ mod entries;
 mod error;
 mod folders;
 mod ingest;
+mod inventory;
 mod link_changes;
 mod listings;
 mod lists;
@@ -35,12 +38,15 @@ use std::path::Path;
 
 use imgsync_oci::endpoint::UploadId;
 
+pub(crate) use self::backup::{BackupState, OpenedBackup};
+pub(crate) use self::backup_writer::{BackupWriter, BlobTransfer};
 pub(crate) use self::derived::LinkFoldersIdentity;
 #[cfg(test)]
 pub(crate) use self::derived_log::MAX_LOG_LINE_BYTES;
 pub(crate) use self::disk::{DiskSpace, FileIdentity};
 pub use self::error::Error;
 pub(crate) use self::ingest::{Ingest, PartialBlob};
+pub(crate) use self::inventory::InventoryItem;
 pub(crate) use self::lists::ListScope;
 pub(crate) use self::objects::ObjectReader;
 pub(crate) use self::paths::{DerivedKey, DerivedLogKey, LinkKind, MarkKey, ObjectKey};
@@ -127,14 +133,19 @@ impl Store {
             ?root,
             "the storage folder is read-only: serving its content without a lock"
         );
-        Ok(Self {
-            paths: StorePaths::new(&root),
+        Ok(Self::without_lock(disk, &root))
+    }
+
+    /// Returns the store in a folder, for reading only.
+    fn without_lock(disk: Disk, root: &Path) -> Self {
+        Self {
+            paths: StorePaths::new(root),
             folders: FolderCreator::new(disk.clone()),
             log_write_lock: LogWriteLock::default(),
             link_changes: LinkChanges::default(),
             disk,
             lock: None,
-        })
+        }
     }
 
     /// Whether the store can be written to.

@@ -215,6 +215,11 @@ impl Store {
         self.open_file(&self.paths.object(key))
     }
 
+    /// Returns whether an object is still the one that was opened.
+    pub(crate) fn is_current(&self, key: ObjectKey<'_>, reader: &ObjectReader) -> Result<bool> {
+        reader.is_at(&self.paths.object(key))
+    }
+
     pub(super) fn open_file(&self, path: &Path) -> Result<Option<(ObjectReader, u64)>> {
         let Some(file) = self.disk.open_to_read(path)? else {
             return Ok(None);

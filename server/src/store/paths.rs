@@ -4,10 +4,14 @@
 //! `registry/storage/paths.go`). Files of our own are below `imgsync/`, on the same volume, so that
 //! they can be renamed into the tree. All names here are frozen. Start reading at [`StorePaths`].
 
+mod layout;
+
 use std::path::{Path, PathBuf};
 
 use imgsync_oci::endpoint::UploadId;
 use imgsync_oci::{Digest, Repository, Tag};
+
+pub(super) use self::layout::{LayoutEntry, LayoutFolder};
 
 /// Names an object: a blob, or a link.
 #[derive(Debug, Clone, Copy)]
@@ -414,6 +418,32 @@ impl StorePaths {
     /// Returns the file with the bytes of a blob in a part of the trash.
     pub(super) fn trash_blob(&self, part: u64, digest: &Digest) -> PathBuf {
         self.trash_part(part).join(digest_to_file_name(digest))
+    }
+
+    /// Returns the file of a damaged blob in the quarantine. `number` tells apart several files of one
+    /// blob.
+    pub(super) fn quarantined_blob(&self, digest: &Digest, number: u32) -> PathBuf {
+        let mut name = digest_to_file_name(digest);
+        if number > 0 {
+            name.push_str(&format!(".{number}"));
+        }
+        self.own_root.join("quarantine-1").join(name)
+    }
+
+    /// Returns the file that makes a folder a backup, and says whether the backup is complete.
+    pub(super) fn backup_state(&self) -> PathBuf {
+        self.own_root.join("backup-1")
+    }
+
+    /// Returns the folder with all files of our own.
+    pub(super) fn own_root(&self) -> &Path {
+        &self.own_root
+    }
+
+    /// Returns the folder with the history of a tag: the links to the manifests that it points or
+    /// pointed at.
+    pub(super) fn tag_history(&self, repository: &Repository, tag: &Tag) -> PathBuf {
+        self.tag(repository, tag).join("index")
     }
 
     /// Returns the folder with the bytes of all blobs: a folder per algorithm, in it one for the

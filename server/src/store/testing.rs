@@ -29,6 +29,10 @@ enum RecordedChange {
     Truncate(PathBuf, usize),
     Rename(PathBuf, PathBuf),
     SyncFolder(PathBuf),
+    SyncFilesystem,
+    /// A second name for a file with durable content.
+    Link(PathBuf, Vec<u8>),
+    Copy(PathBuf, Vec<u8>),
     Remove(PathBuf),
 }
 
@@ -91,7 +95,9 @@ impl DiskSnapshot {
 
 impl RecordedChange {
     fn of(change: &DiskChange<'_>, root: &Path) -> Option<Self> {
-        // Changes above the root are not recorded: these folders exist already.
+        // Changes above the root are not recorded: these folders exist already. A file that is linked
+        // or copied is outside.
+        let content = |path: &Path| std::fs::read(path).unwrap();
         let relative = |path: &Path| path.strip_prefix(root).ok().map(Path::to_owned);
         Some(match change {
             DiskChange::MakeFolder(path) => Self::MakeFolder(relative(path)?),
@@ -105,6 +111,9 @@ impl RecordedChange {
             DiskChange::Truncate { path, len } => Self::Truncate(relative(path)?, *len as usize),
             DiskChange::Rename { from, to } => Self::Rename(relative(from)?, relative(to)?),
             DiskChange::SyncFolder(path) => Self::SyncFolder(relative(path)?),
+            DiskChange::SyncFilesystem(_) => Self::SyncFilesystem,
+            DiskChange::Link { from, to } => Self::Link(relative(to)?, content(from)),
+            DiskChange::Copy { from, to } => Self::Copy(relative(to)?, content(from)),
             DiskChange::Unlink(path) | DiskChange::RemoveFolder(path) => {
                 Self::Remove(relative(path)?)
             }
@@ -200,6 +209,17 @@ impl DiskModel {
                 self.name(to, Some(node), Some(RenameSide { id, with: source }));
                 self.name(from, None, Some(RenameSide { id, with: target }));
             }
+            RecordedChange::Link(path, content) => {
+                let (safe, now) = (content.clone(), content.clone());
+                let between = Vec::new();
+                self.add(path, DiskNode::File { safe, now, between });
+            }
+            RecordedChange::Copy(path, content) => {
+                let (safe, between) = (Vec::new(), vec![content[..content.len() / 2].to_vec()]);
+                let now = content.clone();
+                self.add(path, DiskNode::File { safe, now, between });
+            }
+            RecordedChange::SyncFilesystem => self.settle_all(),
             RecordedChange::SyncFolder(path) => {
                 let at = self.find(path).unwrap();
                 self.settle(at, self.pending(at).len());
@@ -249,6 +269,22 @@ impl DiskModel {
         for rename in settled.iter().filter_map(|name| name.rename) {
             if let Some(index) = self.side(rename) {
                 self.settle(rename.with, index + 1);
+            }
+        }
+    }
+
+    /// Makes all changes safe.
+    fn settle_all(&mut self) {
+        for at in 0..self.0.len() {
+            match &mut self.0[at] {
+                DiskNode::File { safe, now, between } => {
+                    safe.clone_from(now);
+                    between.clear();
+                }
+                DiskNode::Folder { pending, .. } => {
+                    let count = pending.len();
+                    self.settle(at, count);
+                }
             }
         }
     }

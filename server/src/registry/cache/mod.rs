@@ -45,7 +45,7 @@ pub(crate) use self::evict::{CacheLimits, EvictionStats};
 pub(crate) use self::fill::CacheFill;
 pub(crate) use self::holders::BlobUse;
 pub(crate) use self::manifests::{ManifestState, UpstreamManifest};
-pub(super) use self::scan::link_key;
+pub(super) use self::scan::{link_key, mark_key};
 pub(crate) use self::tags::TagState;
 pub(crate) use crate::store::PartialBlob;
 

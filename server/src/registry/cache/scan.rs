@@ -212,7 +212,7 @@ impl Registry {
 }
 
 /// Returns the key of the mark that belongs to a link.
-pub(super) fn mark_key<'a>(
+pub(in crate::registry) fn mark_key<'a>(
     repository: &'a Repository,
     links: LinkKind,
     digest: &'a Digest,

@@ -9,7 +9,7 @@ pub(super) const MAX_CANDIDATES: u64 = 1_000_000;
 
 /// A set of digests from which digests can be removed.
 #[derive(Debug)]
-pub(super) struct Candidates {
+pub(in crate::registry) struct Candidates {
     /// The first bits of each digest, sorted.
     prefixes: Vec<u128>,
     /// A bit for each digest, set once it is removed from the set.
@@ -18,7 +18,7 @@ pub(super) struct Candidates {
 
 impl Candidates {
     /// Creates a set of digests, given by [`digest_prefix`].
-    pub(super) fn new(mut prefixes: Vec<u128>) -> Self {
+    pub(in crate::registry) fn new(mut prefixes: Vec<u128>) -> Self {
         prefixes.sort_unstable();
         prefixes.dedup();
         prefixes.shrink_to_fit();
@@ -31,14 +31,14 @@ impl Candidates {
     }
 
     /// Removes a digest from the set, if it is in there.
-    pub(super) fn keep(&mut self, digest: &Digest) {
+    pub(in crate::registry) fn keep(&mut self, digest: &Digest) {
         if let Ok(index) = self.prefixes.binary_search(&digest_prefix(digest)) {
             self.kept[index / 64] |= 1 << (index % 64);
         }
     }
 
     /// Returns whether a digest is in the set.
-    pub(super) fn contains(&self, digest: &Digest) -> bool {
+    pub(in crate::registry) fn contains(&self, digest: &Digest) -> bool {
         let found = self.prefixes.binary_search(&digest_prefix(digest));
         found.is_ok_and(|index| self.kept[index / 64] & (1 << (index % 64)) == 0)
     }

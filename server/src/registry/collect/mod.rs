@@ -12,7 +12,7 @@
 //! Start reading at [`Registry::collect_garbage`].
 
 mod bytes;
-mod candidates;
+pub(super) mod candidates;
 mod layers;
 mod leases;
 mod manifest_children;
@@ -289,9 +289,14 @@ impl Registry {
         *lock(&self.collect.last)
     }
 
+    /// Waits for the collection that is running, and lets no other one start while the value is held.
+    pub(crate) fn pause_collection(&self) -> MutexGuard<'_, ()> {
+        lock(&self.collect.running)
+    }
+
     /// Moves garbage to the trash at `now` (Unix seconds). Calls `report` with everything that is
-    /// removed, or would be in a dry run. Returns `None` if another collection is running, or if
-    /// the store is read-only.
+    /// removed, or would be in a dry run. Returns `None` if another collection is running, if
+    /// collections are paused, or if the store is read-only.
     ///
     /// # Errors
     /// Returns an error of the store; the rest is left to the next collection.

@@ -1,10 +1,15 @@
 //! Executes commands of the operator on an open registry.
 
+use std::time::Duration;
+
 use super::{
-    CommandContext, CommandOutput, ControlCommand, garbage_collect, purge, retention, status,
-    undelete,
+    CommandContext, CommandOutput, ControlCommand, check, garbage_collect, purge, retention,
+    status, undelete,
 };
 use crate::registry::PurgeOptions;
+
+/// How often a command that only waits for its client looks whether the client is there.
+const CLIENT_CHECK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Executes a command. Blocks on the disk.
 ///
@@ -48,5 +53,20 @@ pub(super) fn execute(
             status::print_status(context, *is_json, *lists_all, output)
         }
         ControlCommand::Undelete { target } => undelete::undelete(registry, target, output),
+        ControlCommand::Check { repairs, is_json } => {
+            let request = check::CheckRequest {
+                repairs: *repairs,
+                is_json: *is_json,
+            };
+            check::check(context, &request, output)
+        }
+        ControlCommand::PauseCollection => {
+            let _pause = registry.pause_collection();
+            output.output("paused");
+            while !(context.is_gone)() {
+                std::thread::sleep(CLIENT_CHECK_INTERVAL);
+            }
+            Ok(())
+        }
     }
 }

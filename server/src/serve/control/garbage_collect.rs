@@ -38,7 +38,10 @@ pub(super) fn collect(
     };
     let collected = registry.collect_garbage(&options, now, report);
     let Some(stats) = collected.map_err(error_text)? else {
-        return Err("another garbage collection is running, or the folder is read-only".to_owned());
+        return Err(
+            "another garbage collection or a backup is running, or the folder is read-only"
+                .to_owned(),
+        );
     };
     if !request.is_dry_run {
         registry.expire_trash(gc.undo, now).map_err(error_text)?;

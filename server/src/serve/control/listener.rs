@@ -3,7 +3,6 @@
 //! Only the user of the server and root can use it. Start reading at [`run_control_socket`].
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -58,7 +57,7 @@ pub(in crate::serve) async fn run_control_socket(
         Err(error) => {
             tracing::warn!(
                 "cannot open the socket for commands; status does not work, garbage-collect, \
-                 retention and undelete work only while the server is stopped: {error}"
+                 retention, undelete, check and backup work only while the server is stopped: {error}"
             );
             return;
         }
@@ -104,15 +103,15 @@ async fn serve(
     let mut reader = BufReader::new(reader.take(MAX_LINE_BYTES));
     timeout(COMMAND_TIMEOUT, reader.read_line(&mut line)).await??;
     let (sender, mut lines) = mpsc::channel(MAX_WAITING_LINES);
-    let is_gone = Arc::new(AtomicBool::new(false));
-    let is_abandoned = Arc::clone(&is_gone);
     let executed = tokio::task::spawn_blocking(move || {
+        let relay = sender.clone();
         let mut output = RemoteOutput(sender);
         let context = CommandContext {
             registry: &registry,
             config: &config,
             server: Some(&server),
-            is_gone: &|| is_abandoned.load(Ordering::Relaxed),
+            // Nobody relays the output any more, also if the server stops.
+            is_gone: &|| relay.is_closed(),
         };
         let result = match serde_json::from_str::<ControlCommand>(&line) {
             Ok(command) => commands::execute(&context, &command, &mut output),
@@ -136,7 +135,6 @@ async fn serve(
         relayed = relay => relayed,
         _ = reader.read_u8() => Ok(()),
     };
-    is_gone.store(true, Ordering::Relaxed);
     drop(lines);
     relayed?;
     executed.await.map_err(std::io::Error::other)

@@ -7,6 +7,8 @@
 //! The protocol: the client sends a [`ControlCommand`] as a line of JSON. The server sends lines of
 //! JSON, each an [`OutputLine`], of which the last is the result.
 
+mod backup;
+mod check;
 mod commands;
 mod garbage_collect;
 mod listener;
@@ -22,6 +24,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::backup::run_backup;
 pub(super) use self::listener::run_control_socket;
 
 use super::Error;
@@ -74,6 +77,16 @@ pub enum ControlCommand {
         /// `REPOSITORY`, `REPOSITORY:TAG`, `REPOSITORY@DIGEST` or `DIGEST`.
         target: String,
     },
+    /// Check everything that is stored.
+    Check {
+        /// Whether damage is repaired as far as that is possible.
+        repairs: bool,
+        /// Whether the output is JSON.
+        is_json: bool,
+    },
+    /// Collect no garbage until the client closes the connection. A line of output says that this
+    /// has begun.
+    PauseCollection,
 }
 
 /// A line that a command prints.
@@ -101,7 +114,7 @@ struct CommandContext<'a> {
 }
 
 /// Where a command prints to.
-pub trait CommandOutput {
+pub trait CommandOutput: Send {
     /// Prints a line of the result to standard output.
     fn output(&mut self, line: &str);
     /// Prints a line of details to standard error.
@@ -140,11 +153,14 @@ fn run_alone(
     command: &ControlCommand,
     output: &mut dyn CommandOutput,
 ) -> Result<(), Error> {
-    if !is_store(&config.storage.root) {
-        let text = format!("there is no registry in {:?}", config.storage.root);
-        return Err(Error::Command(text));
-    }
-    let registry = Registry::open(&config.storage.root)?;
+    check_is_store(&config.storage.root)?;
+    let registry = match command {
+        // A volume that is mounted read-only can be checked, too.
+        ControlCommand::Check { repairs: false, .. } => {
+            Registry::open_read_only(&config.storage.root)
+        }
+        _ => Registry::open(&config.storage.root),
+    }?;
     let context = CommandContext {
         registry: &registry,
         config,
@@ -154,38 +170,56 @@ fn run_alone(
     commands::execute(&context, command, output).map_err(Error::Command)
 }
 
-/// Returns whether a folder exists. A command must not create a store where there is none.
-fn is_store(root: &Path) -> bool {
-    root.is_dir()
+/// Checks that a folder exists. A command must not create a store where there is none.
+fn check_is_store(root: &Path) -> Result<(), Error> {
+    if root.is_dir() {
+        return Ok(());
+    }
+    let text = format!("there is no registry in {root:?}");
+    Err(Error::Command(text))
 }
 
 fn run_remote(
-    mut stream: UnixStream,
+    stream: UnixStream,
     command: &ControlCommand,
     output: &mut dyn CommandOutput,
 ) -> Result<(), Error> {
-    let failed = |error: &dyn std::fmt::Display| {
-        Error::Command(format!("the connection to the server failed: {error}"))
-    };
-    let mut line = serde_json::to_string(command).map_err(|error| failed(&error))?;
-    line.push('\n');
-    stream
-        .write_all(line.as_bytes())
-        .map_err(|error| failed(&error))?;
-    let mut reader = BufReader::new(stream);
+    let mut lines = send_command(stream, command)?;
     loop {
-        let mut line = String::new();
-        let read = reader.by_ref().take(MAX_LINE_BYTES).read_line(&mut line);
-        if read.map_err(|error| failed(&error))? == 0 {
-            return Err(failed(&"it ended before the command did"));
-        }
-        match serde_json::from_str(&line).map_err(|error| failed(&error))? {
+        match read_line(&mut lines)? {
             OutputLine::Output(text) => output.output(&text),
             OutputLine::Detail(text) => output.detail(&text),
             OutputLine::Success => return Ok(()),
             OutputLine::Failure(text) => return Err(Error::Command(text)),
         }
     }
+}
+
+/// Sends a command to the server. Returns the reader of the lines that it sends.
+fn send_command(
+    mut stream: UnixStream,
+    command: &ControlCommand,
+) -> Result<BufReader<UnixStream>, Error> {
+    let mut line = serde_json::to_string(command).map_err(connection_error)?;
+    line.push('\n');
+    stream
+        .write_all(line.as_bytes())
+        .map_err(connection_error)?;
+    Ok(BufReader::new(stream))
+}
+
+/// Reads the next line that the server sends.
+fn read_line(lines: &mut BufReader<UnixStream>) -> Result<OutputLine, Error> {
+    let mut line = String::new();
+    let read = lines.by_ref().take(MAX_LINE_BYTES).read_line(&mut line);
+    if read.map_err(connection_error)? == 0 {
+        return Err(connection_error("it ended before the command did"));
+    }
+    serde_json::from_str(&line).map_err(connection_error)
+}
+
+fn connection_error(error: impl std::fmt::Display) -> Error {
+    Error::Command(format!("the connection to the server failed: {error}"))
 }
 
 /// Returns the text of an error for the operator.

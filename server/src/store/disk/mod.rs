@@ -7,6 +7,7 @@ mod file;
 mod folder;
 mod identity;
 mod lock;
+mod transfer;
 
 use std::fs;
 use std::io;
@@ -21,11 +22,14 @@ pub(crate) use self::identity::FileIdentity;
 pub(super) use self::lock::FileLock;
 
 use self::lock::lock_file;
+use self::transfer::FileOwner;
 use super::error::{IoContext, Result};
 
 /// The filesystem.
 #[derive(Clone, Default)]
 pub(super) struct Disk {
+    /// The user to whom new files are given; `None` for the user of this process.
+    owner: Option<FileOwner>,
     #[cfg(test)]
     hook: Option<ChangeHook>,
     /// How many files were opened to be read.
@@ -65,6 +69,15 @@ pub(super) enum DiskChange<'a> {
         to: &'a Path,
     },
     SyncFolder(&'a Path),
+    SyncFilesystem(&'a Path),
+    Link {
+        from: &'a Path,
+        to: &'a Path,
+    },
+    Copy {
+        from: &'a Path,
+        to: &'a Path,
+    },
     Unlink(&'a Path),
     RemoveFolder(&'a Path),
 }
@@ -112,7 +125,7 @@ impl Disk {
     pub(super) fn make_folder(&self, path: &Path) -> io::Result<bool> {
         self.permit(&DiskChange::MakeFolder(path))?;
         match fs::create_dir(path) {
-            Ok(()) => Ok(true),
+            Ok(()) => self.give_to_owner(path).map(|()| true),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {
                 Ok(false)
             }
@@ -128,6 +141,7 @@ impl Disk {
             .write(true)
             .create_new(true)
             .open(path)?;
+        self.give_to_owner(path)?;
         Ok(self.wrap(file, path))
     }
 
@@ -291,6 +305,7 @@ impl Disk {
             .create(true)
             .truncate(false)
             .open(path)?;
+        self.give_to_owner(path)?;
         lock_file(file)
     }
 
