@@ -95,6 +95,7 @@ impl Client {
         request: reqwest::RequestBuilder,
     ) -> Result<reqwest::Response, Error> {
         let again = request.try_clone();
+        let began_at = Instant::now();
         let request = self.authorize(scopes, request, url).await?;
         let sent_at = Instant::now();
         let response = self.transmit(operation, request).await?;
@@ -102,7 +103,9 @@ impl Client {
             return Ok(response);
         };
         let again = plain.try_clone();
-        let has_new_login = self.handle_challenge(&response, scopes, sent_at).await?;
+        let has_new_login = self
+            .handle_challenge(&response, scopes, (began_at, sent_at))
+            .await?;
         let response = if has_new_login && let Some(again) = again {
             let again = self.authorize(scopes, again, url).await?;
             self.transmit(operation, again).await?

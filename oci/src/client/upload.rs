@@ -129,7 +129,11 @@ impl Client {
         let response = self
             .send_bytes(operation, to, request, (bytes, len), self.stall_timeout)
             .await?;
-        if !was_renewed && self.handle_challenge(&response, &scopes, sent_at).await? {
+        if !was_renewed
+            && self
+                .handle_challenge(&response, &scopes, (sent_at, sent_at))
+                .await?
+        {
             session.was_login_renewed = true;
             return Err(self.login_renewed_error(operation));
         }
@@ -184,7 +188,7 @@ impl Client {
             .send_bytes(operation, to, request, (bytes, len), FINISH_TIMEOUT)
             .await?;
         if self
-            .handle_challenge(&response, &session.scopes, sent_at)
+            .handle_challenge(&response, &session.scopes, (sent_at, sent_at))
             .await?
         {
             return Err(self.login_renewed_error(operation));

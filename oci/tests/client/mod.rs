@@ -2,3 +2,4 @@
 
 mod login;
 mod odd_answers;
+mod parallel_logins;

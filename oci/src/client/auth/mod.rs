@@ -109,7 +109,10 @@ enum ChallengeState {
     #[default]
     NotChallenged,
     /// Basic authentication with the credentials.
-    Basic,
+    Basic {
+        /// When the first challenge arrived. A request that began before was sent without them.
+        since: Instant,
+    },
     /// Tokens of a token server, by their scopes.
     Bearer {
         server: TokenServer,
@@ -135,7 +138,7 @@ impl ClientAuth {
     /// Returns the token for these scopes, and the token server that renews it.
     fn cached_token(&self, scopes: &[String]) -> Option<(TokenServer, Token)> {
         match &*self.challenge() {
-            ChallengeState::NotChallenged | ChallengeState::Basic => None,
+            ChallengeState::NotChallenged | ChallengeState::Basic { .. } => None,
             ChallengeState::Bearer { server, tokens } => {
                 Some((server.clone(), tokens.get(scopes)?.clone()))
             }
@@ -152,7 +155,7 @@ impl ClientAuth {
                 tokens.insert(scopes.to_vec(), token);
             }
             ChallengeState::NotChallenged
-            | ChallengeState::Basic
+            | ChallengeState::Basic { .. }
             | ChallengeState::Bearer { .. } => {
                 *state = ChallengeState::Bearer {
                     server: server.clone(),
@@ -204,7 +207,7 @@ impl Client {
         if url.origin() != self.base.origin() {
             return Ok(request);
         }
-        if matches!(&*self.auth.challenge(), ChallengeState::Basic) {
+        if matches!(&*self.auth.challenge(), ChallengeState::Basic { .. }) {
             return Ok(self.basic(request, url));
         }
         let Some((_, token)) = self.auth.cached_token(scopes) else {
@@ -227,8 +230,8 @@ impl Client {
         Ok(request.bearer_auth(&token.value))
     }
 
-    /// Handles the challenge in a 401 response to a request that was sent at `sent_at`. Returns whether
-    /// the same request should be sent again.
+    /// Handles the challenge in a 401 response to a request that got its login after `began_at` and was
+    /// sent at `sent_at`. Returns whether the same request should be sent again.
     ///
     /// # Errors
     /// Fails if the token server does not issue a token, or must not get credentials.
@@ -236,7 +239,7 @@ impl Client {
         &self,
         response: &reqwest::Response,
         scopes: &[String],
-        sent_at: Instant,
+        (began_at, sent_at): (Instant, Instant),
     ) -> Result<bool, Error> {
         if response.status() != StatusCode::UNAUTHORIZED
             || response.url().origin() != self.base.origin()
@@ -273,9 +276,13 @@ impl Client {
             return Ok(false);
         }
         let mut state = self.auth.challenge();
-        let is_new = !matches!(*state, ChallengeState::Basic);
-        *state = ChallengeState::Basic;
-        Ok(is_new)
+        if let ChallengeState::Basic { since } = &*state {
+            // Of several first requests at a time, only one finds the state unchanged.
+            return Ok(began_at < *since);
+        }
+        let since = Instant::now();
+        *state = ChallengeState::Basic { since };
+        Ok(true)
     }
 
     /// Adds username and password to a request to `url`.
