@@ -152,7 +152,8 @@ fn measure_parts(sizes: &Sizes, mut print_part: impl FnMut([Vec<Row>; 2])) {
         let root = tempfile::tempdir().expect("a folder");
         let folder = StoreFolder::new(root.path());
         content::write_images(&folder, IMAGES_REPOSITORY, sizes.blobs).expect("images");
-        let measure = |kind| collection::measure(kind, root.path(), sizes.blobs);
+        let (count, repository) = (sizes.blobs, IMAGES_REPOSITORY);
+        let measure = |kind| collection::measure(kind, root.path(), repository, count);
         print_part(Kind::ALL.map(measure));
     }
     if sizes.pushes > 0 {

@@ -6,7 +6,7 @@ mod benchmark;
 
 #[test]
 fn the_growth_benchmark_measures_every_row() {
-    let words = "tags=3,101 repositories=3 referrers=5 pushes=5 pushbytes=100000 patches=6 \
+    let words = "tags=3,101 repositories=3 referrers=5 blobs=50 pushes=5 pushbytes=100000 patches=6 \
                  patchbytes=300000 settle=0";
     let words: Vec<String> = words.split_whitespace().map(str::to_owned).collect();
     let mut rows = Vec::new();
@@ -19,6 +19,7 @@ fn the_growth_benchmark_measures_every_row() {
         "101 tags: first referrers request",
         "3 repositories: mount without from",
         "5 referrers: first list",
+        "50 blobs: collection without a server",
         "1 pushes",
         "5 pushes",
         "6 PATCHes of 0.286 MiB at a time: memory",
