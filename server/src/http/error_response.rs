@@ -63,12 +63,14 @@ impl ErrorResponse {
     }
 
     /// Creates the response to an upload for which there is no room. Clients print the message of a
-    /// refusal and do not repeat the request; of a 5xx response, they print only the status.
+    /// refusal and do not repeat the request; of a 5xx response, they print only the status. Docker
+    /// with containerd's image store prints only the status line in any case.
     fn no_space(message: String) -> Self {
         let mut response = Self::new(ErrorCode::Denied, api_error::NO_SPACE);
         for error in &mut response.errors {
             error.message.clone_from(&message);
         }
+        response.reason_phrase = Some(message);
         response
     }
 

@@ -90,7 +90,9 @@ impl Error {
 
 /// Returns what to do about a lack of space.
 fn remedy(untagged_bytes: Option<u64>) -> String {
-    let delete = "delete images that nobody needs, and run imgsync-server garbage-collect";
+    // A collection alone would keep what was used lately.
+    let delete =
+        "remove images that nobody needs: imgsync-server garbage-collect --purge REPOSITORY:TAG";
     match untagged_bytes {
         None | Some(0) => delete.to_owned(),
         Some(bytes) => format!(

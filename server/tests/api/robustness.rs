@@ -3,6 +3,7 @@
 
 use crate::support::prelude::*;
 use crate::support::small_disk::SmallDisk;
+use hyper::ext::ReasonPhrase;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -213,8 +214,12 @@ async fn a_full_disk() {
 }
 
 async fn assert_refused(response: Response, root: &Path) {
+    // Docker with containerd's image store shows only the status line.
+    let reason = response.extensions().get::<ReasonPhrase>().unwrap();
+    let reason = String::from_utf8(reason.as_bytes().to_vec()).unwrap();
     let errors = assert_error(response, StatusCode::FORBIDDEN, "DENIED").await;
     let text = &errors[0].message;
+    assert_eq!(*text, reason);
     for words in ["the disk of the registry is full", "imgsync.space.reserve"] {
         assert!(text.contains(words), "{text}");
     }

@@ -331,3 +331,23 @@ fn the_trash_is_emptied_before_an_upload_is_refused() {
     assert_disk_is_full(upload(&registry, "a", &[&[2; 100]]));
     assert!(registry.store.trash_parts().unwrap().is_empty());
 }
+
+#[test]
+fn a_refusal_says_what_to_do_and_what_untagged_images_hold() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    registry.store.simulate_disk(100_000);
+    registry.set_space_limits(&limits(10_000, &[]), None);
+    let refusal = || {
+        let refused = upload(&registry, "a", &[&[1; 95_000]]);
+        refused.unwrap_err().to_string()
+    };
+    let expected = "the disk of the registry is full: 100.0 kB are free, of which 10.0 kB are \
+                    reserved (imgsync.space.reserve); remove images that nobody needs: \
+                    imgsync-server garbage-collect --purge REPOSITORY:TAG";
+    assert_eq!(refusal(), expected);
+    registry.set_untagged_bytes(Some(7000));
+    let untagged = "; images without a tag hold 7.0 kB, which \"untagged: 168h\" in \
+                    imgsync.retention removes";
+    assert_eq!(refusal(), format!("{expected}{untagged}"));
+}
