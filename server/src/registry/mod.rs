@@ -99,6 +99,17 @@ impl Registry {
         Store::open(root).map(Self::with_store)
     }
 
+    /// Opens the registry in a storage folder for a command of an operator.
+    ///
+    /// # Errors
+    /// As [`Store::open_for_command`].
+    pub(crate) fn open_for_command(
+        root: &Path,
+        is_read_only: bool,
+    ) -> std::result::Result<Self, store::Error> {
+        Store::open_for_command(root, is_read_only).map(Self::with_store)
+    }
+
     /// Opens the registry for reading only if its storage folder cannot be written.
     ///
     /// # Errors

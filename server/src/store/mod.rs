@@ -92,6 +92,21 @@ impl Store {
         Self::open_on(Disk::default(), root)
     }
 
+    /// Opens the store as [`Store::open`] does, for a command of an operator: new files belong to the
+    /// owner of the folder, even if root runs the command. `is_read_only` is as for
+    /// [`Store::open_read_only`].
+    ///
+    /// # Errors
+    /// As [`Store::open`], or as [`Store::open_read_only`].
+    pub(crate) fn open_for_command(root: &Path, is_read_only: bool) -> Result<Self> {
+        let disk = Disk::default().with_owner_of(root)?;
+        if is_read_only {
+            Self::open_read_only_on(disk, root)
+        } else {
+            Self::open_on(disk, root)
+        }
+    }
+
     /// Opens the store for reading only if its folder cannot be written, for example on a volume
     /// that is mounted read-only. Then nothing is created, removed or locked. Otherwise opens the
     /// store as [`Store::open`] does.

@@ -65,3 +65,49 @@ async fn a_folder_of_another_user_is_reported_at_the_start_and_to_clients() {
     let status = StatusCode::INTERNAL_SERVER_ERROR;
     assert_error(response, status, "STORAGE_FORBIDDEN").await;
 }
+
+/// Returns the owners of everything in a folder, and of the folder.
+fn owners(folder: &Path) -> std::collections::BTreeSet<u32> {
+    let mut found = std::collections::BTreeSet::from([folder.metadata().unwrap().uid()]);
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        found.insert(path.symlink_metadata().unwrap().uid());
+        if path.is_dir() {
+            found.extend(owners(&path));
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn commands_of_root_leave_the_files_to_the_owner_of_the_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    if folder.path().metadata().unwrap().uid() != 0 {
+        return;
+    }
+    let (root, backup) = (folder.path().join("root"), folder.path().join("backup"));
+    let server = Server::start(&root);
+    server.push_image("a", "v1", "one").await;
+    drop(server);
+    // What a stock registry of this user leaves.
+    std::fs::remove_dir_all(root.join("imgsync")).unwrap();
+    let chown = Command::new("chown")
+        .args(["-R", "65534:65534"])
+        .arg(&root)
+        .status();
+    assert!(chown.unwrap().success());
+    let folder = backup.to_str().unwrap();
+    for command in [&["backup", folder][..], &["check"], &["garbage-collect"]] {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_imgsync-server"));
+        let done = program
+            .args(command)
+            .arg("--root")
+            .arg(&root)
+            .output()
+            .unwrap();
+        assert!(done.status.success(), "{command:?}: {done:?}");
+    }
+    for folder in [&root, &backup] {
+        assert_eq!(owners(folder), [NOBODY].into(), "{folder:?}");
+    }
+}

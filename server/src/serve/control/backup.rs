@@ -43,7 +43,7 @@ pub fn run_backup(
     let source = match lease {
         Some(_) => Registry::open_beside_server(root)?,
         // The lock of the folder keeps servers out.
-        None => Registry::open(root)?,
+        None => Registry::open_for_command(root, false)?,
     };
     let target = match Registry::open_backup(folder, root)? {
         OpenedBackup::Open(target) => target,

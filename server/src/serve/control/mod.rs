@@ -154,13 +154,9 @@ fn run_alone(
     output: &mut dyn CommandOutput,
 ) -> Result<(), Error> {
     check_is_store(&config.storage.root)?;
-    let registry = match command {
-        // A volume that is mounted read-only can be checked, too.
-        ControlCommand::Check { repairs: false, .. } => {
-            Registry::open_read_only(&config.storage.root)
-        }
-        _ => Registry::open(&config.storage.root),
-    }?;
+    // A volume that is mounted read-only can be checked, too.
+    let is_read_only = matches!(command, ControlCommand::Check { repairs: false, .. });
+    let registry = Registry::open_for_command(&config.storage.root, is_read_only)?;
     let context = CommandContext {
         registry: &registry,
         config,

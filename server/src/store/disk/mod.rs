@@ -125,7 +125,10 @@ impl Disk {
     pub(super) fn make_folder(&self, path: &Path) -> io::Result<bool> {
         self.permit(&DiskChange::MakeFolder(path))?;
         match fs::create_dir(path) {
-            Ok(()) => self.give_to_owner(path).map(|()| true),
+            Ok(()) => {
+                self.owner.map_or(Ok(()), |owner| owner.give_folder(path))?;
+                Ok(true)
+            }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => {
                 Ok(false)
             }
@@ -141,7 +144,7 @@ impl Disk {
             .write(true)
             .create_new(true)
             .open(path)?;
-        self.give_to_owner(path)?;
+        self.give_file_to_owner(&file)?;
         Ok(self.wrap(file, path))
     }
 
@@ -300,12 +303,17 @@ impl Disk {
 
     /// Locks a file, which is created if it is missing; `None` if another process keeps the lock.
     pub(super) fn lock(&self, path: &Path) -> io::Result<Option<FileLock>> {
-        let file = fs::File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(path)?;
-        self.give_to_owner(path)?;
+        let created = fs::File::options().write(true).create_new(true).open(path);
+        let file = match created {
+            Ok(file) => {
+                self.give_file_to_owner(&file)?;
+                file
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                fs::File::options().write(true).open(path)?
+            }
+            Err(error) => return Err(error),
+        };
         lock_file(file)
     }
 

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::Path;
 use std::time::SystemTime;
+
+use rustix::fs::{Mode, OFlags};
 
 use super::{Disk, DiskChange};
 use crate::store::error::{IoContext as _, Result};
@@ -25,9 +27,26 @@ pub(in crate::store) struct FileOwner {
 }
 
 impl FileOwner {
-    /// Gives a file or folder to this user.
-    pub(super) fn give(self, path: &Path) -> io::Result<()> {
-        chown(path, Some(self.user), Some(self.group))
+    /// Gives a file that this process has just created to this user.
+    pub(super) fn give_file(self, file: &fs::File) -> io::Result<()> {
+        fchown(file, Some(self.user), Some(self.group))
+    }
+
+    /// Gives a folder that this process has just created to this user. The user may have put something
+    /// else in its place meanwhile, which must not get another owner: only an empty folder of this
+    /// process does.
+    pub(super) fn give_folder(self, path: &Path) -> io::Result<()> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let folder = fs::File::from(rustix::fs::open(path, flags, Mode::empty())?);
+        let is_own = folder.metadata()?.uid() == rustix::process::geteuid().as_raw();
+        let mut entries = rustix::fs::Dir::read_from(&folder)?;
+        let is_empty = entries.all(|entry| {
+            entry.is_ok_and(|entry| matches!(entry.file_name().to_bytes(), b"." | b".."))
+        });
+        if is_own && is_empty {
+            self.give_file(&folder)?;
+        }
+        Ok(())
     }
 }
 
@@ -70,12 +89,12 @@ impl Disk {
         let mut copy = fs::File::options().write(true).create_new(true).open(to)?;
         io::copy(&mut source, &mut copy)?;
         copy.set_modified(source.metadata()?.modified()?)?;
-        self.give_to_owner(to)
+        self.give_file_to_owner(&copy)
     }
 
-    /// Gives a new file or folder to the owner of new files.
-    pub(super) fn give_to_owner(&self, path: &Path) -> io::Result<()> {
-        self.owner.map_or(Ok(()), |owner| owner.give(path))
+    /// Gives a file that was just created to the owner of new files.
+    pub(super) fn give_file_to_owner(&self, file: &fs::File) -> io::Result<()> {
+        self.owner.map_or(Ok(()), |owner| owner.give_file(file))
     }
 
     /// Makes all changes to the file system that contains a folder durable.
