@@ -18,7 +18,7 @@ use super::error_response::ErrorResponse;
 use super::request_body::RequestBody;
 use super::responses;
 use crate::registry::{
-    DeletedRepository, Registry, RestoreReport, RestoreTarget, TrashEntry, Walk,
+    ContentTarget, DeletedRepository, Registry, RestoreReport, TrashEntry, Walk,
 };
 
 /// Serves `POST /v2/<name>/_imgsync/repository/delete`: deletes all tags and manifests.
@@ -49,10 +49,10 @@ pub(super) async fn restore(
     let reference = RestoreRequest::parse(&buffered.bytes)
         .map_err(|error| ErrorResponse::new(ErrorCode::BodyInvalid, error.to_string()))?;
     let target = match &reference {
-        None => RestoreTarget::Repository(repository.clone()),
-        Some(Reference::Tag(tag)) => RestoreTarget::Tag(repository.clone(), tag.clone()),
+        None => ContentTarget::Repository(repository.clone()),
+        Some(Reference::Tag(tag)) => ContentTarget::Tag(repository.clone(), tag.clone()),
         Some(Reference::Digest(digest)) => {
-            RestoreTarget::Manifest(repository.clone(), digest.clone())
+            ContentTarget::Manifest(repository.clone(), digest.clone())
         }
     };
     let registry = app.registry.clone();

@@ -43,8 +43,8 @@ pub(crate) use self::check::{
     AffectedImage, CheckEvent, CheckOptions, CheckStats, Finding, Repair,
 };
 pub(crate) use self::collect::{
-    CollectOptions, CollectStats, ImageName, PurgeOptions, PurgeOutcome, PurgeReport,
-    RestoreReport, RestoreTarget, UntaggedPolicy,
+    CollectOptions, CollectStats, ContentTarget, ImageName, PurgeOptions, PurgeOutcome,
+    PurgeReport, RestoreReport, UntaggedPolicy,
 };
 pub(crate) use self::deletes::DeletedRepository;
 pub(crate) use self::error::Error;

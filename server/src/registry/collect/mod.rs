@@ -33,7 +33,7 @@ use self::candidates::Candidates;
 use self::leases::Leases;
 pub(super) use self::manifest_graph::ManifestGraph;
 pub(crate) use self::purge::{ImageName, PurgeOptions, PurgeOutcome, PurgeReport};
-pub(crate) use self::trash::{RestoreReport, RestoreTarget};
+pub(crate) use self::trash::{ContentTarget, RestoreReport};
 pub(crate) use self::untagged_policy::UntaggedPolicy;
 use super::Registry;
 use super::error::Result;

@@ -8,7 +8,7 @@ use imgsync_oci::{Digest, Repository};
 use super::super::cache::tests::{folder, image, push, push_blob};
 use super::super::power_cuts::{RecordedWorkload, VisibleState, WorkloadStep};
 use super::super::{Error, Registry, Walk};
-use super::{CollectOptions, RestoreTarget, UntaggedPolicy};
+use super::{CollectOptions, ContentTarget, UntaggedPolicy};
 use crate::store::testing::DiskSnapshot;
 use crate::wall_clock::unix_now;
 
@@ -61,7 +61,7 @@ impl Workload {
     }
 
     fn restore(&self, registry: &Registry, tag: &str) -> Result<(), Error> {
-        let target = RestoreTarget::Tag(self.repository.clone(), tag.parse().unwrap());
+        let target = ContentTarget::Tag(self.repository.clone(), tag.parse().unwrap());
         let report = registry.restore(&target)?;
         assert!(report.gone.is_empty(), "{report:?}");
         Ok(())

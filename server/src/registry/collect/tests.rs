@@ -7,7 +7,7 @@ use imgsync_oci::{Digest, Reference, Repository};
 use super::super::cache::tests::{cache_blob, descriptor, folder, image, index, push, push_blob};
 use super::super::cache::to_unix_seconds;
 use super::super::{Error, Registry, UploadOwner, Walk};
-use super::{CollectOptions, CollectStats, RestoreReport, RestoreTarget, UntaggedPolicy};
+use super::{CollectOptions, CollectStats, ContentTarget, RestoreReport, UntaggedPolicy};
 use crate::store::{ObjectKey, TrashEntry};
 use crate::wall_clock;
 
@@ -83,7 +83,7 @@ fn has_image(registry: &Registry, repository: &str, reference: &str, layers: &[&
             .all(|layer| has_blob(registry, repository, layer))
 }
 
-fn restore(registry: &Registry, target: RestoreTarget) -> RestoreReport {
+fn restore(registry: &Registry, target: ContentTarget) -> RestoreReport {
     registry.restore(&target).unwrap()
 }
 
@@ -265,7 +265,7 @@ fn a_deleted_image_is_collected_and_can_be_restored() {
     let stats = collect_after(&registry, 1000);
     assert_eq!((stats.links, stats.blobs), (3, 4));
     assert!(!has_bytes(&registry, b"one"));
-    let v1 = RestoreTarget::Tag(name("a"), "v1".parse().unwrap());
+    let v1 = ContentTarget::Tag(name("a"), "v1".parse().unwrap());
     let report = restore(&registry, v1.clone());
     assert!(report.gone.is_empty() && report.occupied.is_empty());
     assert!(has_image(&registry, "a", "v1", &layers));
@@ -274,7 +274,7 @@ fn a_deleted_image_is_collected_and_can_be_restored() {
     assert!(matches!(missing, Err(Error::ManifestUnknown(_))));
     // A restoration that was interrupted can be repeated.
     assert_eq!(restore(&registry, v1).restored, []);
-    restore(&registry, RestoreTarget::Repository(name("a")));
+    restore(&registry, ContentTarget::Repository(name("a")));
     assert!(has_image(&registry, "a", "v2", &layers));
     // Restored content is not collected again at once.
     assert_eq!(collect_after(&registry, 1000), CollectStats::default());
@@ -290,7 +290,7 @@ fn a_tag_that_exists_again_is_not_changed() {
     push_blob(&registry, &name("a"), &config);
     push(&registry, &name("a"), "v1", &other).unwrap();
     let tag = "v1".parse().unwrap();
-    let report = restore(&registry, RestoreTarget::Tag(name("a"), tag));
+    let report = restore(&registry, ContentTarget::Tag(name("a"), tag));
     assert_eq!(report.occupied, [(name("a"), "v1".parse().unwrap())]);
     let reference = "v1".parse().unwrap();
     let current = registry.get_manifest(&name("a"), &reference).unwrap();
@@ -309,7 +309,7 @@ fn what_was_in_the_trash_for_long_enough_is_gone() {
     assert!(!registry.store.trash_parts().unwrap().is_empty());
     registry.expire_trash(undo, now() + 1025 * HOUR).unwrap();
     assert!(registry.store.trash_parts().unwrap().is_empty());
-    let target = RestoreTarget::Manifest(name("a"), digest.clone());
+    let target = ContentTarget::Manifest(name("a"), digest.clone());
     let report = restore(&registry, target);
     assert!(report.gone.contains(&digest) && report.restored.is_empty());
 }
@@ -348,7 +348,7 @@ fn untagged_manifests_are_removed_a_week_after_they_were_first_seen_so() {
     assert_eq!((stats.manifests, stats.links, stats.blobs), (1, 2, 3));
     assert!(!has_bytes(&registry, b"one") && !has_bytes(&registry, &old_config));
     assert!(has_image(&registry, "a", "v1", &[b"two", b"shared"]));
-    let target = RestoreTarget::Manifest(name("a"), old.clone());
+    let target = ContentTarget::Manifest(name("a"), old.clone());
     restore(&registry, target);
     assert!(has_image(
         &registry,
@@ -408,7 +408,7 @@ fn a_manifest_lives_as_long_as_a_tag_an_index_or_its_subject_needs_it() {
     assert!(!has(&multi) && !has(amd64) && !has(&signatures[0]) && has(tagged));
     restore(
         &registry,
-        RestoreTarget::Tag(name("a"), "multi".parse().unwrap()),
+        ContentTarget::Tag(name("a"), "multi".parse().unwrap()),
     );
     assert!(has(&multi) && has(amd64));
 }

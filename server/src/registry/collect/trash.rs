@@ -17,16 +17,16 @@ use crate::wall_clock::unix_now;
 /// Bounds how many manifests are restored for one index. A damaged trash could name more.
 const MAX_RESTORED_MANIFESTS: usize = 20_000;
 
-/// The content to restore.
+/// The content to restore or to purge.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum RestoreTarget {
+pub(crate) enum ContentTarget {
     /// All tags and manifests of a repository.
     Repository(Repository),
     /// A tag, with its image.
     Tag(Repository, Tag),
     /// A manifest of a repository, with everything that it names.
     Manifest(Repository, Digest),
-    /// A blob or a manifest, in all repositories from which it was removed.
+    /// A blob or a manifest, in all repositories.
     Digest(Digest),
 }
 
@@ -56,7 +56,7 @@ impl Registry {
     ///
     /// # Errors
     /// Returns an error of the store. A part may have been restored.
-    pub(crate) fn restore(&self, target: &RestoreTarget) -> Result<RestoreReport> {
+    pub(crate) fn restore(&self, target: &ContentTarget) -> Result<RestoreReport> {
         let parts = self.store.trash_parts()?;
         let mut restoration = Restoration {
             registry: self,
@@ -138,7 +138,7 @@ impl Registry {
 }
 
 impl Restoration<'_> {
-    fn run(&mut self, target: &RestoreTarget) -> Result<()> {
+    fn run(&mut self, target: &ContentTarget) -> Result<()> {
         let (mut tags, mut manifests, mut layers) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
         for part in &self.parts {
             // The last removal of a part comes first, too.
@@ -167,7 +167,7 @@ impl Restoration<'_> {
                 }
             }
         }
-        if let RestoreTarget::Manifest(repository, digest) = target {
+        if let ContentTarget::Manifest(repository, digest) = target {
             manifests.insert((repository.clone(), digest.clone()));
         }
         for (repository, digest) in &manifests {
@@ -348,7 +348,7 @@ impl Restoration<'_> {
     }
 }
 
-impl RestoreTarget {
+impl ContentTarget {
     fn includes(&self, entry: &TrashEntry) -> bool {
         match (self, entry) {
             (

@@ -10,7 +10,7 @@ use crate::config::RetentionRule;
 use crate::registry::cache::tests::{
     cache_blob, cache_manifest, folder, image, push, push_blob, repository, tag,
 };
-use crate::registry::{CollectOptions, Registry, RestoreTarget, UntaggedPolicy};
+use crate::registry::{CollectOptions, ContentTarget, Registry, UntaggedPolicy};
 use crate::store::Store;
 use crate::wall_clock::unix_now;
 
@@ -112,7 +112,7 @@ fn the_first_rule_that_matches_removes_tags_which_can_be_restored() {
     assert_eq!(apply(&registry, &rules, false), [""; 0]);
     assert!(!has_tag(&registry, "ci/app", "old") && has_tag(&registry, "ci/app", "new"));
     assert!(has_tag(&registry, "ci/keep", "old") && has_tag(&registry, "app", "old"));
-    let target = RestoreTarget::Tag(name("ci/app"), "old".parse().unwrap());
+    let target = ContentTarget::Tag(name("ci/app"), "old".parse().unwrap());
     assert_eq!(registry.restore(&target).unwrap().restored.len(), 1);
     assert!(has_tag(&registry, "ci/app", "old"));
     // The restored tag counts as pushed now.

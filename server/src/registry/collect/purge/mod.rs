@@ -19,7 +19,7 @@ use self::users::ContentUsers;
 use super::super::Registry;
 use super::super::digest_prefix::digest_prefix;
 use super::super::error::Result;
-use super::RestoreTarget;
+use super::ContentTarget;
 use crate::store::{LinkKind, ObjectKey, TrashEntry, Walk};
 
 /// The most images that are named because they need the same content.
@@ -95,7 +95,7 @@ impl Registry {
     /// Returns an error of the store. A part may have been removed; the purge can be repeated.
     pub(crate) fn purge(
         &self,
-        target: &RestoreTarget,
+        target: &ContentTarget,
         options: PurgeOptions,
         report: &mut dyn FnMut(&TrashEntry),
     ) -> Result<PurgeOutcome> {
@@ -126,23 +126,23 @@ impl Registry {
         Ok(PurgeOutcome::Purged(purged))
     }
 
-    fn plan_purge(&self, target: &RestoreTarget) -> Result<PurgePlan> {
+    fn plan_purge(&self, target: &ContentTarget) -> Result<PurgePlan> {
         let mut plan = PurgePlan::default();
         match target {
-            RestoreTarget::Repository(repository) => {
+            ContentTarget::Repository(repository) => {
                 self.plan_repository(repository, &mut plan)?;
             }
-            RestoreTarget::Tag(repository, tag) => {
+            ContentTarget::Tag(repository, tag) => {
                 for digest in self.tag_targets(repository, tag)? {
                     self.plan_image(repository, &digest, Some(tag), &mut plan)?;
                 }
             }
-            RestoreTarget::Manifest(repository, digest) => {
+            ContentTarget::Manifest(repository, digest) => {
                 if self.was_manifest_of(repository, digest)? {
                     self.plan_image(repository, digest, None, &mut plan)?;
                 }
             }
-            RestoreTarget::Digest(digest) => self.plan_digest(digest, &mut plan)?,
+            ContentTarget::Digest(digest) => self.plan_digest(digest, &mut plan)?,
         }
         Ok(plan)
     }

@@ -8,7 +8,7 @@ use imgsync_oci::{Algorithm, Digest, Repository, media};
 use super::super::super::cache::tests::{descriptor, folder, image, index, push, push_blob};
 use super::super::super::power_cuts::{RecordedWorkload, VisibleState, WorkloadStep};
 use super::super::super::{Error, Registry, UploadOwner, Walk};
-use super::super::{CollectOptions, RestoreTarget, UntaggedPolicy};
+use super::super::{CollectOptions, ContentTarget, UntaggedPolicy};
 use super::{PurgeOptions, PurgeOutcome, PurgeReport};
 use crate::wall_clock::unix_now;
 
@@ -19,8 +19,8 @@ fn name(text: &str) -> Repository {
     text.parse().unwrap()
 }
 
-fn tag(repository: &str, tag: &str) -> RestoreTarget {
-    RestoreTarget::Tag(name(repository), tag.parse().unwrap())
+fn tag(repository: &str, tag: &str) -> ContentTarget {
+    ContentTarget::Tag(name(repository), tag.parse().unwrap())
 }
 
 fn push_image(registry: &Registry, repository: &str, tag: &str, layers: &[&[u8]]) -> Digest {
@@ -33,7 +33,7 @@ fn push_image(registry: &Registry, repository: &str, tag: &str, layers: &[&[u8]]
     Digest::of(&manifest)
 }
 
-fn purge(registry: &Registry, target: &RestoreTarget, is_forced: bool) -> PurgeOutcome {
+fn purge(registry: &Registry, target: &ContentTarget, is_forced: bool) -> PurgeOutcome {
     let options = PurgeOptions {
         is_forced,
         is_dry_run: false,
@@ -41,7 +41,7 @@ fn purge(registry: &Registry, target: &RestoreTarget, is_forced: bool) -> PurgeO
     registry.purge(target, options, &mut |_| {}).unwrap()
 }
 
-fn purged(registry: &Registry, target: &RestoreTarget) -> PurgeReport {
+fn purged(registry: &Registry, target: &ContentTarget) -> PurgeReport {
     match purge(registry, target, false) {
         PurgeOutcome::Purged(report) => report,
         other => panic!("{other:?}"),
@@ -156,7 +156,7 @@ fn nothing_of_a_purged_image_is_left() {
         purge(&registry, &tag("a", "v1"), false),
         PurgeOutcome::Absent
     );
-    let by_digest = RestoreTarget::Digest(digest);
+    let by_digest = ContentTarget::Digest(digest);
     assert_eq!(purge(&registry, &by_digest, false), PurgeOutcome::Absent);
 }
 
@@ -168,7 +168,7 @@ fn a_blob_that_images_need_is_purged_only_by_force() {
     let child = image("v1", &[SECRET, BASE]).0;
     push(&registry, &name("a"), "all", &index(&[&child])).unwrap();
     push_image(&registry, "b", "v2", &[BASE]);
-    let secret = RestoreTarget::Digest(Digest::of(SECRET));
+    let secret = ContentTarget::Digest(Digest::of(SECRET));
     let PurgeOutcome::Refused(images) = purge(&registry, &secret, false) else {
         panic!("it was purged");
     };
@@ -200,7 +200,7 @@ fn other_tags_and_indexes_of_an_image_are_told() {
     };
     assert_eq!(images, [(name("a"), "latest".parse().unwrap())].into());
     // The digest stands for all tags.
-    let target = RestoreTarget::Manifest(name("a"), digest);
+    let target = ContentTarget::Manifest(name("a"), digest);
     assert!(purged(&registry, &target).kept.is_empty());
     for tag in ["v1", "latest"] {
         let found = registry.get_manifest(&name("a"), &tag.parse().unwrap());
@@ -220,7 +220,7 @@ fn a_repository_is_purged_with_its_trash_and_its_name() {
     push_blob(&registry, &name("team/a"), b"a blob that no manifest names");
     push_image(&registry, "team/b", "v1", &[BASE]);
     push_image(&registry, "team", "v1", &[b"outer"]);
-    let target = RestoreTarget::Repository(name("team/a"));
+    let target = ContentTarget::Repository(name("team/a"));
     let report = purged(&registry, &target);
     // The base, and the config that both images have.
     assert_eq!(report.kept.len(), 2);

@@ -54,7 +54,9 @@ pub(super) fn print_status(
         serde_json::to_writer_pretty(&mut lines, &document).map_err(|error| error.to_string())?;
         lines.end_line();
     } else {
-        text::print(&document, output);
+        let mut rules = context.config.imgsync.retention.iter();
+        let removes_untagged = rules.any(|rule| rule.untagged.is_some());
+        text::print(&document, removes_untagged, output);
     }
     Ok(())
 }

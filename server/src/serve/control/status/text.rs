@@ -10,8 +10,13 @@ use super::document::{
     TrashStatus, UploadsStatus, UpstreamStatus,
 };
 
-/// Prints the status, a line for each fact.
-pub(super) fn print(status: &StatusDocument, output: &mut dyn CommandOutput) {
+/// Prints the status, a line for each fact. `removes_untagged` is whether a rule of retention removes
+/// images without a tag.
+pub(super) fn print(
+    status: &StatusDocument,
+    removes_untagged: bool,
+    output: &mut dyn CommandOutput,
+) {
     let uptime = format_duration(Duration::from_secs(status.uptime_seconds));
     let mut lines = vec![format!(
         "imgsync-server {}, running for {uptime}",
@@ -25,7 +30,7 @@ pub(super) fn print(status: &StatusDocument, output: &mut dyn CommandOutput) {
         format_bytes(disk.free_bytes),
         format_bytes(disk.used_bytes)
     ));
-    describe_storage(&status.storage, &mut lines);
+    describe_storage(&status.storage, removes_untagged, &mut lines);
     describe_repositories(&status.repositories, &mut lines);
     lines.push(describe_uploads(&status.uploads));
     describe_collection(&status.collection, &mut lines);
@@ -37,7 +42,7 @@ pub(super) fn print(status: &StatusDocument, output: &mut dyn CommandOutput) {
     }
 }
 
-fn describe_storage(storage: &StorageStatus, lines: &mut Vec<String>) {
+fn describe_storage(storage: &StorageStatus, removes_untagged: bool, lines: &mut Vec<String>) {
     let StorageStatus {
         measured_at: _,
         blobs,
@@ -52,8 +57,13 @@ fn describe_storage(storage: &StorageStatus, lines: &mut Vec<String>) {
     ));
     if *untagged_manifests > 0 {
         let untagged = format_bytes(*untagged_bytes);
+        let remedy = if removes_untagged {
+            "imgsync.retention removes them"
+        } else {
+            "imgsync.retention: [{repositories: ['**'], untagged: 168h}] removes them after a week"
+        };
         lines.push(format!(
-            "images without a tag: {untagged_manifests} manifests, which alone hold {untagged}"
+            "images without a tag: {untagged_manifests} manifests, which alone hold {untagged}; {remedy}"
         ));
     }
 }
