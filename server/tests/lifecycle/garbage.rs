@@ -129,6 +129,26 @@ async fn without_a_server_the_command_collects_alone() {
 }
 
 #[tokio::test]
+async fn the_trash_is_emptied_for_an_upload_that_fits_afterwards() {
+    let Some(disk) = SmallDisk::mount() else {
+        return;
+    };
+    let server = Server::start_with(disk.path(), &[NO_GRACE]);
+    let garbage = server.push_blob("a", &vec![7; 2 << 20]).await;
+    let (_, details, code) = run(disk.path(), &["garbage-collect"], &[]);
+    assert_eq!(code, 0, "{details}");
+    let undelete = || run(disk.path(), &["undelete", &garbage.to_string()], &[]).2;
+    // Without the trash there would not be enough space either, so it is kept.
+    let location = server.start_upload("a").await;
+    let refused = server.patch(&location, 0, &vec![8; 5 << 20]).await;
+    assert_error(refused, StatusCode::FORBIDDEN, "DENIED").await;
+    assert_eq!(undelete(), 0);
+    assert_eq!(run(disk.path(), &["garbage-collect"], &[]).2, 0);
+    server.push_blob("a", &vec![9; 5 << 19]).await;
+    assert_eq!(undelete(), 1);
+}
+
+#[tokio::test]
 async fn a_full_disk_gets_its_space_back() {
     let Some(disk) = SmallDisk::mount() else {
         return;

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::super::Registry;
 use super::super::error::Result;
 use super::{SpaceShortage, lock};
+use crate::store::Walk;
 use crate::wall_clock::{self, unix_now};
 
 /// How long to wait after a search for abandoned uploads.
@@ -62,11 +63,19 @@ impl Registry {
     }
 
     /// Deletes parts of the trash, the oldest first, until `lacking` more bytes are free. Returns
-    /// false if the trash was empty.
+    /// false, and keeps the trash, if it has less bytes than that.
     fn empty_trash(&self, lacking: u64) -> Result<bool> {
+        let parts = self.store.trash_parts()?;
+        let mut trashed = 0;
+        for part in &parts {
+            trashed += self.store.trash_part_len(*part, &Walk::unbounded())?;
+        }
+        if trashed < lacking {
+            return Ok(false);
+        }
         let wanted = self.store.disk_space()?.free.saturating_add(lacking);
         let mut is_emptied = false;
-        for part in self.store.trash_parts()? {
+        for part in parts {
             if self.store.disk_space()?.free >= wanted {
                 break;
             }

@@ -318,21 +318,6 @@ fn an_upload_beyond_a_quota_is_refused_until_something_is_deleted() {
 }
 
 #[test]
-fn the_trash_is_emptied_before_an_upload_is_refused() {
-    let root = folder();
-    let registry = Registry::open(root.path()).unwrap();
-    registry.set_space_limits(&limits(10_000, &[]), None);
-    upload(&registry, "a", &[&[1; 60_000]]).unwrap();
-    registry
-        .delete_blob(&name("a"), &Digest::of(&[1; 60_000]))
-        .unwrap();
-    assert!(!registry.store.trash_parts().unwrap().is_empty());
-    registry.store.simulate_disk(60_000);
-    assert_disk_is_full(upload(&registry, "a", &[&[2; 100]]));
-    assert!(registry.store.trash_parts().unwrap().is_empty());
-}
-
-#[test]
 fn a_refusal_says_what_to_do_and_what_untagged_images_hold() {
     let root = folder();
     let registry = Registry::open(root.path()).unwrap();
