@@ -8,7 +8,7 @@ use imgsync_oci::{Algorithm, Digest, Repository, Tag};
 use super::super::cache::tests::{
     cache_blob, cache_manifest, folder, image, index, push, push_blob,
 };
-use super::super::{Registry, Walk};
+use super::super::{Error, Registry, Walk};
 use super::{AffectedImage, CheckEvent, CheckOptions, CheckStats, Finding, Repair};
 use crate::config::IndexPlatforms;
 use crate::store::ObjectKey;
@@ -428,4 +428,65 @@ fn a_check_can_be_cancelled() {
     };
     let checked = registry.check_content(&options, &mut |_| ControlFlow::Break(()));
     assert_eq!(checked.unwrap(), None);
+}
+
+#[test]
+fn pushes_deletions_and_collections_do_not_look_like_damage() {
+    use super::super::{CollectOptions, UntaggedPolicy};
+    let root = folder();
+    let registry = open(&root);
+    push_image(&registry, "a", "kept", "kept");
+    let is_done = std::sync::atomic::AtomicBool::new(false);
+    let options = CollectOptions {
+        grace: std::time::Duration::ZERO,
+        untagged: UntaggedPolicy::RemoveAll,
+        is_dry_run: false,
+    };
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for number in 0..150 {
+                let (manifest, config) = image(&number.to_string(), &LAYERS);
+                let digest = Digest::of(&manifest);
+                // Without a grace period, blobs are collected before their manifest is pushed.
+                loop {
+                    for blob in LAYERS.iter().copied().chain([&config[..]]) {
+                        push_blob(&registry, &name("a"), blob);
+                    }
+                    match push(&registry, &name("a"), "v1", &manifest) {
+                        Ok(()) => break,
+                        Err(Error::ChildrenUnknown(_)) => {}
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                if number % 3 == 0 {
+                    let reference = digest.to_string().parse().unwrap();
+                    let walk = Walk::unbounded();
+                    registry
+                        .delete_manifest(&name("a"), &reference, &walk)
+                        .unwrap();
+                }
+            }
+        });
+        let collector = scope.spawn(|| {
+            while !is_done.load(std::sync::atomic::Ordering::Relaxed) {
+                let now = crate::wall_clock::unix_now();
+                registry
+                    .collect_garbage(&options, now + 1, &mut |_| {})
+                    .unwrap();
+            }
+        });
+        let mut found = Vec::new();
+        while !writer.is_finished() {
+            let report = run(&registry, false);
+            if report.stats.findings + report.stats.images > 0 {
+                found.push(report);
+            }
+        }
+        // The collector ends before anything is asserted.
+        is_done.store(true, std::sync::atomic::Ordering::Relaxed);
+        writer.join().unwrap();
+        collector.join().unwrap();
+        assert!(found.is_empty(), "{found:?}");
+    });
+    assert_clean(&registry);
 }
