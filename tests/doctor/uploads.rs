@@ -1,6 +1,8 @@
 //! Tests what only an upload shows: the size of a request, the `Location` of a session, and what
 //! happens after a lost connection.
 
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
 use super::{DoctorFixture, tree};
 use crate::support::prelude::*;
 use crate::support::quirky::{QuirkyRegistry, RegistryQuirks};
@@ -192,6 +194,18 @@ fn registries_that_lose_the_bytes_of_a_broken_request() {
         "warning",
         &["a request starts again", "proxy_request_buffering off;"],
     );
+    // The registry notices the break only after the first request with the rest.
+    static RESTS: AtomicUsize = AtomicUsize::new(0);
+    let is_busy = RegistryQuirks {
+        refuse_patch: |request, _| {
+            let range = request.header("content-range")?;
+            let is_first = range.starts_with("65536-") && RESTS.fetch_add(1, SeqCst) == 0;
+            is_first.then(|| fake::status(416))
+        },
+        ..RegistryQuirks::default()
+    };
+    examine_quirky(0, is_busy).has("resume", "warning", &["a request starts again"]);
+    assert_eq!(RESTS.load(SeqCst), 2);
     let loses_sessions = RegistryQuirks {
         status_of_get: 404,
         ..RegistryQuirks::default()

@@ -8,6 +8,7 @@ use std::time::Duration;
 use aws_lc_rs::rand;
 use bytes::Bytes;
 use futures::stream::{self, Stream, StreamExt};
+use http::StatusCode;
 use imgsync_oci::client::upload::UploadSession;
 use imgsync_oci::client::{Client, Error};
 use imgsync_oci::{Digest, Repository};
@@ -25,6 +26,8 @@ const BREAK_DELAY: Duration = Duration::from_millis(500);
 /// How often the registry is asked for the offset until it has noticed the break.
 const OFFSET_ATTEMPTS: u32 = 5;
 const OFFSET_INTERVAL: Duration = Duration::from_millis(300);
+/// How often the rest is sent while the registry still has the interrupted request open.
+const REST_ATTEMPTS: u32 = 10;
 /// The offset of the download.
 const RANGE_OFFSET: u64 = 1000;
 /// The sizes of the larger requests, multiples of [`PIECE_BYTES`].
@@ -240,17 +243,20 @@ async fn finish(
         Some(session) => session,
         None => client.start_upload_with_location(repository).await?.0,
     };
-    let sent = usize::try_from(session.offset()).unwrap_or(usize::MAX);
-    let rest = blob.slice(sent.min(blob.len())..);
-    let mut finished = match session.offset() {
-        0 => {
-            // The form that every registry accepts.
-            let len = rest.len() as u64;
-            let bytes = stream::iter([Ok(rest)]);
-            client.append_whole_blob(&mut session, bytes, len).await
+    let mut finished = send_rest(client, &mut session, blob).await;
+    for _ in 1..REST_ATTEMPTS {
+        // The registry may have stored the interrupted bytes before it notices the break, and until
+        // then refuses another request for the session.
+        let is_busy = |error: &Error| error.status() == Some(StatusCode::RANGE_NOT_SATISFIABLE);
+        if !finished.as_ref().is_err_and(is_busy) {
+            break;
         }
-        _ => append(client, &mut session, rest).await,
-    };
+        tokio::time::sleep(OFFSET_INTERVAL).await;
+        if !matches!(client.sync_upload_offset(&mut session).await, Ok(true)) {
+            break;
+        }
+        finished = send_rest(client, &mut session, blob).await;
+    }
     if finished.is_ok() {
         finished = client.finish_upload(&session, digest).await;
     }
@@ -259,6 +265,23 @@ async fn finish(
         let _ = client.cancel_upload(session).await;
     }
     finished
+}
+
+/// Sends the bytes of a blob from the offset of the session.
+async fn send_rest(
+    client: &Client,
+    session: &mut UploadSession,
+    blob: &Bytes,
+) -> Result<(), Error> {
+    let sent = usize::try_from(session.offset()).unwrap_or(usize::MAX);
+    let rest = blob.slice(sent.min(blob.len())..);
+    if sent > 0 {
+        return append(client, session, rest).await;
+    }
+    // The form that every registry accepts.
+    let len = rest.len() as u64;
+    let bytes = stream::iter([Ok(rest)]);
+    client.append_whole_blob(session, bytes, len).await
 }
 
 /// Returns whether a download from an offset begins there.
