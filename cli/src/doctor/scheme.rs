@@ -26,10 +26,9 @@ pub(super) fn suggests_other(scheme: UrlScheme, response: Result<&ProbeResponse,
             *kind == ConnectErrorKind::PlainHttp
         }
         (UrlScheme::Https, _) => false,
-        // Go and nginx answer plain HTTP at a port for HTTPS with 400; others close the connection.
-        (UrlScheme::Http, Ok(response)) => {
-            response.status == StatusCode::BAD_REQUEST && response.faults.is_empty()
-        }
+        // imgsync-server, Go and nginx answer plain HTTP at a port for HTTPS with 400; others close
+        // the connection.
+        (UrlScheme::Http, Ok(response)) => response.status == StatusCode::BAD_REQUEST,
         (UrlScheme::Http, Err(error)) => matches!(error, Error::ConnectionLost { .. }),
     }
 }
@@ -141,6 +140,7 @@ mod tests {
     use super::super::finding::Verdict;
     use super::super::testing::{connect_error, response};
     use super::*;
+    use imgsync_oci::ApiError;
 
     fn judged(
         registry: &str,
@@ -182,7 +182,17 @@ mod tests {
 
     #[test]
     fn https_where_plain_http_was_expected() {
-        let refused = response(400);
+        let refused = ProbeResponse {
+            faults: vec![ApiError {
+                code: "UNSUPPORTED".into(),
+                message: "this port speaks TLS: use https://".into(),
+                detail: serde_json::Value::Null,
+            }],
+            ..response(400)
+        };
+        for refused in [&refused, &response(400)] {
+            assert!(suggests_other(UrlScheme::Http, Ok(refused)));
+        }
         let redirect = ProbeResponse {
             location: Some("https://nas/v2/".to_owned()),
             ..response(301)

@@ -4,7 +4,7 @@
 
 use http::StatusCode;
 use imgsync_oci::client::{ConnectErrorKind, CredentialUse, Error};
-use imgsync_oci::{ErrorCode, Registry};
+use imgsync_oci::{ApiError, ErrorCode, Registry};
 
 use super::body_limit;
 
@@ -100,7 +100,7 @@ fn hint_for_login(host: &str) -> String {
     let action = if is_set("IMGSYNC_PASSWORD") {
         "correct IMGSYNC_PASSWORD, which has precedence over stored logins".to_owned()
     } else {
-        format!("log in again with imgsync login {host}")
+        format!("log in again with imgsync login {host}, or correct the password that you pass")
     };
     format!("the password or token is wrong or has expired: {action}")
 }
@@ -120,6 +120,14 @@ fn hint_for_unsent_login(registry: &Registry, account: &str, schemes: &[String])
         "{registry} asks for a login of the kind {schemes}, so the one of {account} was not sent: \
          a password needs Basic or Bearer, and an identity token Bearer"
     )
+}
+
+/// Returns whether these are the errors with which imgsync-server answers plain HTTP at a port for
+/// TLS.
+fn speaks_tls(faults: &[ApiError]) -> bool {
+    faults
+        .iter()
+        .any(|fault| fault.code == "UNSUPPORTED" && fault.message.contains("https://"))
 }
 
 fn hint_for_status(error: &Error) -> Option<String> {
@@ -195,6 +203,13 @@ fn hint_for_status(error: &Error) -> Option<String> {
         ),
         (status, _) if status.is_server_error() => {
             "see the log of the registry for the cause, and run the same command again".to_owned()
+        }
+        (StatusCode::BAD_REQUEST, _) if speaks_tls(faults) && registry.is_loopback() => format!(
+            "{registry} uses TLS: write https://{registry}/NAME, and pass the certificate of its CA \
+             with --ca-file"
+        ),
+        (StatusCode::BAD_REQUEST, _) if speaks_tls(faults) => {
+            format!("{registry} uses TLS: omit --plain-http, or write https://{registry}/NAME")
         }
         (StatusCode::BAD_REQUEST, _) if faults.is_empty() && registry.is_loopback() => {
             format!("if {registry} uses TLS, pass --ca-file or --insecure")

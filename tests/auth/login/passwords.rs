@@ -38,7 +38,7 @@ fn a_login_is_checked_and_stored_for_docker_and_a_logout_removes_it() {
         "error: target: ADDRESS answered GET /v2/ with 401 Unauthorized: UNAUTHORIZED: \
          authentication required (as alice)\n \
          hint: the password or token is wrong or has expired: log in again with imgsync login \
-         ADDRESS"
+         ADDRESS, or correct the password that you pass"
     );
     assert!(!fixture.config().exists(), "a wrong password was stored");
 
