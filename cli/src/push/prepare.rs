@@ -11,6 +11,7 @@ use super::layer_filter::LayerFilter;
 use crate::evidence::probe::TargetProbe;
 use crate::evidence::{FindRelatedImages, LookupRequest, RecordedImage};
 use crate::exit::{Failure, FailureKind};
+use crate::image::name;
 use crate::report::Report;
 use crate::spool::Spool;
 use crate::transports::daemon::DaemonImage;
@@ -40,13 +41,16 @@ pub(super) async fn prepare(
     let filter = LayerFilter::new(settings, report, &spool);
     let skip_layer = filter.skip_layer();
     let found = locate::locate_image(&settings.image, &spool, skip_layer, report).await?;
-    let (name, insecure) = match &found {
-        LocatedImage::Local { image, .. } => (&image.name, None),
-        LocatedImage::Daemon(found) => (&found.name, found.insecure_registries.clone()),
+    let (names, insecure) = match &found {
+        LocatedImage::Local { image, .. } => (image.name.iter().collect(), None),
+        LocatedImage::Daemon(found) => {
+            let names: Vec<_> = found.name.iter().chain(&found.alternatives).collect();
+            (names, found.insecure_registries.clone())
+        }
     };
     let unpacks_zstd = matches!(&found, LocatedImage::Daemon(found) if found.unpacks_zstd());
     let registry = &settings.remote.registry;
-    let (repository, tag) = resolve_target(&settings.remote, name.clone())?;
+    let (repository, tag) = resolve_target(&settings.remote, &names)?;
     let (copies, related) = match &found {
         LocatedImage::Daemon(found) => {
             let image = (found.store.id(), &found.diff_ids[..]);
@@ -197,25 +201,44 @@ async fn require_login_at_implied_registry(settings: &PushSettings) -> Result<()
 }
 
 /// Completes the remote as typed by the image's local name: without a tag, the local tag is kept.
-fn resolve_target(
-    remote: &RemoteName,
-    name: Option<LocalName>,
-) -> Result<(Repository, Tag), Failure> {
-    let (repository, tag) = match (&remote.name, name) {
-        (Some((repository, tag)), name) => {
-            let local_tag = name.and_then(|name| name.tag);
-            (repository.clone(), tag.clone().or(local_tag))
-        }
-        (None, Some(name)) => (name.repository, name.tag),
-        (None, None) => {
-            let registry = &remote.registry;
-            let what =
-                format!("the image has no name, and the target {registry} names no repository");
-            let hint = format!("write {registry}/repository:tag");
-            return Err(Failure::new(FailureKind::Usage, what).with_hint(hint));
-        }
+///
+/// # Errors
+/// Fails if the image has no name, or several names that mean different targets.
+fn resolve_target(remote: &RemoteName, names: &[&LocalName]) -> Result<(Repository, Tag), Failure> {
+    let registry = &remote.registry;
+    let complete = |name: Option<&LocalName>| -> Option<(Repository, Tag)> {
+        let local_tag = || name.and_then(|name| name.tag.clone());
+        let (repository, tag) = match &remote.name {
+            Some((repository, tag)) => (repository.clone(), tag.clone().or_else(local_tag)),
+            None => (name?.repository.clone(), local_tag()),
+        };
+        Some((repository, tag.unwrap_or_else(Tag::latest)))
     };
-    Ok((repository, tag.unwrap_or_else(Tag::latest)))
+    let Some(target) = complete(names.first().copied()) else {
+        let what = format!("the image has no name, and the target {registry} names no repository");
+        let hint = format!("write {registry}/repository:tag");
+        return Err(Failure::usage(what).with_hint(hint));
+    };
+    if names
+        .iter()
+        .any(|name| complete(Some(name)).as_ref() != Some(&target))
+    {
+        let names: Vec<_> = names.iter().map(|local| name::text(local)).collect();
+        let repository = remote.name.as_ref().map(|(repository, _)| repository);
+        let (missing, example) = match repository {
+            Some(repository) => ("tag", format!("{registry}/{repository}:{}", target.1)),
+            None => (
+                "repository",
+                format!("{registry}/{}:{}", target.0, target.1),
+            ),
+        };
+        let what = format!(
+            "the image has several names ({}), and the target names no {missing}",
+            names.join(", ")
+        );
+        return Err(Failure::usage(what).with_hint(format!("for example: {example}")));
+    }
+    Ok(target)
 }
 
 /// Opens the spool in the user's cache folder: it gets as large as the missing layers, and `/tmp`
@@ -246,5 +269,33 @@ fn open_spool(settings: &PushSettings, report: &Arc<dyn Report>) -> Spool {
             ));
             spool
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_with_several_names() {
+        let names = ["app:v1", "lab:5000/app:v1", "app:v2", "other:v1"];
+        let names = names.map(|name| name.parse::<LocalName>().unwrap());
+        let resolve = |remote: &str, positions: &[usize]| {
+            let names: Vec<_> = positions.iter().map(|it| &names[*it]).collect();
+            resolve_target(&remote.parse().unwrap(), &names)
+                .map(|(repository, tag)| format!("{repository}:{tag}"))
+                .map_err(|failure| (failure.kind, failure.what))
+        };
+        let app = Ok("app:v1".to_owned());
+        assert_eq!(resolve("nas:5000", &[0, 1]), app);
+        assert_eq!(resolve("nas:5000/app", &[0, 1, 3]), app);
+        assert_eq!(resolve("nas:5000/app:v1", &[0, 1, 2, 3]), app);
+        assert_eq!(resolve("nas:5000/app", &[]), Ok("app:latest".to_owned()));
+        for (remote, positions) in [("nas:5000", [0, 3]), ("nas:5000/app", [0, 2])] {
+            let (kind, what) = resolve(remote, &positions).unwrap_err();
+            assert_eq!(kind, FailureKind::Usage);
+            assert!(what.contains("several names (app:v1, "), "{what}");
+        }
+        assert!(resolve("nas:5000", &[]).is_err());
     }
 }

@@ -37,7 +37,7 @@ pub(crate) async fn preview(
     report: &Arc<dyn Report>,
 ) -> Result<PushPreview, Failure> {
     let (context, found) = prepare::prepare(settings, report).await?;
-    let mut notes = Vec::new();
+    let mut notes = vec![format!("would be pushed as {}", context.name)];
     let (names, plan) = match &found {
         LocatedImage::Local { image, blobs } => plan_image(&context, &image.content, blobs).await?,
         LocatedImage::Daemon(found) => match found.image().map(|image| image.content) {

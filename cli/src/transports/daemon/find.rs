@@ -53,8 +53,10 @@ pub async fn find_at(
     let address = engine.address();
     let from = format!("the image in the Docker daemon at {address}");
     let insecure_registries = address.is_local().then(|| info.insecure_registries());
+    let (name, alternatives) = choose_name(name, image.repo_tags.as_deref().unwrap_or_default());
     Ok(DaemonImage {
-        name: choose_name(name, image.repo_tags.as_deref().unwrap_or_default()),
+        name,
+        alternatives,
         selected_root: choose_root(&from, &store, &image, platforms)?,
         engine,
         diff_ids,
@@ -95,11 +97,19 @@ fn sort_tags(mut tags: Vec<Tag>) -> Vec<Tag> {
     tags
 }
 
-/// Returns the name of the image: the requested tag, otherwise (for an image ID) the first one.
-fn choose_name(requested: &DaemonImageName, tags: &[String]) -> Option<LocalName> {
+/// Returns the name of the image: the requested tag, otherwise (for an image ID or a digest) the first
+/// one, and then the others.
+fn choose_name(
+    requested: &DaemonImageName,
+    tags: &[String],
+) -> (Option<LocalName>, Vec<LocalName>) {
     let requested = name::text(&requested.name);
     let position = name::choose(&requested, tags.iter().map(String::as_str));
-    name::familiar(tags.get(position.unwrap_or(0))?)
+    if let Some(position) = position {
+        return (name::familiar(&tags[position]), Vec::new());
+    }
+    let mut names = tags.iter().filter_map(|tag| name::familiar(tag));
+    (names.next(), names.collect())
 }
 
 /// Selects the platforms, as far as the daemon describes them. Returns the digest of the manifest or

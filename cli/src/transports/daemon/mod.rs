@@ -59,6 +59,8 @@ pub struct DaemonImage {
     engine: DaemonClient,
     /// The name in the daemon, with the tag.
     pub name: Option<LocalName>,
+    /// The other names in the daemon, if the request named none of them, but an image ID or a digest.
+    pub alternatives: Vec<LocalName>,
     /// The diffIDs, lowest layer first; of a multi-platform image, those of the daemon's own
     /// platform.
     pub diff_ids: Vec<Digest>,
