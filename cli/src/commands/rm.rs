@@ -6,34 +6,83 @@ use imgsync_oci::Reference;
 use imgsync_oci::client::{Client, DeleteOutcome};
 
 use super::{not_found, resolve, rm_repository};
-use crate::args::{ManifestName, RmArgs, WithScheme};
-use crate::exit::Failure;
+use crate::args::{ContentName, ManifestName, RmArgs, WithScheme};
+use crate::exit::{Failure, FailureKind};
 use crate::login::RegistryAccess;
 use crate::report::Report;
 
-/// Deletes one manifest or tag after the other, and prints each.
+/// Deletes one manifest, tag or repository after the other, and prints each. What cannot be deleted
+/// does not keep the rest.
 ///
 /// # Errors
-/// Returns the first failure; what comes before it is deleted.
+/// Fails at the end if something was not deleted. Of several failures, each is shown.
 pub(super) async fn rm(args: RmArgs, report: &Arc<dyn Report>) -> Result<(), Failure> {
     let access = RegistryAccess::parse(args.access)?;
-    for WithScheme { scheme, name } in &args.repository {
-        let access = access.clone().with_scheme(*scheme)?;
-        let repository = Some(&name.repository);
-        let client = access.connect(&name.registry, repository, false, report);
-        rm_repository::delete_repository(&client.await?, name, report).await?;
-    }
-    for WithScheme { scheme, mut name } in args.remotes {
-        let access = access.clone().with_scheme(scheme)?;
-        let (registry, repository) = (&name.registry, Some(&name.repository));
-        let client = access.connect(registry, repository, false, report);
-        let client = client.await?;
-        if args.digest {
-            name = resolve(&client, &name).await?;
+    let count = args.repository.len() + args.remotes.len();
+    let mut failures = Vec::new();
+    let mut note = |result: Result<(), Failure>| {
+        if let Err(failure) = result {
+            if count > 1 {
+                report.show_failure(&failure);
+            }
+            failures.push(failure);
         }
-        delete(&client, &name).await?;
-        report.output().print(&format!("deleted {name}"));
+    };
+    for target in &args.repository {
+        note(delete_repository(&access, target, report).await);
     }
+    for target in args.remotes {
+        note(delete_name(&access, target, args.digest, report).await);
+    }
+    summarize(failures, count)
+}
+
+/// Returns the failure of a command that was to delete `count` names.
+fn summarize(failures: Vec<Failure>, count: usize) -> Result<(), Failure> {
+    let failed = failures.len();
+    let Some(first) = failures.into_iter().next() else {
+        return Ok(());
+    };
+    if count == 1 {
+        return Err(first);
+    }
+    let kind = if failed == count {
+        first.kind
+    } else {
+        FailureKind::Partial
+    };
+    Err(Failure::new(
+        kind,
+        format!("{failed} of {count} names were not deleted"),
+    ))
+}
+
+async fn delete_repository(
+    access: &RegistryAccess,
+    WithScheme { scheme, name }: &WithScheme<ContentName>,
+    report: &Arc<dyn Report>,
+) -> Result<(), Failure> {
+    let access = access.clone().with_scheme(*scheme)?;
+    let repository = Some(&name.repository);
+    let client = access.connect(&name.registry, repository, false, report);
+    rm_repository::delete_repository(&client.await?, name, report).await
+}
+
+async fn delete_name(
+    access: &RegistryAccess,
+    WithScheme { scheme, mut name }: WithScheme<ManifestName>,
+    by_digest: bool,
+    report: &Arc<dyn Report>,
+) -> Result<(), Failure> {
+    let access = access.clone().with_scheme(scheme)?;
+    let (registry, repository) = (&name.registry, Some(&name.repository));
+    let client = access.connect(registry, repository, false, report);
+    let client = client.await?;
+    if by_digest {
+        name = resolve(&client, &name).await?;
+    }
+    delete(&client, &name).await?;
+    report.output().print(&format!("deleted {name}"));
     Ok(())
 }
 
@@ -54,7 +103,7 @@ async fn delete(client: &Client, name: &ManifestName) -> Result<(), Failure> {
                  {by_digest}"
             )))
         }
-        (DeleteOutcome::Unsupported, Reference::Digest(_)) => {
+        (DeleteOutcome::Disabled, _) | (DeleteOutcome::Unsupported, Reference::Digest(_)) => {
             let what = format!("{registry} does not allow manifests to be deleted");
             let hint = "set storage.delete.enabled: true in the configuration of the registry";
             Err(Failure::target(what).with_hint(hint))

@@ -110,8 +110,10 @@ async fn delete_tag(
 ) -> Result<TagDeletion, Failure> {
     let reference = Reference::Tag(tag.clone());
     let deleted = client.delete_manifest(&name.repository, &reference).await?;
-    if deleted != DeleteOutcome::Unsupported {
-        return Ok(TagDeletion::Deleted);
+    match deleted {
+        DeleteOutcome::Deleted | DeleteOutcome::NotFound => return Ok(TagDeletion::Deleted),
+        DeleteOutcome::Disabled => return Ok(TagDeletion::Refused),
+        DeleteOutcome::Unsupported => {}
     }
     let manifest = ManifestName {
         registry: name.registry.clone(),
@@ -127,7 +129,7 @@ async fn delete_tag(
     let deleted = client.delete_manifest(&name.repository, &by_digest.reference);
     Ok(match deleted.await? {
         DeleteOutcome::Deleted | DeleteOutcome::NotFound => TagDeletion::Deleted,
-        DeleteOutcome::Unsupported => TagDeletion::Refused,
+        DeleteOutcome::Unsupported | DeleteOutcome::Disabled => TagDeletion::Refused,
     })
 }
 

@@ -1,6 +1,6 @@
 //! Checks a registry, lists its repositories and tags, and deletes manifests.
 
-use http::header::LINK;
+use http::header::{ALLOW, LINK};
 use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
@@ -32,6 +32,8 @@ pub enum DeleteOutcome {
     NotFound,
     /// The registry does not support deleting, or not by this kind of reference.
     Unsupported,
+    /// The registry allows no deletion: DELETE is not among the methods that it lists.
+    Disabled,
 }
 
 #[derive(Deserialize)]
@@ -164,9 +166,12 @@ impl Client {
             },
         );
         let response = self.send_with_retry(&endpoint, HeaderMap::new()).await?;
+        let allowed = response_headers::text(response.headers(), &ALLOW);
+        let is_disabled = allowed.is_some_and(|methods| !methods.contains("DELETE"));
         match (response.status(), reference) {
             (status, _) if status.is_success() => Ok(DeleteOutcome::Deleted),
             (StatusCode::NOT_FOUND, _) => Ok(DeleteOutcome::NotFound),
+            (StatusCode::METHOD_NOT_ALLOWED, _) if is_disabled => Ok(DeleteOutcome::Disabled),
             (StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED, _)
             // The response of registries that expect a digest.
             | (StatusCode::BAD_REQUEST, Reference::Tag(_)) => Ok(DeleteOutcome::Unsupported),

@@ -151,6 +151,26 @@ fn several_tags_need_one_upload() {
 }
 
 #[test]
+fn a_registry_that_allows_no_deletion() {
+    let fixture = LoginFixture::new();
+    let (root, config) = (
+        fixture.scratch.folder("root"),
+        fixture.scratch.path("config.yml"),
+    );
+    let text = format!(
+        "version: 0.1\nstorage: {{filesystem: {{rootdirectory: {root:?}}}}}\n\
+         http: {{addr: '127.0.0.1:0'}}\n"
+    );
+    std::fs::write(&config, text).unwrap();
+    let server = Server::start_configured(&config, &root);
+    let name = format!("{}/app:v1", server.address());
+    fixture.push(&[], &name).succeeded();
+    let outcome = fixture.run(&["rm", &name]);
+    let outcome = outcome.failed(4, &["set storage.delete.enabled: true"]);
+    assert!(!outcome.stderr.contains("every other tag"), "{outcome}");
+}
+
+#[test]
 fn images_are_listed_inspected_and_deleted() {
     if !programs_available(&["docker-registry"]) {
         return;
@@ -202,9 +222,15 @@ fn images_are_listed_inspected_and_deleted() {
             .run(&["rm", &repository])
             .failed(2, &["neither tag nor digest"]);
         fixture.run(&["rm", &name("none")]).failed(4, &[]);
-        let removed = fixture.run(&["rm", &name("v1")]);
+        // A name that does not exist does not keep the next one.
+        let (missing, next) = (name("none"), name("v1"));
+        let names = [&*missing, &next];
+        let removed = match deletes_by_tag {
+            true => fixture.run(&[&["rm"], &names[..]].concat()),
+            false => fixture.run(&["rm", &next]),
+        };
         if deletes_by_tag {
-            removed.succeeded();
+            removed.failed(7, &["none", "1 of 2 names were not deleted"]);
             assert_eq!(lines(&["ls", &repository]), ["v2"]);
             let by_digest = format!("{repository}@{digest}");
             fixture.run(&["rm", &by_digest]).succeeded();

@@ -150,7 +150,9 @@ impl MirrorRunner<'_> {
                 TagOutcome::Pruned(digest, reason)
             }
             // The tag stays in the record: another registry program may delete it later.
-            DeleteOutcome::Unsupported => TagOutcome::Kept(digest, reason, KeepReason::Undeletable),
+            DeleteOutcome::Unsupported | DeleteOutcome::Disabled => {
+                TagOutcome::Kept(digest, reason, KeepReason::Undeletable)
+            }
         }))
     }
 }
