@@ -23,7 +23,8 @@ precedence over stored logins";
 
 const EXPIRED_TOKEN: &str = "\
 error: target: TOKENS answered a login for HOST with 400 Bad Request: UNAUTHORIZED: token expired
- hint: the password or token is wrong or has expired: log in again with imgsync login HOST";
+ hint: the password or token is wrong or has expired: log in again with imgsync login HOST, or correct \
+the password that you pass";
 
 const HELPER_HANGS: &str = "\
 error: the credential helper docker-credential-sleepy did not answer within 1 s and was stopped
@@ -48,12 +49,13 @@ error: target: cannot reach HOST: its certificate is signed by a CA that this ma
 const UNKNOWN_HOST: &str = "\
 error: target: cannot reach registry.invalid: no such host: failed to lookup address information: \
 Name or service not known
- hint: check the spelling of the host, and the DNS settings of this machine";
+ hint: check the spelling of the host, and the DNS settings of this machine; imgsync doctor \
+registry.invalid examines this";
 
 const REFUSED: &str = "\
 cannot reach HOST: tcp connect error: Connection refused (os error 111); trying again
 error: target: cannot reach HOST: tcp connect error: Connection refused (os error 111)
- hint: check the address, and that the registry is running";
+ hint: check the address, and that the registry is running; imgsync doctor HOST examines this";
 
 const PLAIN_HTTP: &str = "\
 error: target: cannot reach registry.example.com:5000: it does not speak TLS

@@ -13,7 +13,7 @@ use imgsync_oci::client::Credentials;
 use crate::args::{AccessArgs, ConnectArgs, PushArgs, SourceAccessArgs, WithScheme, split_scheme};
 use crate::cache::UserFolders;
 use crate::exit::Failure;
-use crate::image::ImageLocation;
+use crate::image::{self, ImageLocation};
 use crate::login::credentials::CredentialVariables;
 use crate::login::{RegistryAccess, read_stdin_password};
 use crate::push::PushSettings;
@@ -64,6 +64,18 @@ impl PushSettings {
     }
 }
 
+/// Parses the argument that names the image.
+fn parse_location(image: &str) -> Result<ImageLocation, Failure> {
+    ImageLocation::parse(image).map_err(|error| match &error {
+        // Nothing can have this name, so nothing was looked for.
+        image::Error::Invalid(_) => Failure {
+            hint: error.hint(),
+            ..Failure::usage(&error)
+        },
+        _ => error.into(),
+    })
+}
+
 /// Returns the image and its target. Without a target, the name of the image names it, as for
 /// `docker push`.
 fn parse_image_and_remote(
@@ -71,10 +83,10 @@ fn parse_image_and_remote(
     remote: Option<WithScheme<RemoteName>>,
 ) -> Result<(ImageLocation, WithScheme<RemoteName>), Failure> {
     if let Some(remote) = remote {
-        return Ok((ImageLocation::parse(image)?, remote));
+        return Ok((parse_location(image)?, remote));
     }
     let (scheme, image) = split_scheme(image);
-    let location = ImageLocation::parse(image)?;
+    let location = parse_location(image)?;
     let no_target = |what: String| {
         let hint = format!("write the target too: imgsync push {image} HOST[:PORT][/NAME[:TAG]]");
         Err(Failure::usage(what).with_hint(hint))

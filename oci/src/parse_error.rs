@@ -2,7 +2,7 @@
 
 /// A text that cannot be parsed. A retry does not help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid {what}: {text:?}")]
+#[error("invalid {what}: {text:?}{}", reason(.what, .text))]
 pub struct ParseError {
     what: &'static str,
     text: String,
@@ -21,5 +21,27 @@ impl ParseError {
     /// Returns what the text should have been, for example "repository name".
     pub fn what(&self) -> &'static str {
         self.what
+    }
+}
+
+/// Returns the reason for an error that is seen often, or nothing.
+fn reason(what: &str, text: &str) -> &'static str {
+    let has_upper_case = text.chars().any(char::is_uppercase);
+    match what {
+        "repository name" if has_upper_case => " (upper case is not allowed)",
+        _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn upper_case_is_named() {
+        let text = |name| ParseError::new("repository name", name).to_string();
+        let expected = "invalid repository name: \"Ncapp\" (upper case is not allowed)";
+        assert_eq!(text("Ncapp"), expected);
+        assert_eq!(text("a//b"), "invalid repository name: \"a//b\"");
     }
 }

@@ -85,12 +85,15 @@ fn logins_and_permissions() {
         .has(
             "push",
             "fault",
-            &["everybody may not push", &format!("imgsync login {host}")],
+            &[
+                "pushing to public/app needs a login",
+                &format!("imgsync login {host}"),
+            ],
         )
         .has("request-size", "not checked", &[]);
     fixture
         .examine(5, &[&team])
-        .has("pull", "fault", &["may not pull"]);
+        .has("pull", "fault", &["needs a login"]);
 
     fixture.set("IMGSYNC_USERNAME", "alice");
     fixture.set("IMGSYNC_PASSWORD", "guess");

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use imgsync_oci::Registry;
+
 use super::run_resumable;
 use crate::args::PushArgs;
-use crate::exit::Failure;
+use crate::exit::{Failure, FailureKind};
 use crate::push::{self, PushSettings};
 use crate::report::{self, Report};
 
@@ -13,11 +15,13 @@ pub(super) fn push(args: PushArgs, report: &Arc<dyn Report>) -> Result<(), Failu
     let settings = PushSettings::parse(args)?;
     run_resumable(async {
         for settings in push::for_each_tag(settings).await? {
+            let registry = &settings.remote.registry;
+            let suggest = |failure| suggest_doctor(failure, registry);
             if settings.is_dry_run {
-                preview(&settings, is_json, report).await?;
+                preview(&settings, is_json, report).await.map_err(suggest)?;
             } else {
-                let summary = push::push(&settings, report).await?;
-                report.show_push_summary(&summary);
+                let pushed = push::push(&settings, report).await;
+                report.show_push_summary(&pushed.map_err(suggest)?);
             }
         }
         Ok(())
@@ -40,4 +44,41 @@ async fn preview(
         lines.for_each(|line| report.output().print(&line));
     }
     Ok(())
+}
+
+/// Adds to a failure of the network whose remedy is not known that `imgsync doctor` examines it.
+fn suggest_doctor(mut failure: Failure, registry: &Registry) -> Failure {
+    // A hint with an option or a path names the remedy.
+    let is_open = |hint: &str| !hint.contains("--") && !hint.contains("/etc/");
+    if failure.kind == FailureKind::Network && failure.hint.as_deref().is_none_or(is_open) {
+        let doctor = format!("imgsync doctor {registry} examines this");
+        failure.hint = Some(match failure.hint {
+            Some(hint) => format!("{hint}; {doctor}"),
+            None => doctor,
+        });
+    }
+    failure
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_doctor_is_suggested_where_no_remedy_is_known() {
+        let hint = |kind, hint: &str| {
+            let failure = Failure::new(kind, "it failed").with_hint(hint);
+            suggest_doctor(failure, &"nas:5000".parse().unwrap())
+                .hint
+                .unwrap()
+        };
+        let expected = "check the address; imgsync doctor nas:5000 examines this";
+        assert_eq!(hint(FailureKind::Network, "check the address"), expected);
+        for (kind, text) in [
+            (FailureKind::Network, "pass --plain-http"),
+            (FailureKind::Source, "check the address"),
+        ] {
+            assert_eq!(hint(kind, text), text);
+        }
+    }
 }

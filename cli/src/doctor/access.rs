@@ -123,7 +123,14 @@ pub(super) fn judge_pull(
             Finding::ok(check, what)
         }
         Err(error) if is_access_error(error) => {
-            let what = format!("{login} may not pull from {repository}: {error}");
+            let what = match login {
+                LoginInUse::Anonymous => {
+                    format!("pulling from {repository} needs a login: {error}")
+                }
+                LoginInUse::Found { .. } => {
+                    format!("{login} may not pull from {repository}: {error}")
+                }
+            };
             Finding::fault(check, what).with_remedy(permission_remedy(login, error))
         }
         Err(error) => Finding::warning(check, format!("not certain: {error}")),
@@ -142,7 +149,10 @@ pub(super) fn judge_push(
         return Finding::ok(check, format!("{login} may push to {repository}"));
     };
     if is_access_error(error) {
-        let what = format!("{login} may not push to {repository}: {error}");
+        let what = match login {
+            LoginInUse::Anonymous => format!("pushing to {repository} needs a login: {error}"),
+            LoginInUse::Found { .. } => format!("{login} may not push to {repository}: {error}"),
+        };
         return Finding::fault(check, what).with_remedy(permission_remedy(login, error));
     }
     match error.status() {
@@ -254,7 +264,14 @@ mod tests {
         let pull = |exists| judge_pull(&repository, LoginInUse::Anonymous, exists);
         assert_eq!(pull(Ok(true)).what, "everybody may pull from team/app");
         assert_eq!(pull(Ok(false)).verdict, Verdict::Ok);
-        assert_eq!(pull(Err(&denied)).verdict, Verdict::Fault);
+        let finding = pull(Err(&denied));
+        assert_eq!(finding.verdict, Verdict::Fault);
+        assert!(
+            finding
+                .what
+                .starts_with("pulling from team/app needs a login"),
+            "{finding:?}"
+        );
         assert_eq!(pull(Err(&cache)).verdict, Verdict::Warning);
     }
 }
