@@ -88,11 +88,32 @@ async fn commands_act_through_the_running_server() {
     assert_eq!(collect(&["garbage-collect"]).2, 0);
     assert!(!pulls(&server, "a", "v1").await && pulls(&server, "a", "v2").await);
     let (listed, _, _) = collect(&["undelete", "--list"]);
-    assert!(listed.contains(&format!("a:v1 {digest}\n")), "{listed}");
+    let line = format!("a:v1 {digest} until 2");
+    assert!(listed.contains(&line), "{listed}");
     let (output, details, code) = collect(&["undelete", "a:v1"]);
     assert_eq!(code, 0, "{details}");
     assert!(output.contains("restored a:v1\n"), "{output}");
+    let folder = format!("storage folder: {}\n", root.path().display());
+    assert!(details.starts_with(&folder), "{details}");
+    let mut lines: Vec<_> = details.lines().collect();
+    let count = lines.len();
+    lines.sort_unstable();
+    lines.dedup();
+    assert_eq!(lines.len(), count, "{details}");
     assert!(pulls(&server, "a", "v1").await);
+    // What is restored is not listed any more, and what was deleted twice is listed once.
+    let (listed, _, _) = collect(&["undelete", "--list"]);
+    assert!(!listed.contains("a:v1 "), "{listed}");
+    for _ in 0..2 {
+        server.push_image("a", "v1", "one").await;
+        delete(&server, "/v2/a/manifests/v1").await;
+    }
+    let (listed, _, _) = collect(&["undelete", "--list"]);
+    assert_eq!(listed.matches("a:v1 ").count(), 1, "{listed}");
+    server.push_image("a", "v1", "three").await;
+    let (_, details, code) = collect(&["undelete", "a:v1"]);
+    assert_eq!(code, 1, "{details}");
+    assert!(details.contains("points at another image now"), "{details}");
     let (_, details, code) = collect(&["undelete", "a:v3"]);
     assert_eq!(code, 1);
     assert!(details.contains("nothing to restore for a:v3"), "{details}");

@@ -68,8 +68,8 @@ impl Registry {
         Ok(restoration.report)
     }
 
-    /// Calls `visit` with everything in the trash, the oldest first, and the time in Unix seconds
-    /// at which it is deleted.
+    /// Calls `visit` with everything in the trash that is not restored, the oldest first, and the time
+    /// in Unix seconds at which it is deleted.
     ///
     /// # Errors
     /// Returns an error of the store.
@@ -78,14 +78,45 @@ impl Registry {
         undo: Duration,
         visit: &mut dyn FnMut(u64, TrashEntry),
     ) -> Result<()> {
+        let mut failed = Ok(());
         for part in self.store.trash_parts()? {
             let expires_at = part.expires_at(undo.as_secs());
             self.store.for_each_trash_entry(part, &mut |entry| {
-                visit(expires_at, entry);
+                match self.is_restored(part, &entry) {
+                    Ok(true) => {}
+                    Ok(false) => visit(expires_at, entry),
+                    Err(error) => failed = Err(error),
+                }
                 Ok(())
             })?;
         }
-        Ok(())
+        failed
+    }
+
+    /// Returns whether something that was removed is there again.
+    fn is_restored(&self, part: TrashPart, entry: &TrashEntry) -> Result<bool> {
+        let store = &self.store;
+        Ok(match entry {
+            TrashEntry::Tag {
+                repository,
+                tag,
+                digest,
+            } => {
+                let current = self.read_link(ObjectKey::TagCurrent(repository, tag))?;
+                current.as_ref() == Some(digest)
+            }
+            TrashEntry::Revision {
+                repository, digest, ..
+            } => store
+                .len(ObjectKey::RevisionLink(repository, digest))?
+                .is_some(),
+            TrashEntry::Layer {
+                repository, digest, ..
+            } => store
+                .len(ObjectKey::LayerLink(repository, digest))?
+                .is_some(),
+            TrashEntry::Blob { digest, .. } => store.trashed_blob_len(part, digest)?.is_none(),
+        })
     }
 
     /// Deletes what has been in the trash for `undo` at `now` (Unix seconds), and more, the oldest
