@@ -96,19 +96,37 @@ pub(crate) enum ServerCommand {
     },
 }
 
-/// The arguments that configure the server, beside environment variables.
+/// The arguments that select the configuration and the storage folder.
 #[derive(Debug, Args, Default)]
-pub(crate) struct ServeArgs {
+pub(crate) struct SourceArgs {
     /// Configuration file, in the format of the stock registry
     ///
     /// Without CONFIG and --root, the file is $REGISTRY_CONFIGURATION_PATH, or the first that exists
     /// of /etc/docker/registry/config.yml, /etc/distribution/config.yml and
     /// /etc/imgsync/config.yml. Without any file, images are stored in ./data and the server listens
     /// on 127.0.0.1:5000.
-    pub(crate) config: Option<PathBuf>,
-    /// Storage folder; created if missing
+    #[arg(conflicts_with = "config_option")]
+    config: Option<PathBuf>,
+    /// Configuration file, another way to write CONFIG
+    #[arg(long = "config", id = "config_option", value_name = "CONFIG")]
+    config_option: Option<PathBuf>,
+    /// Storage folder; `serve` creates it if it is missing
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
+}
+
+impl SourceArgs {
+    /// Returns the configuration file, if one is named.
+    pub(crate) fn config(&self) -> Option<&PathBuf> {
+        self.config.as_ref().or(self.config_option.as_ref())
+    }
+}
+
+/// The arguments that configure the server, beside environment variables.
+#[derive(Debug, Args, Default)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
     /// Address to listen on; port 0 selects a free port, an empty host means all addresses
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) addr: Option<HostPort>,
@@ -134,11 +152,8 @@ pub(crate) struct GarbageCollectArgs {
     /// Purge content even if other images need it; they are incomplete then
     #[arg(long, requires = "purge")]
     pub(crate) force: bool,
-    /// Configuration file, as for `serve`
-    pub(crate) config: Option<PathBuf>,
-    /// Storage folder
-    #[arg(long, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -146,11 +161,8 @@ pub(crate) struct RetentionArgs {
     /// Print what would be removed and why, without removing it
     #[arg(short, long)]
     pub(crate) dry_run: bool,
-    /// Configuration file, as for `serve`
-    pub(crate) config: Option<PathBuf>,
-    /// Storage folder
-    #[arg(long, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -158,15 +170,33 @@ pub(crate) struct UndeleteArgs {
     /// Target to restore: a repository, REPOSITORY:TAG, REPOSITORY@DIGEST, or a digest
     #[arg(required_unless_present = "list")]
     pub(crate) target: Option<String>,
-    /// List what can be restored
-    #[arg(long, conflicts_with = "target")]
+    /// List what can be restored. The only argument is CONFIG then
+    #[arg(long)]
     pub(crate) list: bool,
-    /// Configuration file, as for `serve`
-    #[arg(long, value_name = "CONFIG")]
-    pub(crate) config: Option<PathBuf>,
-    /// Storage folder
-    #[arg(long, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
+}
+
+impl UndeleteArgs {
+    /// Returns the target, `None` for the list, and where to find it.
+    ///
+    /// # Errors
+    /// Returns a message if a list has a target, too.
+    pub(crate) fn into_target(self) -> Result<(Option<String>, SourceArgs), &'static str> {
+        let Self {
+            target,
+            list,
+            mut source,
+        } = self;
+        if !list {
+            return Ok((target, source));
+        }
+        if target.is_some() && source.config().is_some() {
+            return Err("--list has no target: imgsync-server undelete --list [CONFIG]");
+        }
+        source.config = source.config.or(target.map(PathBuf::from));
+        Ok((None, source))
+    }
 }
 
 #[derive(Debug, Args)]
@@ -177,15 +207,8 @@ pub(crate) struct StatusArgs {
     /// List all repositories, up to 100,000, instead of the 20 largest ones
     #[arg(long)]
     pub(crate) all: bool,
-    /// Configuration file, as for `serve`
-    #[arg(conflicts_with = "config_option")]
-    pub(crate) config: Option<PathBuf>,
-    /// Configuration file, as for `serve`
-    #[arg(long = "config", id = "config_option", value_name = "CONFIG")]
-    pub(crate) config_option: Option<PathBuf>,
-    /// Storage folder
-    #[arg(long, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -193,12 +216,8 @@ pub(crate) struct BackupArgs {
     /// Folder of the backup: missing, empty, or an earlier backup
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
-    /// Configuration file, as for `serve`
-    #[arg(long, value_name = "CONFIG")]
-    pub(crate) config: Option<PathBuf>,
-    /// Storage folder
-    #[arg(long, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -210,12 +229,8 @@ pub(crate) struct CheckArgs {
     /// Print JSON lines to standard output
     #[arg(long)]
     pub(crate) json: bool,
-    /// Configuration file, as for `serve`
-    #[arg(long, value_name = "CONFIG")]
-    pub(crate) config: Option<PathBuf>,
-    /// Storage folder
-    #[arg(long, value_name = "DIR")]
-    pub(crate) root: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) source: SourceArgs,
 }
 
 #[derive(Debug, Args)]
@@ -241,10 +256,11 @@ mod tests {
         let parse = |words: &[&str]| {
             let words = ["imgsync-server"].iter().chain(words);
             match ServerArguments::try_parse_from(words).map(ServerArguments::into_command) {
-                Ok(ServerCommand::Serve(ServeArgs { config, root, addr })) => {
-                    let text = |path: Option<PathBuf>| path.map(|path| path.display().to_string());
+                Ok(ServerCommand::Serve(ServeArgs { source, addr })) => {
+                    let text = |path: Option<&PathBuf>| path.map(|path| path.display().to_string());
                     let addr = addr.map(|addr| addr.to_string());
-                    [text(config), text(root), addr].map(Option::unwrap_or_default)
+                    let (config, root) = (text(source.config()), text(source.root.as_ref()));
+                    [config, root, addr].map(Option::unwrap_or_default)
                 }
                 Ok(other) => panic!("another command: {other:?}"),
                 Err(error) => [error.to_string(), String::new(), String::new()],
@@ -255,7 +271,37 @@ mod tests {
         assert_eq!(parse(&["c", "--root", "r"]), ["c", "r", ""]);
         assert_eq!(parse(&["--root=r", "--addr", ":5000"]), ["", "r", ":5000"]);
         assert_eq!(parse(&["serve", "c.yml"]), ["c.yml", "", ""]);
+        assert_eq!(parse(&["serve", "--config", "c.yml"]), ["c.yml", "", ""]);
+        assert_eq!(parse(&["--config=c.yml"]), ["c.yml", "", ""]);
         let error = &parse(&["--addr", "127.0.0.1"])[0];
         assert!(error.contains("for example 127.0.0.1:5000"), "{error}");
+    }
+
+    #[test]
+    fn the_target_and_the_configuration_of_undelete() {
+        let parse = |words: &[&str]| {
+            let words = ["imgsync-server", "undelete"].iter().chain(words);
+            let parsed = ServerArguments::try_parse_from(words);
+            let Ok(ServerCommand::Undelete(args)) = parsed.map(ServerArguments::into_command)
+            else {
+                return None;
+            };
+            let (target, source) = args.into_target().ok()?;
+            Some((
+                target,
+                source.config().map(|path| path.display().to_string()),
+            ))
+        };
+        let text = |text: &str| Some(text.to_owned());
+        let with_config = Some((text("app:v1"), text("c.yml")));
+        assert_eq!(parse(&["app:v1"]), Some((text("app:v1"), None)));
+        assert_eq!(parse(&["app:v1", "c.yml"]), with_config);
+        assert_eq!(parse(&["app:v1", "--config", "c.yml"]), with_config);
+        assert_eq!(parse(&["--list"]), Some((None, None)));
+        for words in [["--list", "c.yml"], ["--list", "--config=c.yml"]] {
+            assert_eq!(parse(&words), Some((None, text("c.yml"))));
+        }
+        assert_eq!(parse(&["--list", "app:v1", "c.yml"]), None);
+        assert_eq!(parse(&[]), None);
     }
 }

@@ -50,7 +50,8 @@ impl Setup {
     /// Collects the sources. With `--root` no default path is searched for a configuration file,
     /// because it may belong to another registry on the machine.
     pub(crate) fn new(args: ServeArgs) -> Self {
-        let ServeArgs { config, root, addr } = args;
+        let ServeArgs { source, addr } = args;
+        let (config, root) = (source.config().cloned(), source.root);
         let variables: Vec<_> = std::env::vars_os()
             .map(|(name, value)| {
                 let text = |text: OsString| text.to_string_lossy().into_owned();

@@ -6,7 +6,7 @@ mod config_loader;
 mod reload;
 
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use tokio::sync::{oneshot, watch};
 
 use self::args::{
     BackupArgs, CheckArgs, GarbageCollectArgs, HtpasswdArgs, RetentionArgs, ServeArgs,
-    ServerArguments, ServerCommand, StatusArgs, UndeleteArgs,
+    ServerArguments, ServerCommand, SourceArgs, StatusArgs, UndeleteArgs,
 };
 use self::config_loader::Setup;
 use self::reload::FileStamps;
@@ -193,7 +193,12 @@ fn print_config(args: ServeArgs) -> ExitCode {
     write_stderr(&text);
     let printed = print_result(&loaded.to_yaml());
     match run_briefly(imgsync_server::check_start(&loaded.config)) {
-        Ok(()) => printed,
+        Ok(warnings) => {
+            for warning in warnings {
+                write_stderr(&format!("warning: {warning}\n"));
+            }
+            printed
+        }
         Err(error) => fail(&error.to_string(), error.hint(), EXIT_FAILURE),
     }
 }
@@ -241,8 +246,7 @@ fn garbage_collect(args: GarbageCollectArgs) -> ExitCode {
         quiet,
         purge,
         force,
-        config,
-        root,
+        source,
     } = args;
     let command = match purge {
         Some(target) => ControlCommand::Purge {
@@ -256,57 +260,41 @@ fn garbage_collect(args: GarbageCollectArgs) -> ExitCode {
             is_quiet: quiet,
         },
     };
-    run_command(&command, config, root)
+    run_command(&command, source)
 }
 
 fn retention(args: RetentionArgs) -> ExitCode {
-    let RetentionArgs {
-        dry_run,
-        config,
-        root,
-    } = args;
+    let RetentionArgs { dry_run, source } = args;
     let command = ControlCommand::Retention {
         is_dry_run: dry_run,
     };
-    run_command(&command, config, root)
+    run_command(&command, source)
 }
 
 fn undelete(args: UndeleteArgs) -> ExitCode {
-    let UndeleteArgs {
-        target,
-        list: _,
-        config,
-        root,
-    } = args;
+    let (target, source) = match args.into_target() {
+        Ok(parsed) => parsed,
+        Err(text) => return fail(text, None, EXIT_USAGE),
+    };
     let command = match target {
         Some(target) => ControlCommand::Undelete { target },
         None => ControlCommand::ListTrash,
     };
-    run_command(&command, config, root)
+    run_command(&command, source)
 }
 
 fn status(args: StatusArgs) -> ExitCode {
-    let StatusArgs {
-        json,
-        all,
-        config,
-        config_option,
-        root,
-    } = args;
+    let StatusArgs { json, all, source } = args;
     let command = ControlCommand::Status {
         is_json: json,
         lists_all: all,
     };
-    run_command(&command, config.or(config_option), root)
+    run_command(&command, source)
 }
 
 fn backup(args: BackupArgs) -> ExitCode {
-    let BackupArgs {
-        folder,
-        config,
-        root,
-    } = args;
-    run_in_storage(config, root, |config| {
+    let BackupArgs { folder, source } = args;
+    run_in_storage(source, |config| {
         imgsync_server::run_backup(config, &folder, &mut ConsoleOutput)
     })
 }
@@ -315,35 +303,37 @@ fn check(args: CheckArgs) -> ExitCode {
     let CheckArgs {
         repair,
         json,
-        config,
-        root,
+        source,
     } = args;
     let command = ControlCommand::Check {
         repairs: repair,
         is_json: json,
     };
-    run_command(&command, config, root)
+    run_command(&command, source)
 }
 
 /// Runs a command of the operator in the configured storage folder.
-fn run_command(
-    command: &ControlCommand,
-    config: Option<PathBuf>,
-    root: Option<PathBuf>,
-) -> ExitCode {
-    run_in_storage(config, root, |config| {
+fn run_command(command: &ControlCommand, source: SourceArgs) -> ExitCode {
+    run_in_storage(source, |config| {
+        // Reports have the folder in their output.
+        let is_report = matches!(
+            command,
+            ControlCommand::Status { .. } | ControlCommand::Check { .. }
+        );
+        if !is_report {
+            let folder = config.storage.root.display();
+            write_stderr(&format!("storage folder: {folder}\n"));
+        }
         imgsync_server::run_command(config, command, &mut ConsoleOutput)
     })
 }
 
 /// Loads the configuration, and runs a command of the operator with it.
 fn run_in_storage(
-    config: Option<PathBuf>,
-    root: Option<PathBuf>,
+    source: SourceArgs,
     command: impl FnOnce(&Config) -> Result<(), Error>,
 ) -> ExitCode {
-    let addr = None;
-    let setup = Setup::new(ServeArgs { config, root, addr });
+    let setup = Setup::new(ServeArgs { source, addr: None });
     let loaded = match setup.load() {
         Ok(loaded) => loaded,
         Err(error) => return fail(&error.to_string(), Some(error.hint()), EXIT_USAGE),
@@ -367,10 +357,7 @@ fn htpasswd(args: HtpasswdArgs) -> ExitCode {
         match ask_until_signal(&user) {
             Ok(Some(password)) => UserChange::Set { password, cost },
             Ok(None) => return fail("interrupted", None, EXIT_INTERRUPTED),
-            Err(error) => {
-                let text = format!("cannot read the password: {error}");
-                return fail(&text, None, EXIT_FAILURE);
-            }
+            Err(error) => return fail(&error.to_string(), None, EXIT_FAILURE),
         }
     };
     match edit_user(&file, &user, &change) {

@@ -51,6 +51,18 @@ impl AccessController {
         })
     }
 
+    /// Checks whether a controller can be opened, and returns what would be logged.
+    ///
+    /// # Errors
+    /// As for [`AccessController::open`].
+    pub(crate) fn check(config: &AuthConfig) -> Result<Vec<String>, Error> {
+        TokenSigner::new(config.secret.as_deref())?;
+        match &config.htpasswd {
+            Some(htpasswd) => Users::read_with_warnings(htpasswd).map(|(_, warnings)| warnings),
+            None => Ok(Vec::new()),
+        }
+    }
+
     /// Reads the users again, for all requests from now on. Tokens and cached logins of users whose
     /// line did not change stay valid.
     ///
@@ -194,18 +206,28 @@ impl AuthState {
 }
 
 impl Users {
-    fn read(HtpasswdConfig { path, realm }: &HtpasswdConfig) -> Result<Self, Error> {
+    fn read(config: &HtpasswdConfig) -> Result<Self, Error> {
+        let (users, warnings) = Self::read_with_warnings(config)?;
+        for warning in warnings {
+            tracing::warn!("{warning}");
+        }
+        Ok(users)
+    }
+
+    fn read_with_warnings(
+        HtpasswdConfig { path, realm }: &HtpasswdConfig,
+    ) -> Result<(Self, Vec<String>), Error> {
         let text = htpasswd_file::read(path)?;
         let (table, warnings) = HtpasswdTable::parse(&text);
-        for warning in warnings {
-            tracing::warn!("{}: {warning}", path.display());
-        }
+        let path = path.display();
+        let mut warnings: Vec<_> = warnings
+            .iter()
+            .map(|warning| format!("{path}: {warning}"))
+            .collect();
         if table.is_empty() {
-            tracing::warn!("{}: no valid user, nobody can log in", path.display());
+            warnings.push(format!("{path}: no valid user, nobody can log in"));
         }
-        Ok(Self {
-            realm: realm.clone(),
-            table,
-        })
+        let realm = realm.clone();
+        Ok((Self { realm, table }, warnings))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::htpasswd::{HtpasswdLine, MAX_BCRYPT_COST, MIN_BCRYPT_COST, parse_line};
 use super::htpasswd_file;
@@ -70,8 +70,28 @@ pub enum EditError {
     #[error("no user {0:?} in the file")]
     NoSuchUser(String),
     /// The file cannot be read or written.
-    #[error("{0}")]
-    File(#[from] io::Error),
+    #[error("cannot change {}: {source}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// The system failed while the password was hashed.
+    #[error("cannot hash the password: {0}")]
+    Hash(String),
+}
+
+/// Why a change of the file failed.
+enum ChangeError {
+    NoSuchUser,
+    File(io::Error),
+}
+
+impl From<io::Error> for ChangeError {
+    fn from(source: io::Error) -> Self {
+        Self::File(source)
+    }
 }
 
 /// Changes one user in an htpasswd file, and creates the file if it is missing. All other lines
@@ -93,15 +113,22 @@ pub fn edit_user(path: &Path, user: &str, change: &UserChange) -> Result<EditOut
         UserChange::Delete => None,
     };
     let mut outcome = EditOutcome::Deleted;
-    htpasswd_file::change(path, |old| {
+    htpasswd_file::change(path, |old| -> Result<_, ChangeError> {
         let (new, was_present) = replace_user_line(old.unwrap_or_default(), user, line.as_deref());
         outcome = match line {
             Some(_) if was_present => EditOutcome::Changed,
             Some(_) => EditOutcome::Added,
             None if was_present => EditOutcome::Deleted,
-            None => return Err(EditError::NoSuchUser(user.to_owned())),
+            None => return Err(ChangeError::NoSuchUser),
         };
         Ok(new)
+    })
+    .map_err(|error| match error {
+        ChangeError::NoSuchUser => EditError::NoSuchUser(user.to_owned()),
+        ChangeError::File(source) => EditError::File {
+            path: path.to_owned(),
+            source,
+        },
     })?;
     Ok(outcome)
 }
@@ -124,7 +151,7 @@ fn hash(password: &str, cost: u32) -> Result<String, EditError> {
         return Err(EditError::Cost(cost));
     }
     let parts = bcrypt::hash_with_result(password, cost);
-    let parts = parts.map_err(|error| io::Error::other(error.to_string()))?;
+    let parts = parts.map_err(|error| EditError::Hash(error.to_string()))?;
     // `htpasswd -B` writes this version. Apache and Go read it best.
     Ok(parts.format_for_version(bcrypt::Version::TwoY))
 }
@@ -286,7 +313,7 @@ mod tests {
         let missing_folder = folder.path().join("none/htpasswd");
         assert!(matches!(
             edit_user(&missing_folder, "alice", &set("x")),
-            Err(EditError::File(_))
+            Err(EditError::File { .. })
         ));
     }
 

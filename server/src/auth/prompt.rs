@@ -39,7 +39,9 @@ fn ask(terminal: &Term, prompt: &str) -> io::Result<String> {
     let password = terminal.read_secure_line()?;
     // An end of input (Ctrl-D) reads as an empty line.
     if password.is_empty() {
-        return Err(io::Error::other("nothing was typed"));
+        return Err(io::Error::other(
+            "cannot read the password: nothing was typed",
+        ));
     }
     Ok(password)
 }
@@ -52,7 +54,7 @@ fn read_piped_line() -> io::Result<String> {
         .read_line(&mut line)?
         == 0
     {
-        let text = "standard input is empty";
+        let text = "cannot read the password: standard input is empty";
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, text));
     }
     let line = line.strip_suffix('\n').unwrap_or(&line);

@@ -44,6 +44,11 @@ pub(super) fn to_yaml(settings: &[EffectiveSetting]) -> String {
             format_origin(&setting.origin)
         );
     }
+    let has_reserve = |setting: &EffectiveSetting| setting.path == ["imgsync", "space", "reserve"];
+    if !settings.iter().any(has_reserve) {
+        // The default depends on the disk, so no value yields it.
+        text.push_str("# imgsync.space.reserve: 5 % of the disk, at most 512 MB  # default\n");
+    }
     text
 }
 

@@ -24,6 +24,8 @@ const KEEPALIVE_PROBES: u32 = 4;
 pub struct BindError {
     /// The address, or the path of the Unix socket.
     pub address: String,
+    /// The key of the configuration that holds the address; empty if none does.
+    pub key: &'static str,
     /// The error of the operating system.
     pub source: io::Error,
 }
@@ -65,12 +67,22 @@ impl Drop for SocketFileGuard {
 }
 
 impl Listener {
-    /// Binds an address. An empty host means all addresses of the machine.
+    /// Binds an address, which `key` of the configuration holds. An empty host means all addresses
+    /// of the machine.
     ///
     /// # Errors
     /// When the operating system refuses the address or the path.
-    pub(crate) async fn bind(address: &ListenAddress) -> Result<Self, BindError> {
-        let failed = |address: String| move |source| BindError { address, source };
+    pub(crate) async fn bind(
+        address: &ListenAddress,
+        key: &'static str,
+    ) -> Result<Self, BindError> {
+        let failed = |address: String| {
+            move |source| BindError {
+                address,
+                key,
+                source,
+            }
+        };
         match address {
             ListenAddress::Tcp(address) => {
                 let listener = bind_tcp(address)
@@ -91,11 +103,12 @@ impl Listener {
     /// # Errors
     /// When the operating system refuses the path.
     pub(crate) async fn bind_private(path: &Path) -> Result<Self, BindError> {
-        let listener = Self::bind(&ListenAddress::Unix(path.to_owned())).await?;
+        let listener = Self::bind(&ListenAddress::Unix(path.to_owned()), "").await?;
         let mode = std::fs::Permissions::from_mode(0o600);
         let restricted = std::fs::set_permissions(path, mode);
         restricted.map_err(|source| BindError {
             address: path.display().to_string(),
+            key: "",
             source,
         })?;
         Ok(listener)

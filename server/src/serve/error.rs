@@ -2,6 +2,7 @@
 
 use std::io;
 
+use super::DEBUG_ADDRESS_KEY;
 use crate::listen::{BindError, TlsError};
 use crate::{auth, store, upstream};
 
@@ -45,10 +46,20 @@ impl Error {
                 "check the owner and the permissions of the folder, or use another folder with \
                  --root",
             ),
+            Self::Bind(BindError {
+                key: DEBUG_ADDRESS_KEY,
+                source,
+                ..
+            }) => match source.kind() {
+                io::ErrorKind::AddrInUse => Some(
+                    "another program uses this address; choose another port in http.debug.addr",
+                ),
+                _ => Some("choose another address or port in http.debug.addr"),
+            },
             Self::Bind(BindError { source, .. }) => match source.kind() {
                 io::ErrorKind::AddrInUse => Some(
-                    "another program uses this address; choose another port, for example --addr \
-                     127.0.0.1:5001",
+                    "another program uses this address; choose another port in http.addr or with \
+                     --addr, for example --addr 127.0.0.1:5001",
                 ),
                 io::ErrorKind::PermissionDenied => {
                     Some("ports below 1024 need privileges; choose another port with --addr")

@@ -43,6 +43,10 @@ use crate::listen::{ConnectionAcceptor, Listener, ReloadableTls};
 use crate::registry::{BackupState, Registry};
 use crate::upstream::Upstreams;
 
+/// The keys of the configuration that hold addresses.
+const ADDRESS_KEY: &str = "http.addr";
+const DEBUG_ADDRESS_KEY: &str = "http.debug.addr";
+
 /// Runs the server until `shutdown` is ready, then waits for the running requests.
 ///
 /// `announce` is called once with the URL of the listening socket, whose port is never 0. Each
@@ -80,7 +84,7 @@ pub async fn run(
     let diff_id_worker = registry
         .start_diff_id_worker()
         .map_err(|error| Error::Start(error.to_string()))?;
-    let listener = Listener::bind(&config.http.listen_address).await?;
+    let listener = Listener::bind(&config.http.listen_address, ADDRESS_KEY).await?;
     let exposure = Exposure::of(&listener, tls.is_some());
     exposure.warn(&auth, &config);
     access_summary::log(&auth, &config);
@@ -221,7 +225,7 @@ async fn start_debug_server(
     let Some(address) = config.http.debug_address.clone() else {
         return Ok(None);
     };
-    let listener = Listener::bind(&ListenAddress::Tcp(address)).await?;
+    let listener = Listener::bind(&ListenAddress::Tcp(address), DEBUG_ADDRESS_KEY).await?;
     tracing::info!("health check at {}/debug/health", listener.url(false));
     let metrics = config.http.metrics_path.clone();
     let metrics = metrics.map(|path| MetricsEndpoint {

@@ -178,6 +178,7 @@ imgsync:
   bodytimeout: 60s  # default
   stall: 60s  # default
   writestall: 1h  # default
+# imgsync.space.reserve: 5 % of the disk, at most 512 MB  # default
 "#
     );
     // The configuration is valid, but the server could not start.

@@ -103,7 +103,7 @@ fn config_fails_when_serve_would() {
         ),
         (
             "http: {addr: '127.0.0.1:0', tls: {certificate: '{folder}/no.pem', key: '{folder}/no.pem'}}",
-            "no.pem",
+            "http.tls.certificate: cannot read ",
         ),
         // An address of documentation (RFC 5737), which no machine has.
         (
@@ -112,7 +112,7 @@ fn config_fails_when_serve_would() {
         ),
         (
             "http: {addr: '127.0.0.1:0', debug: {addr: '203.0.113.1:5001'}}",
-            "cannot listen on 203.0.113.1:5001",
+            "hint: choose another address or port in http.debug.addr",
         ),
         (
             "imgsync: {cache: {upstreams: [{prefix: a.io, remoteurl: 'https://a.io', username: u, \
@@ -142,6 +142,17 @@ fn config_fails_when_serve_would() {
             "{command}"
         );
     }
+    // A user that cannot log in is no reason to fail, but a warning.
+    let section = "auth: {htpasswd: {realm: r, path: '{folder}/users'}}";
+    let setup = Setup::new(&format!("{BASE}{section}\n"));
+    std::fs::write(setup.path("users"), "bob:$apr1$x$hunter2\n").unwrap();
+    let output = setup.run(&["config"]);
+    let text = stderr(&output);
+    assert!(output.status.success(), "{text}");
+    assert!(
+        text.contains("\"bob\" cannot log in: an MD5 hash"),
+        "{text}"
+    );
     // A server that runs, or another program that uses the address, is no reason to fail.
     let server = Setup::new(&format!("{BASE}http: {{addr: '127.0.0.1:0'}}\n")).serve();
     let address = in_use.local_addr().unwrap().to_string();

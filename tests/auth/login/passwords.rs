@@ -221,7 +221,7 @@ fn an_expired_token_is_reported_without_retries() {
         "error: target: ADDRESS answered a login for REGISTRY with 400 Bad Request: UNAUTHORIZED: \
          token expired\n \
          hint: the password or token is wrong or has expired: log in again with imgsync login \
-         REGISTRY"
+         REGISTRY, or correct the password that you pass"
     );
 }
 

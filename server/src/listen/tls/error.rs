@@ -7,8 +7,10 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("{key}: cannot read {}: {source}", path.display())]
     Read {
+        /// The key of the configuration that names the file.
+        key: &'static str,
         /// The file.
         path: PathBuf,
         /// The error of the operating system.

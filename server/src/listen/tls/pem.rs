@@ -16,7 +16,7 @@ const MAX_PEM_BYTES: u64 = 1024 * 1024;
 /// # Errors
 /// When the file cannot be read, is not PEM, or contains no certificate.
 pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let bytes = read(path)?;
+    let bytes = read("http.tls.certificate", path)?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&bytes).collect();
     let chain = chain.map_err(|error| damaged_error(path, &error))?;
     if chain.is_empty() {
@@ -34,7 +34,7 @@ pub(super) fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, Tl
 /// # Errors
 /// When the file cannot be read, is not PEM, contains no key, or the key is encrypted.
 pub(super) fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let bytes = read(path)?;
+    let bytes = read("http.tls.key", path)?;
     if is_encrypted(&bytes) {
         let reason = "is encrypted; decrypt the key with `openssl pkey -in KEY -out PLAIN`";
         return Err(content_error(path, reason));
@@ -69,8 +69,9 @@ fn content_error(path: &Path, reason: &str) -> TlsError {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+fn read(key: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
     bounded_file::read(path, MAX_PEM_BYTES).map_err(|source| TlsError::Read {
+        key,
         path: path.to_owned(),
         source,
     })

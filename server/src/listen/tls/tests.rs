@@ -133,14 +133,14 @@ fn errors_name_the_file_and_the_problem() {
         (
             "none",
             "a.key",
-            "cannot read /none: No such file or directory",
+            "http.tls.certificate: cannot read /none: No such file or directory",
         ),
         (
             "a.crt",
             "none",
-            "cannot read /none: No such file or directory",
+            "http.tls.key: cannot read /none: No such file or directory",
         ),
-        ("a.crt", "", "cannot read /: Is a directory"),
+        ("a.crt", "", "http.tls.key: cannot read /: Is a directory"),
         ("empty", "a.key", "/empty contains no certificate"),
         ("a.crt", "empty", "/empty contains no private key"),
         (

@@ -30,13 +30,22 @@ pub(crate) enum SpaceShortage {
 impl fmt::Display for SpaceShortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Disk { free, reserve, .. } => write!(
-                f,
-                "the disk of the registry is full: {} are free, of which {} are reserved \
-                 (imgsync.space.reserve)",
-                format_bytes(*free),
-                format_bytes(*reserve)
-            ),
+            Self::Disk {
+                lacking,
+                free,
+                reserve,
+            } => {
+                write!(f, "the disk of the registry is full: ")?;
+                if *lacking > 0 {
+                    write!(f, "{} more are needed; ", format_bytes(*lacking))?;
+                }
+                write!(
+                    f,
+                    "{} are free, and {} must stay free (imgsync.space.reserve)",
+                    format_bytes(*free),
+                    format_bytes(*reserve)
+                )
+            }
             Self::Quota {
                 repositories,
                 used,

@@ -327,8 +327,8 @@ fn a_refusal_says_what_to_do_and_what_untagged_images_hold() {
         let refused = upload(&registry, "a", &[&[1; 95_000]]);
         refused.unwrap_err().to_string()
     };
-    let expected = "the disk of the registry is full: 100.0 kB are free, of which 10.0 kB are \
-                    reserved (imgsync.space.reserve); remove images that nobody needs: \
+    let expected = "the disk of the registry is full: 5.0 kB more are needed; 100.0 kB are free, and \
+                    10.0 kB must stay free (imgsync.space.reserve); remove images that nobody needs: \
                     imgsync-server garbage-collect --purge REPOSITORY:TAG";
     assert_eq!(refusal(), expected);
     registry.set_untagged_bytes(Some(7000));
