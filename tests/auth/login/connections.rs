@@ -37,7 +37,8 @@ fn the_proxy_is_used_except_for_no_proxy() {
         outcome.stderr.trim_end(),
         "error: target: cannot reach registry.invalid: no such host: failed to lookup address \
          information: Name or service not known\n \
-         hint: check the spelling of the host, and the DNS settings of this machine"
+         hint: check the spelling of the host, and the DNS settings of this machine; imgsync doctor \
+         registry.invalid examines this"
     );
     assert_eq!(proxy.request_lines(), seen);
 }
