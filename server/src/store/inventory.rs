@@ -8,7 +8,7 @@ use imgsync_oci::Digest;
 
 use super::error::{Error, Result};
 use super::paths::{LayoutEntry, LayoutFolder};
-use super::{Store, error};
+use super::Store;
 
 /// Something that [`Store::visit_layout`] finds.
 #[derive(Debug)]
@@ -60,36 +60,6 @@ impl Store {
                     visit(InventoryItem::Foreign(below.unwrap_or(&path).to_owned()))?;
                 }
             }
-        }
-        Ok(())
-    }
-
-    /// Moves the bytes of a blob to the quarantine, durably, where they stay until the operator
-    /// deletes them. Does nothing if there is no such blob. The caller holds the lock of the digest.
-    pub(crate) fn quarantine_blob(&self, digest: &Digest) -> Result<()> {
-        use error::IoContext as _;
-        let from = self.paths.object(super::ObjectKey::Blob(digest));
-        let Some(parent) = from.parent() else {
-            return Ok(());
-        };
-        if !self.disk.is_file(&from)? {
-            return Ok(());
-        }
-        let mut to = self.paths.quarantined_blob(digest, 0);
-        for number in 1.. {
-            if !self.disk.is_file(&to)? {
-                break;
-            }
-            to = self.paths.quarantined_blob(digest, number);
-        }
-        let quarantine = to.parent().unwrap_or(&to);
-        self.folders.ensure(quarantine)?;
-        self.disk.rename(&from, &to).context("move", &from)?;
-        self.disk.sync_folder(quarantine)?;
-        self.disk.sync_folder(parent)?;
-        // Best effort: the stock registry leaves the empty folder behind, too.
-        if let Err(error) = self.disk.remove_folder(parent) {
-            tracing::debug!(?parent, %error, "did not remove an empty folder");
         }
         Ok(())
     }

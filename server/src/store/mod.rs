@@ -25,6 +25,7 @@ mod objects;
 mod old_derived;
 mod paths;
 mod retention;
+mod quarantine;
 mod rfc3339;
 mod sorted_names;
 mod stock_proxy;

@@ -33,10 +33,12 @@ impl Registry {
         Ok(is_known)
     }
 
-    /// Returns whether there are bytes of a digest, here, in the trash or in an interrupted fetch.
+    /// Returns whether there are bytes of a digest, here, in the trash, in the quarantine or in an
+    /// interrupted fetch.
     pub(super) fn has_content(&self, digest: &Digest) -> Result<bool> {
         if self.store.len(ObjectKey::Blob(digest))?.is_some()
             || self.store.has_cache_fill(digest)?
+            || self.store.quarantined_len(digest)?.is_some()
         {
             return Ok(true);
         }

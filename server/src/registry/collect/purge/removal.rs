@@ -153,8 +153,10 @@ impl Removal<'_> {
         for part in &parts {
             size += store.trashed_blob_len(*part, digest)?.unwrap_or_default();
         }
+        size += store.quarantined_len(digest)?.unwrap_or_default();
         if !self.options.is_dry_run {
             store.delete(key)?;
+            store.delete_quarantined_blob(digest)?;
             for part in parts {
                 store.delete_trashed_blob(part, digest)?;
             }

@@ -101,7 +101,10 @@ fn nothing_of_a_purged_image_is_left() {
     let registry = Registry::open(root.path()).unwrap();
     let digest = push_image(&registry, "a", "v1", &[SECRET, BASE]);
     push_image(&registry, "b", "v1x", &[BASE]);
-    // A copy in the trash, in an upload session, and in the index of referrers.
+    // A copy in the quarantine, in the trash, in an upload session, and in the index of referrers.
+    let secret = Digest::of(SECRET);
+    registry.store.quarantine_blob(&secret).unwrap();
+    push_blob(&registry, &name("a"), SECRET);
     let old = push_image(&registry, "c", "old", &[SECRET]);
     delete(&registry, "c", &old);
     let subject = image("v1", &[SECRET, BASE]).0;
