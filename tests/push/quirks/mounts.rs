@@ -105,7 +105,9 @@ fn a_dry_run_prints_mounts_and_does_not_mount() {
     let output = plan(&["--dry-run"]);
     let text = "try to mount from team/base, otherwise read";
     assert_eq!(output.matches(text).count(), 3, "{output}");
-    let output: serde_json::Value = serde_json::from_str(&plan(&["--dry-run", "--json"])).unwrap();
+    let output = plan(&["--dry-run", "--json"]);
+    let first = output.lines().next().expect("the plan");
+    let output: serde_json::Value = serde_json::from_str(first).unwrap();
     for layer in output["layers"].as_array().unwrap() {
         assert_eq!(layer["mount"], "team/base", "{output}");
         assert_eq!(layer["step"], "send", "{output}");
