@@ -67,8 +67,11 @@ impl RestoreRequest {
         if bytes.is_empty() {
             return Ok(None);
         }
-        let request: Self = serde_json::from_slice(bytes)
-            .map_err(|error| ParseError::new("restore request", &error.to_string()))?;
+        let malformed =
+            |error: serde_json::Error| ParseError::new("restore request", &error.to_string());
+        // An empty array would be accepted as a request without fields.
+        let fields: serde_json::Map<_, _> = serde_json::from_slice(bytes).map_err(malformed)?;
+        let request: Self = serde_json::from_value(fields.into()).map_err(malformed)?;
         request.reference.map(|text| text.parse()).transpose()
     }
 }

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use imgsync_oci::Digest;
 
-use super::error::{Error, Result};
-use super::paths::{LayoutEntry, LayoutFolder};
 use super::Store;
+use super::error::Error;
+use super::paths::{LayoutEntry, LayoutFolder};
 
 /// Something that [`Store::visit_layout`] finds.
 #[derive(Debug)]
