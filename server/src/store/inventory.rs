@@ -29,8 +29,8 @@ impl Store {
     /// The errors of `visit`.
     pub(crate) fn visit_layout<E: From<Error>>(
         &self,
-        visit: &mut dyn FnMut(InventoryItem) -> std::result::Result<(), E>,
-    ) -> std::result::Result<(), E> {
+        visit: &mut dyn FnMut(InventoryItem) -> Result<(), E>,
+    ) -> Result<(), E> {
         self.visit_layout_folder(self.paths.stock_root(), &LayoutFolder::Top, visit)
     }
 
@@ -38,8 +38,8 @@ impl Store {
         &self,
         path: &Path,
         folder: &LayoutFolder,
-        visit: &mut dyn FnMut(InventoryItem) -> std::result::Result<(), E>,
-    ) -> std::result::Result<(), E> {
+        visit: &mut dyn FnMut(InventoryItem) -> Result<(), E>,
+    ) -> Result<(), E> {
         for entry in self.disk.entries(path) {
             let entry = match entry {
                 Ok(entry) => entry,
