@@ -42,6 +42,10 @@ pub(crate) async fn push(
 ) -> Result<PushSummary, Failure> {
     let began = Instant::now();
     let (context, mut found) = prepare::prepare(settings, report).await?;
+    if let LocatedImage::Daemon(found) = &found {
+        // Also where no layer is read: the push that was killed may have been the last change.
+        found.remove_leftovers(&context.upload.spool).await;
+    }
     let pushed = match &mut found {
         LocatedImage::Local { image, blobs } => {
             push_image(&context, image, std::mem::take(blobs)).await?

@@ -89,6 +89,13 @@ impl DaemonImage {
     pub fn unpacks_zstd(&self) -> bool {
         self.is_podman || self.api_version.is_some_and(|api| api >= ApiVersion(1, 42))
     }
+
+    /// Removes from Docker what earlier pushes left there: they were killed, or the daemon was.
+    pub(crate) async fn remove_leftovers(&self, spool: &Spool) {
+        if !self.is_podman && matches!(self.store, ImageStore::Classic { .. }) {
+            loopback::remove_leftovers(&self.engine, spool).await;
+        }
+    }
 }
 
 /// The image store of a daemon.

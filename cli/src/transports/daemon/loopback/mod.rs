@@ -15,6 +15,8 @@ mod responses;
 mod server;
 mod traces;
 
+pub(super) use traces::remove_leftovers;
+
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
@@ -79,7 +81,6 @@ pub(super) async fn read_layers(
     begin: &mut impl FnMut(ReadMethod) -> ProgressTask,
 ) -> Result<HashMap<Digest, Slice>, LoopbackError> {
     check_address(image)?;
-    traces::remove_leftovers(&image.engine, spool).await;
     let plan = plan(image, wanted).await?;
     let _task = begin(read_method(image, wanted));
     match plan {

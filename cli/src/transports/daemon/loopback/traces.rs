@@ -166,7 +166,7 @@ fn write_record(spool: &Spool, port: u16, tag: &str) -> std::io::Result<LockedFi
 }
 
 /// Removes what pushes left that were killed. Errors are ignored: the next run tries again.
-pub(super) async fn remove_leftovers(engine: &DaemonClient, spool: &Spool) {
+pub(in crate::transports::daemon) async fn remove_leftovers(engine: &DaemonClient, spool: &Spool) {
     let folder = std::fs::read_dir(spool.folder().join(FOLDER));
     let paths = folder
         .into_iter()
