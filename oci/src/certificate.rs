@@ -1,4 +1,4 @@
-//! What a certificate says of itself: its names, its issuer and its dates (RFC 5280, section 4.1).
+//! The statements of a certificate: its names, its issuer and its dates (RFC 5280, section 4.1).
 //!
 //! This module verifies nothing; it is for messages. Start reading at [`CertificateInfo::parse`].
 

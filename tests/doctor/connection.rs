@@ -132,7 +132,7 @@ fn plain_http_where_https_was_expected() {
         .examine(6, &[&remote])
         .has("scheme", "fault", &["plain HTTP", "--plain-http", line])
         .has("certificate", "not checked", &[])
-        // What is behind it is told, too.
+        // The program behind it is told, too.
         .has("registry", "ok", &[])
         .has("login", "not checked", &[])
         .has("clock", "ok", &[]);

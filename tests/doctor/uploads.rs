@@ -68,7 +68,7 @@ fn what_the_stock_registry_keeps_is_told() {
             "warning",
             &["a blob starts again", "the stock registry does this"],
         );
-    // It does not delete blobs by default.
+    // The stock registry does not delete blobs by default.
     let note = "the registry does not delete blobs: sha256:";
     assert!(
         diagnosis.outcome.stdout.contains(note),

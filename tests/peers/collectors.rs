@@ -13,7 +13,7 @@ fn image(number: u64) -> Image {
     Image::new(vec![layer("file", noise(number, 4_000))])
 }
 
-/// What [`push_all`] has pushed.
+/// The content that [`push_all`] has pushed.
 struct Pushed {
     /// Tags and digests of what must stay.
     kept: Vec<String>,
@@ -151,7 +151,7 @@ fn a_folder_is_collected_by_both_in_turn() {
     let path = format!("/v2/{REPOSITORY}/referrers/{}", digest(&subject.body));
     let referrers = http::get(server.address(), &path).json();
     assert_eq!(referrers["manifests"].as_array().map(Vec::len), Some(1));
-    // What the other collector has removed can be pushed again.
+    // Content that the other collector has removed can be pushed again.
     let garbage = repository(server.address()).push_blob(b"nothing names this");
     assert_eq!(garbage, pushed.garbage);
     assert!(data(&root, &garbage).exists());

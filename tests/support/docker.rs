@@ -120,7 +120,7 @@ pub struct DockerDaemon {
 /// The network interfaces that a daemon has.
 #[derive(Clone, Copy)]
 enum DaemonNetwork {
-    /// Those of the machine.
+    /// The interfaces of the machine.
     Machine,
     /// None, as if the daemon were in a virtual machine.
     None,

@@ -56,7 +56,7 @@ Examples:
   imgsync undelete registry.example.com/team/app:v1
   imgsync undelete registry.example.com/team/app     Restore all tags and manifests")]
 pub struct UndeleteArgs {
-    /// What to restore: host[:port]/repository[:tag|@digest]
+    /// Content to restore: host[:port]/repository[:tag|@digest]
     #[arg(value_name = "REMOTE", required = true, value_parser = parse_deleted)]
     pub remotes: Vec<WithScheme<ContentName>>,
 

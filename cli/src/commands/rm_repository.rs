@@ -16,7 +16,7 @@ const MAX_NAMED_TAGS: usize = 20;
 /// Whether a tag was deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum TagDeletion {
-    /// It was deleted, or was gone already.
+    /// The tag was deleted, or was gone already.
     Deleted,
     /// The registry does not allow it.
     Refused,
@@ -122,7 +122,7 @@ async fn delete_tag(
     };
     let head = client.head_manifest(&name.repository, &manifest.reference);
     if head.await?.is_none() {
-        // It was deleted with another tag of the same manifest.
+        // The tag was deleted with another one of the same manifest.
         return Ok(TagDeletion::Deleted);
     }
     let by_digest = resolve(client, &manifest).await?;

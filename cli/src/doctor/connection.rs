@@ -8,7 +8,7 @@ use super::finding::{DoctorCheck, Finding};
 
 const DIRECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What happened to the first request to a registry.
+/// The result of the first request to a registry.
 pub(super) struct ConnectionObservation<'a> {
     pub(super) host: &'a str,
     pub(super) port: u16,

@@ -115,7 +115,7 @@ impl Examination<'_> {
         let response = match (response, other) {
             (_, Some(other)) => other,
             (Ok(response), None) => response,
-            // What is behind a certificate that is not accepted can be asked without a login.
+            // A registry behind a certificate that is not accepted can be asked without a login.
             (Err(error), None) => match self.probe_unverified(&choice, choice.scheme).await? {
                 Some(response) => response,
                 None => {

@@ -101,9 +101,9 @@ pub struct Finding {
     pub check: DoctorCheck,
     /// The verdict.
     pub verdict: Verdict,
-    /// What was observed, or why the check was not made.
+    /// The observation, or the reason why the check was not made.
     pub what: String,
-    /// What to do, line by line. Lines of a configuration file are lines of their own.
+    /// The remedy, line by line. Lines of a configuration file are lines of their own.
     pub remedy: Vec<String>,
 }
 

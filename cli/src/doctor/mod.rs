@@ -35,7 +35,7 @@ use registry::RegistryObservation;
 
 pub use finding::{DoctorCheck, Finding, Verdict, exit_code, lines, summary};
 
-/// What to examine.
+/// The registry to examine, and how.
 #[derive(Debug, Clone)]
 pub struct DoctorSettings {
     /// The registry.

@@ -9,7 +9,7 @@ const RESOLVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The most addresses that are shown.
 const MAX_SHOWN_ADDRESSES: usize = 4;
 
-/// What is known about the host name of a registry.
+/// Facts about the host name of a registry.
 pub(super) struct NameObservation<'a> {
     pub(super) host: &'a str,
     /// The proxy for requests to the host.

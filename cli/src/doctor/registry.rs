@@ -6,7 +6,7 @@ use imgsync_oci::client::ProbeResponse;
 
 use super::finding::{DoctorCheck, Finding};
 
-/// What answers at the address of a registry.
+/// The program that answers at the address of a registry.
 pub(super) struct RegistryObservation<'a> {
     pub(super) registry: &'a Registry,
     /// The response to `GET /v2/` without a login.

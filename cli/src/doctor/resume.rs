@@ -11,7 +11,7 @@ const BUFFERING_REMEDY: [&str; 3] = [
     "  proxy_http_version 1.1;",
 ];
 
-/// What happened to an upload whose connection broke, and to the blob afterwards.
+/// The end of an upload whose connection broke, and of the blob afterwards.
 #[derive(Debug)]
 pub(super) struct ResumeObservation {
     /// The result of the first chunk.

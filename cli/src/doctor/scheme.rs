@@ -7,7 +7,7 @@ use imgsync_oci::client::{ConnectErrorKind, Error, ProbeResponse, UrlScheme};
 use super::finding::{DoctorCheck, Finding};
 use crate::login::ConnectionReason;
 
-/// What the server speaks, and what a push would speak.
+/// The scheme that the server speaks, and the one that a push would use.
 pub(super) struct SchemeObservation<'a> {
     pub(super) registry: &'a Registry,
     /// The scheme that a push uses, and why.

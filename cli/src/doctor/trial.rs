@@ -34,7 +34,7 @@ const RANGE_OFFSET: u64 = 1000;
 const REQUEST_BYTES: [u64; 3] = [1 << 20, 4 << 20, 16 << 20];
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// What the uploads have shown.
+/// The results of the uploads.
 #[derive(Debug)]
 pub(super) struct UploadTrial {
     /// The `Location` of the first upload session, as the registry states it.
@@ -42,7 +42,7 @@ pub(super) struct UploadTrial {
     pub(super) resume: ResumeObservation,
     /// Only if the registry accepts chunks.
     pub(super) sizes: Option<SentSizes>,
-    /// What could not be deleted, for the user.
+    /// Content that could not be deleted, for the user.
     pub(super) leftovers: Vec<String>,
 }
 
@@ -109,7 +109,7 @@ pub(super) async fn run(
     })
 }
 
-/// What could not be deleted, for the user.
+/// Content that could not be deleted, for the user.
 #[derive(Default)]
 struct Leftovers(Vec<String>);
 

@@ -1,4 +1,4 @@
-//! What was chosen for a connection and a login, and why.
+//! The choice of a connection and a login, and its reasons.
 //!
 //! This module decides nothing; see [`super::RegistryAccess`].
 
@@ -15,7 +15,7 @@ pub struct ConnectionChoice {
     pub reason: ConnectionReason,
 }
 
-/// What determines how to connect to a registry.
+/// The settings that determine how to connect to a registry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionReason {
     /// The user asks for plain HTTP.

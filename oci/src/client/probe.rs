@@ -43,12 +43,12 @@ pub struct ProbeResponse {
     pub is_web_page: bool,
 }
 
-/// What happened to a request that announces a large body.
+/// The answer to a request that announces a large body.
 #[derive(Debug, Clone)]
 pub enum BodyAnnouncement {
-    /// It was refused as too large (413), before the body was sent.
+    /// The request was refused as too large (413), before the body was sent.
     Refused(Error),
-    /// It was not refused, or not in time.
+    /// The request was not refused, or not in time.
     NotRefused,
 }
 

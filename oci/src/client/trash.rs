@@ -20,7 +20,7 @@ const MAX_TRASH_RESPONSE_BYTES: usize = 1024 * 1024;
 /// The outcome of an operation that only our own server has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TrashOutcome<T> {
-    /// It was done.
+    /// The request was successful.
     Done(T),
     /// The repository does not exist, or the trash does not have the content. The text says why.
     NotFound(String),

@@ -99,7 +99,7 @@ impl FromStr for TagPattern {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
-        // What is left without the wildcards is a part of a tag.
+        // A pattern without its wildcards is a part of a tag.
         let plain = text.replace('*', "");
         let is_valid = text.len() <= MAX_PATTERN_BYTES
             && !text.is_empty()

@@ -14,7 +14,7 @@ use crate::store::{LinkKind, MarkKey, ObjectKey, TrashEntry, Walk};
 /// How many things are deleted between two writes to the log of the trash.
 const DELETIONS_PER_LOG_WRITE: usize = 256;
 
-/// What was deleted with a repository.
+/// The content that was deleted with a repository.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct DeletedRepository {
     /// Number of tags.

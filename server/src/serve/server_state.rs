@@ -1,4 +1,4 @@
-//! What commands of the operator need to know about the running server.
+//! Facts about the running server that commands of the operator need.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

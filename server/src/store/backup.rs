@@ -23,9 +23,9 @@ const INCOMPLETE: &str = "incomplete\n";
 /// How far a backup was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum BackupState {
-    /// It was interrupted, or is being written.
+    /// The backup was interrupted, or is being written.
     Incomplete,
-    /// It was finished at this time, in RFC 3339.
+    /// The backup was finished at this time, in RFC 3339.
     Complete(String),
 }
 

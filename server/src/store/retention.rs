@@ -16,7 +16,7 @@ const MAX_STATE_BYTES: usize = 64 * 1024;
 /// Bounds how much of the pulls of a repository is read: about 800,000 manifests.
 const MAX_PULLS_BYTES: usize = 64 * 1024 * 1024;
 
-/// What retention remembers of earlier runs.
+/// The memory of earlier runs of retention.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct RetentionState {

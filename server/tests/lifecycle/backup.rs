@@ -88,7 +88,7 @@ async fn a_running_server_is_backed_up_and_the_backup_can_be_served() {
     assert!(output.contains("(3 hard links, 0 copies)"), "{output}");
     let restored = Server::start(&folder);
     assert_eq!(pull_all(&restored).await, 3);
-    // It is a registry of its own now: the next backup must not remove what is pushed to it.
+    // The backup is a registry of its own now: the next one must not remove what is pushed to it.
     restored.push_image("mine", "v1", "four").await;
     let (_, details, code) = back_up(root.path(), &folder);
     assert_eq!(code, 1);

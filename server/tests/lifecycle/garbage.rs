@@ -101,7 +101,7 @@ async fn commands_act_through_the_running_server() {
     lines.dedup();
     assert_eq!(lines.len(), count, "{details}");
     assert!(pulls(&server, "a", "v1").await);
-    // What is restored is not listed any more, and what was deleted twice is listed once.
+    // Restored content is not listed any more, and content that was deleted twice is listed once.
     let (listed, _, _) = collect(&["undelete", "--list"]);
     assert!(!listed.contains("a:v1 "), "{listed}");
     for _ in 0..2 {

@@ -89,7 +89,7 @@ async fn commands_of_root_leave_the_files_to_the_owner_of_the_folder() {
     let server = Server::start(&root);
     server.push_image("a", "v1", "one").await;
     drop(server);
-    // What a stock registry of this user leaves.
+    // The files that a stock registry of this user leaves.
     std::fs::remove_dir_all(root.join("imgsync")).unwrap();
     let chown = Command::new("chown")
         .args(["-R", "65534:65534"])

@@ -26,7 +26,7 @@ const RELIANCE: Duration = Duration::from_secs(2);
 /// The longest time from the last blob of an image to its manifest, less than [`RELIANCE`].
 const MAX_PAUSE_MILLISECONDS: u64 = 1500;
 
-/// What happened during a storm.
+/// The events of a storm.
 #[derive(Debug, Default)]
 struct Outcome {
     /// The tags of a client, and the manifest that each has.

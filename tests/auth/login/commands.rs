@@ -225,9 +225,10 @@ fn images_are_listed_inspected_and_deleted() {
         // A name that does not exist does not keep the next one.
         let (missing, next) = (name("none"), name("v1"));
         let names = [&*missing, &next];
-        let removed = match deletes_by_tag {
-            true => fixture.run(&[&["rm"], &names[..]].concat()),
-            false => fixture.run(&["rm", &next]),
+        let removed = if deletes_by_tag {
+            fixture.run(&[&["rm"], &names[..]].concat())
+        } else {
+            fixture.run(&["rm", &next])
         };
         if deletes_by_tag {
             removed.failed(7, &["none", "1 of 2 names were not deleted"]);

@@ -18,7 +18,7 @@ const MIN_WORK: Duration = Duration::from_millis(20);
 /// The longest pause.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// What reading a blob shows.
+/// The result of reading a blob.
 enum BlobState {
     Intact,
     Damaged,

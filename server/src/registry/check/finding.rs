@@ -9,7 +9,7 @@ use imgsync_oci::{Digest, Repository, Tag};
 
 use super::CheckStats;
 
-/// What a check reports.
+/// An event of a check.
 #[derive(Debug)]
 pub(crate) enum CheckEvent<'a> {
     Finding(&'a Finding),
@@ -61,7 +61,7 @@ pub(crate) enum Finding {
     Unreadable { error: String },
 }
 
-/// What was done about a finding.
+/// The repair of a fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Repair {
     /// Nothing.

@@ -8,9 +8,9 @@ use super::finding::{Finding, Repair};
 use super::{Check, CheckResult};
 use crate::store::{LinkKind, ObjectKey};
 
-/// What is wrong with a link.
+/// The fault of a link.
 enum LinkFault {
-    /// It is empty, or names other content.
+    /// The link is empty, or names other content.
     Damaged,
     /// Its content is missing.
     Dangling,

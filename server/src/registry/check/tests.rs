@@ -33,7 +33,7 @@ fn push_image(registry: &Registry, repository: &str, reference: &str, word: &str
     Digest::of(&manifest)
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Debug, Default)]
 struct Report {
     findings: Vec<Finding>,

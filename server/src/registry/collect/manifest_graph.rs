@@ -98,9 +98,11 @@ impl ManifestGraph {
         roots: impl IntoIterator<Item = u128>,
         left_out: u128,
     ) -> HashSet<u128> {
-        closure(roots, |id| match id == left_out {
-            true => Vec::new(),
-            false => self.kept_by(id).collect(),
+        closure(roots, |id| {
+            if id == left_out {
+                return Vec::new();
+            }
+            self.kept_by(id).collect()
         })
     }
 

@@ -48,7 +48,7 @@ const REMOVALS_PER_LOG_WRITE: usize = 256;
 pub(crate) struct CollectOptions {
     /// How long content is kept after it was written or promised.
     pub(crate) grace: Duration,
-    /// What happens to manifests that no tag needs.
+    /// The treatment of manifests that no tag needs.
     pub(crate) untagged: UntaggedPolicy,
     /// Whether nothing is removed.
     pub(crate) is_dry_run: bool,
@@ -81,7 +81,7 @@ pub(crate) struct CollectStats {
 pub(crate) struct CollectionRecord {
     /// When it ended, in Unix seconds.
     pub(crate) ended_at: u64,
-    /// What it removed.
+    /// The numbers of what was removed.
     pub(crate) stats: CollectStats,
     /// Whether it ended early because of an error.
     pub(crate) is_failed: bool,
@@ -104,7 +104,7 @@ pub(super) struct CollectState {
     running: Mutex<()>,
     /// Held by the purge or the deletion of a repository that is running.
     removing: Mutex<()>,
-    /// What it removes, except for manifests that were pushed meanwhile and what they name.
+    /// The content to remove, except for manifests that were pushed meanwhile and what they name.
     watched: Mutex<Option<Candidates>>,
     /// The last collection that was not a dry run.
     last: Mutex<Option<CollectionRecord>>,

@@ -11,14 +11,14 @@ use super::manifest_graph::ManifestGraph;
 use crate::config::RetentionRule;
 use crate::store::{ObjectKey, Walk};
 
-/// What a collection does with manifests that no tag needs.
+/// The treatment of manifests that no tag needs, in a collection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum UntaggedPolicy {
     /// All are kept.
     Keep,
     /// All are removed.
     RemoveAll,
-    /// Those are removed that no tag has needed for the time in the rule of their repository.
+    /// Manifests are removed that no tag has needed for the time in the rule of their repository.
     Rules {
         /// The rules, of which the first one that matches applies.
         rules: Vec<RetentionRule>,

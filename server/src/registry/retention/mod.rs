@@ -1,6 +1,6 @@
 //! Removes tags that no rule of the configuration keeps.
 //!
-//! What a rule removes is decided by [`plan`]. Removed tags go to the trash. Their images are then
+//! [`plan`] decides what a rule removes. Removed tags go to the trash. Their images are then
 //! without a tag, and a garbage collection removes them once they are old enough
 //! ([`super::collect`]). Cached tags are left to eviction. Start reading at
 //! [`Registry::apply_retention`].

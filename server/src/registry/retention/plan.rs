@@ -14,7 +14,7 @@ use crate::config::RetentionRule;
 
 pub(super) const SECONDS_PER_DAY: u64 = 24 * 3600;
 
-/// What is known about a tag. Times are in Unix seconds.
+/// Facts about a tag. Times are in Unix seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TagFacts {
     /// The tag.
@@ -29,7 +29,7 @@ pub(crate) struct TagFacts {
 /// cannot be read.
 pub(super) type PullDays = Option<HashMap<Digest, u64>>;
 
-/// What happens to a tag, and why.
+/// The decision about a tag, and its reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum TagVerdict {
     /// The tag stays.
@@ -41,13 +41,13 @@ pub(crate) enum TagVerdict {
 /// Why a tag stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum KeepReason {
-    /// It is one of this many newest tags.
+    /// The tag is one of this many newest tags.
     Newest(usize),
     /// Its name matches this pattern.
     Name(String),
-    /// It was pushed within this time.
+    /// The tag was pushed within this time.
     Pushed(Duration),
-    /// It was pulled within this time.
+    /// The tag was pulled within this time.
     Pulled(Duration),
     /// A time of the tag is not known.
     UnknownTimes,

@@ -116,7 +116,7 @@ impl Registry {
     fn write_pulls_of(&self, repository: &Repository, days: &HashMap<Digest, u64>) -> Result<()> {
         let mut known = match self.store.pull_days(repository)? {
             Some(known) => known,
-            // What a damaged file said is lost, so everything counts as pulled now.
+            // The content of a damaged file is lost, so everything counts as pulled now.
             None => self.all_pulled(repository, days.values().copied().max())?,
         };
         for (digest, day) in days {
@@ -197,7 +197,7 @@ mod tests {
         assert_eq!(registry.pull_days(&name()).unwrap()[&images[0]], 100);
         registry.write_pulls();
         let opened = registry.store.opened_files();
-        // The same day again is not written again.
+        // A day that is stored already is not written again.
         registry.record_pull(&name(), &images[0], 100 * DAY + 3600);
         registry.write_pulls();
         assert_eq!(registry.store.opened_files(), opened);

@@ -212,7 +212,7 @@ fn images_without_a_tag_are_removed_by_the_rule_of_their_repository() {
         is_report_only,
     };
     let now = unix_now();
-    // What no rule removes is told.
+    // Content that no rule removes is told.
     let (manifest, config) = image("b v1", &[]);
     let bytes = (manifest.len() + config.len()) as u64;
     assert_eq!(collect(&registry, policy(true), now), (0, Some(bytes)));

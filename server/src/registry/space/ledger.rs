@@ -29,7 +29,7 @@ pub(super) struct Ledger {
 struct QuotaUsage {
     /// The content that the repositories hold, each blob once.
     stored: u64,
-    /// What was added to `stored` since the last count began.
+    /// Bytes that were added to `stored` since the last count began.
     added: u64,
     /// The claims of open upload sessions.
     uploading: u64,

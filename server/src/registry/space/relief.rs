@@ -13,7 +13,7 @@ use crate::wall_clock::{self, unix_now};
 /// How long to wait after a search for abandoned uploads.
 const ABANDONED_SEARCH_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What can be done about a shortage. The steps that lose the least come first.
+/// The remedies of a shortage. The steps that lose the least come first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum ReliefStep {
     /// Count again what a quota counts, if something was removed since.

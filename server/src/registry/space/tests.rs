@@ -249,7 +249,7 @@ fn uploads_that_run_at_the_same_time_share_the_free_space() {
     first.claim(60_000).unwrap();
     assert_disk_is_full(second.claim(40_000));
     drop(second);
-    // What the first one has not sent is free again when its request ends.
+    // Bytes that the first one has not sent are free again when its request ends.
     drop(first);
     open(&b).claim(40_000).unwrap();
 }
@@ -264,7 +264,7 @@ fn a_quota_counts_shared_blobs_once_and_no_cached_ones() {
     registry.set_space_limits(&limits(0, &quotas), None);
     assert_eq!(used(&registry, "team/a"), 1000);
     upload(&registry, "team/a", &[&[2; 500]]).unwrap();
-    // The same blob again, elsewhere in the quota, by upload and by mount, and outside of it.
+    // One blob again, elsewhere in the quota, by upload and by mount, and outside of it.
     upload(&registry, "team/b", &[&[2; 500]]).unwrap();
     let blob = Digest::of(&[2; 500]);
     assert!(

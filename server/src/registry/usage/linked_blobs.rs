@@ -8,7 +8,7 @@ use super::StorageUsage;
 /// The number of blobs in one set, each of which takes 40 bytes.
 pub(super) const MAX_BLOBS_PER_WALK: u64 = if cfg!(test) { 4 } else { 500_000 };
 
-/// What is known about a blob.
+/// Facts about a blob.
 struct LinkedBlob {
     prefix: u128,
     len: u64,

@@ -31,7 +31,7 @@ pub(crate) struct StorageUsage {
     pub(crate) unlinked_bytes: u64,
     /// Number of manifests that no tag needs.
     pub(crate) untagged_manifests: u64,
-    /// What would be freed without these manifests.
+    /// Bytes that would be freed without these manifests.
     pub(crate) untagged_bytes: u64,
     /// Number of repositories.
     pub(crate) repositories: u64,

@@ -67,7 +67,7 @@ fn what_is_shared_unlinked_or_untagged_is_counted_once() {
     );
     assert!(three > 0 && usage.blobs > 10);
 
-    // What was deleted is in no repository, until it is collected.
+    // Deleted content is in no repository, until it is collected.
     let digest = Digest::of(&image("v3", &[&[4; 7]]).0);
     let reference = digest.to_string().parse().unwrap();
     registry

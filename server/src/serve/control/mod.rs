@@ -103,7 +103,7 @@ enum OutputLine {
     Failure(String),
 }
 
-/// What a command acts on.
+/// The parts of the server on which a command acts.
 struct CommandContext<'a> {
     registry: &'a Registry,
     config: &'a Config,

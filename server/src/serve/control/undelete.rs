@@ -39,7 +39,7 @@ pub(super) fn list(
                     removals.remove(&hash);
                     output.output(&describe(&entry, &name, expires_at));
                 }
-                // It was removed again meanwhile.
+                // The content was removed again meanwhile.
                 None => {}
             }
         } else if let TrashEntry::Blob { size, .. } = entry {

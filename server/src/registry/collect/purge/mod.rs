@@ -48,7 +48,7 @@ pub(crate) enum PurgeOutcome {
     Purged(PurgeReport),
 }
 
-/// What a purge has left.
+/// The result of a purge.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct PurgeReport {
     /// The number of bytes that were removed.
@@ -60,7 +60,7 @@ pub(crate) struct PurgeReport {
     pub(crate) incomplete: BTreeSet<ImageName>,
 }
 
-/// What is to be removed.
+/// The content that is to be removed.
 #[derive(Debug, Default)]
 struct PurgePlan {
     /// The repositories that are removed whole.

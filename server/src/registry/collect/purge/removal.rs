@@ -22,7 +22,7 @@ struct Removal<'a> {
     options: PurgeOptions,
     report: &'a mut dyn FnMut(&TrashEntry),
     done: PurgeReport,
-    /// What was removed, or would be in a dry run.
+    /// The content that was removed, or would be in a dry run.
     removed: BTreeSet<Digest>,
 }
 
@@ -60,7 +60,7 @@ impl Registry {
                 removal.remove_content(digest, plan.named.contains(digest))?;
             }
         }
-        // Those that name others go last, so that all are found if the purge is repeated.
+        // Manifests that name others go last, so that all are found if the purge is repeated.
         for (repository, digest) in plan.manifests.iter().rev() {
             removal.remove_manifest(repository, digest, plan.named.contains(digest))?;
         }
@@ -182,9 +182,10 @@ impl Removal<'_> {
             return self.discard_tag(repository, tag);
         };
         let link = ObjectKey::RevisionLink(repository, &target);
-        let is_kept = match self.options.is_dry_run {
-            true => !self.removed.contains(&target),
-            false => registry.store.len(link)?.is_some(),
+        let is_kept = if self.options.is_dry_run {
+            !self.removed.contains(&target)
+        } else {
+            registry.store.len(link)?.is_some()
         };
         if is_kept {
             return Ok(());

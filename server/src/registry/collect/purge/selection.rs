@@ -18,7 +18,7 @@ pub(super) struct RepositoryImages {
     pub(super) tags: Vec<(Tag, Digest)>,
 }
 
-/// What is removed from a repository.
+/// The content that is removed from a repository.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct PurgedImages {
     /// The manifests, those first that no other one of them names.
@@ -48,7 +48,7 @@ impl RepositoryImages {
             .iter()
             .filter_map(|id| graph.digest(*id).cloned())
             .collect();
-        // Those in a cycle come last.
+        // Manifests in a cycle come last.
         let sorted: HashSet<u128> = manifests.iter().map(digest_prefix).collect();
         let cyclic = removed.iter().filter(|id| !sorted.contains(id));
         manifests.extend(cyclic.filter_map(|id| graph.digest(*id).cloned()));

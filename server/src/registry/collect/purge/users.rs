@@ -12,7 +12,7 @@ use super::super::super::error::Result;
 use super::MAX_NAMED_IMAGES;
 use crate::store::LinkKind;
 
-/// Who uses content.
+/// The manifests and repositories that use content.
 #[derive(Debug, Default)]
 pub(super) struct ContentUsers {
     /// The repositories that link it.

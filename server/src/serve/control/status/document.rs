@@ -43,7 +43,7 @@ pub(super) struct StorageStatus {
     /// The size of those that no repository links.
     pub(super) unlinked_bytes: u64,
     pub(super) untagged_manifests: u64,
-    /// What would be freed without untagged manifests.
+    /// Bytes that would be freed without untagged manifests.
     pub(super) untagged_bytes: u64,
 }
 
