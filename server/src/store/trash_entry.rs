@@ -40,6 +40,22 @@ pub(crate) enum TrashEntry {
 }
 
 impl TrashEntry {
+    /// Returns the digest of what was removed, and the repository, if it was removed from one.
+    pub(crate) fn repository_and_digest(&self) -> (Option<&Repository>, &Digest) {
+        match self {
+            Self::Layer {
+                repository, digest, ..
+            }
+            | Self::Revision {
+                repository, digest, ..
+            }
+            | Self::Tag {
+                repository, digest, ..
+            } => (Some(repository), digest),
+            Self::Blob { digest, .. } => (None, digest),
+        }
+    }
+
     /// Parses a line without its end; `None` if it is damaged. A digest is the last field, so that a
     /// line that was cut off does not parse.
     pub(super) fn parse(line: &str) -> Option<Self> {

@@ -226,21 +226,12 @@ impl Registry {
         }
         let mut is_trashed = false;
         self.for_each_trashed(&mut |entry| {
-            let (of, digest) = match entry {
-                TrashEntry::Layer {
-                    repository, digest, ..
-                }
-                | TrashEntry::Revision {
-                    repository, digest, ..
-                }
-                | TrashEntry::Tag {
-                    repository, digest, ..
-                } => (repository, digest),
-                TrashEntry::Blob { .. } => return,
+            let (Some(of), digest) = entry.repository_and_digest() else {
+                return;
             };
-            if of == *repository {
+            if of == repository {
                 is_trashed = true;
-                plan.contents.insert(digest);
+                plan.contents.insert(digest.clone());
             }
         })?;
         if is_stored || is_trashed {

@@ -227,18 +227,7 @@ impl Removal<'_> {
         let store = &self.registry.store;
         for part in store.trash_parts()? {
             store.filter_trash_log(part, &mut |entry| {
-                let (repository, digest) = match entry {
-                    TrashEntry::Layer {
-                        repository, digest, ..
-                    }
-                    | TrashEntry::Revision {
-                        repository, digest, ..
-                    }
-                    | TrashEntry::Tag {
-                        repository, digest, ..
-                    } => (Some(repository), digest),
-                    TrashEntry::Blob { digest, .. } => (None, digest),
-                };
+                let (repository, digest) = entry.repository_and_digest();
                 let is_whole = repository.is_some_and(|of| repositories.contains(of));
                 !is_whole && !self.removed.contains(digest)
             })?;
