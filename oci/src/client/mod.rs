@@ -15,6 +15,7 @@ mod connect_error;
 mod download;
 mod environment_proxies;
 mod error;
+mod failed_requests;
 mod lists;
 mod manifests;
 mod paging;

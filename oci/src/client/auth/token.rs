@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, Value};
 use url::Url;
 
-use super::super::error::registry_of_url;
+use super::super::failed_requests::registry_of_url;
 use super::super::send::execute;
 use super::super::{Client, Error, SMALL_REQUEST_TIMEOUT};
 use super::Credentials;
