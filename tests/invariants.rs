@@ -177,6 +177,7 @@ const MODULE_ORDER: &[(&str, &[&str])] = &[
             "graph",
             "endpoint",
             "ext",
+            "delta",
             "layer",
             "referrers",
             "manifest",

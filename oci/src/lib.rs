@@ -8,6 +8,7 @@
 pub mod api_error;
 pub mod certificate;
 pub mod client;
+pub mod delta;
 mod der;
 pub mod digest;
 pub mod endpoint;

@@ -22,10 +22,8 @@ pub use imgsync_oci::layer::LayerDigests;
 pub use layer_digests::compute_layer_digests;
 pub(crate) use layer_digests::{is_detected, verify_layer};
 
-/// The name of the format that [`gzip()`] writes: gzip members of exactly 1 MiB of tar each (the
-/// last one is shorter, and an empty tar has one empty member), libdeflate level 6, header time 0,
-/// OS 255, no file name. Any change of these bytes needs a new name.
-pub const FORMAT_NAME: &str = "imgsync-gzip-1";
+/// The name of the format that [`gzip()`] writes.
+pub const FORMAT_NAME: &str = imgsync_oci::layer::GZIP_FORMAT_NAME;
 
 /// The largest zstd window that is accepted, as a power of two: 64 MiB, which the decoder holds in
 /// memory. The tools that compress layers use 8 MiB at most, which every decoder must support (RFC

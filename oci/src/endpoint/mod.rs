@@ -103,8 +103,8 @@ impl Endpoint {
 
     /// Returns the permission that the caller needs, and the repository it applies to.
     ///
-    /// Two operations need more, which their handlers check: a mount needs pull on its source, and
-    /// resolving layers with `mount` needs push.
+    /// Some operations need more, which their handlers check: a mount needs pull on its source,
+    /// resolving layers with `mount` needs push, and assembling a layer needs pull.
     pub fn access(&self) -> (Action, Option<&Repository>) {
         match self {
             Self::Registry(operation) => (operation.action(), None),

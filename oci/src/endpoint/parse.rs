@@ -115,6 +115,25 @@ fn repository_operation(
                 extension_call(method, RepositoryOperation::ResolveLayers)
             })
         }
+        [
+            ref name @ ..,
+            ext::EXTENSION_NAME,
+            "layers",
+            digest,
+            "index",
+        ] if !name.is_empty() => parse(name, &|| layer_index(method, digest)),
+        [ref name @ .., ext::EXTENSION_NAME, "layers", "assemble"] if !name.is_empty() => {
+            parse(name, &|| {
+                extension_call(method, RepositoryOperation::AssembleLayer)
+            })
+        }
+        [
+            ref name @ ..,
+            ext::EXTENSION_NAME,
+            "layers",
+            "assemble",
+            diff_id,
+        ] if !name.is_empty() => parse(name, &|| assembly(method, diff_id)),
         [ref name @ .., ext::EXTENSION_NAME, "trash", "restore"] if !name.is_empty() => {
             parse(name, &|| {
                 extension_call(method, RepositoryOperation::Restore)
@@ -154,6 +173,18 @@ fn extension_call(
 ) -> Result<RepositoryOperation, EndpointError> {
     require(method, &[Method::POST])?;
     Ok(operation)
+}
+
+fn layer_index(method: &Method, text: &str) -> Result<RepositoryOperation, EndpointError> {
+    let digest = digest(text)?;
+    require(method, &[Method::GET])?;
+    Ok(RepositoryOperation::GetLayerIndex { digest })
+}
+
+fn assembly(method: &Method, text: &str) -> Result<RepositoryOperation, EndpointError> {
+    let diff_id = digest(text)?;
+    require(method, &[Method::GET])?;
+    Ok(RepositoryOperation::GetAssembly { diff_id })
 }
 
 fn list_tags(method: &Method, query: &Query) -> Result<RepositoryOperation, EndpointError> {

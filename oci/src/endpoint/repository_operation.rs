@@ -57,6 +57,12 @@ pub enum RepositoryOperation {
     Upload(UploadId, UploadOperation),
     /// `POST /v2/<name>/_imgsync/layers/resolve`, see [`crate::ext::resolve`].
     ResolveLayers,
+    /// `GET /v2/<name>/_imgsync/layers/<digest>/index`, see [`crate::delta::index`].
+    GetLayerIndex { digest: Digest },
+    /// `POST /v2/<name>/_imgsync/layers/assemble`, see [`crate::ext::assemble`].
+    AssembleLayer,
+    /// `GET /v2/<name>/_imgsync/layers/assemble/<diffID>`, see [`crate::ext::assemble`].
+    GetAssembly { diff_id: Digest },
     /// `POST /v2/<name>/_imgsync/trash/restore`, see [`crate::ext::trash`].
     Restore,
     /// `POST /v2/<name>/_imgsync/repository/delete`, see [`crate::ext::trash`].
@@ -83,11 +89,14 @@ impl RepositoryOperation {
             Self::ListTags { .. }
             | Self::GetManifest { .. }
             | Self::GetBlob { .. }
+            | Self::GetLayerIndex { .. }
+            | Self::GetAssembly { .. }
             | Self::ListReferrers { .. } => Method::GET,
             Self::HeadManifest { .. } | Self::HeadBlob { .. } => Method::HEAD,
             Self::PutManifest { .. } => Method::PUT,
             Self::StartUpload { .. }
             | Self::ResolveLayers
+            | Self::AssembleLayer
             | Self::Restore
             | Self::DeleteRepository => Method::POST,
             Self::DeleteManifest { .. } | Self::DeleteBlob { .. } => Method::DELETE,
@@ -137,6 +146,11 @@ impl RepositoryOperation {
             }
             Self::Upload(id, operation) => format!("blobs/uploads/{id}{}", operation.query()),
             Self::ResolveLayers => format!("{EXTENSION_NAME}/layers/resolve"),
+            Self::GetLayerIndex { digest } => format!("{EXTENSION_NAME}/layers/{digest}/index"),
+            Self::AssembleLayer => format!("{EXTENSION_NAME}/layers/assemble"),
+            Self::GetAssembly { diff_id } => {
+                format!("{EXTENSION_NAME}/layers/assemble/{diff_id}")
+            }
             Self::Restore => format!("{EXTENSION_NAME}/trash/restore"),
             Self::DeleteRepository => format!("{EXTENSION_NAME}/repository/delete"),
         }
@@ -150,8 +164,13 @@ impl RepositoryOperation {
             | Self::GetBlob { .. }
             | Self::HeadBlob { .. }
             | Self::ListReferrers { .. }
+            | Self::GetLayerIndex { .. }
             | Self::ResolveLayers => Action::Pull,
-            Self::PutManifest { .. } | Self::StartUpload { .. } | Self::Upload(..) => Action::Push,
+            Self::PutManifest { .. }
+            | Self::StartUpload { .. }
+            | Self::AssembleLayer
+            | Self::GetAssembly { .. }
+            | Self::Upload(..) => Action::Push,
             Self::DeleteManifest { .. }
             | Self::DeleteBlob { .. }
             | Self::Restore

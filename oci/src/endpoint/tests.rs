@@ -81,6 +81,13 @@ fn every_endpoint_is_parsed_from_its_own_path() {
             digest: digest.clone(),
         },
         RepositoryOperation::ResolveLayers,
+        RepositoryOperation::GetLayerIndex {
+            digest: Digest::of(b"x"),
+        },
+        RepositoryOperation::AssembleLayer,
+        RepositoryOperation::GetAssembly {
+            diff_id: Digest::of(b"x"),
+        },
         RepositoryOperation::Restore,
         RepositoryOperation::DeleteRepository,
         RepositoryOperation::GetBlob {

@@ -1,6 +1,7 @@
 //! The extension `_imgsync` of the distribution API (OCI distribution-spec, "Extensions"), one
 //! module for each call. Calls are scoped to a repository, so that its permissions apply.
 
+pub mod assemble;
 pub mod resolve;
 pub mod trash;
 

@@ -18,6 +18,11 @@ pub use decoder::Decoder;
 pub use hashing::HashingReader;
 pub use reader::{LayerError, LayerReader, compute_digests};
 
+/// The name of the format in which `imgsync` compresses layers: gzip members of exactly 1 MiB of tar
+/// each (the last one is shorter, and an empty tar has one empty member), libdeflate level 6, header
+/// time 0, OS 255, no file name. Any change of these bytes needs a new name.
+pub const GZIP_FORMAT_NAME: &str = "imgsync-gzip-1";
+
 /// The bounds within which a layer is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DecodeLimits {

@@ -307,6 +307,11 @@ async fn dispatch(
         RepositoryOperation::ResolveLayers => {
             resolve_layers::post(app, caller, repository, body).await
         }
+        RepositoryOperation::GetLayerIndex { .. }
+        | RepositoryOperation::AssembleLayer
+        | RepositoryOperation::GetAssembly { .. } => {
+            Err(ErrorResponse::new(ErrorCode::NotFound, ""))
+        }
         RepositoryOperation::Restore => trash::restore(app, repository, body).await,
         RepositoryOperation::DeleteRepository => {
             trash::delete_repository(app, &body.client(), repository).await
