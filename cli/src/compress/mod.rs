@@ -5,20 +5,18 @@
 //! digest of the blob. This module does not store the blobs. Start reading at [`gzip()`].
 
 mod decompress;
-mod fill;
-mod gzip;
 mod layer_digests;
 #[cfg(test)]
+#[path = "../../../tests/support/sample_bytes.rs"]
 pub(crate) mod testing;
 
 use std::io;
 
-use imgsync_oci::{Algorithm, Hasher};
+use imgsync_oci::layer::GzipError;
 
 pub(crate) use decompress::decompress;
-pub(crate) use fill::fill;
-pub use gzip::gzip;
-pub use imgsync_oci::layer::LayerDigests;
+pub(crate) use imgsync_oci::layer::fill;
+pub use imgsync_oci::layer::{LayerDigests, gzip};
 pub use layer_digests::compute_layer_digests;
 pub(crate) use layer_digests::{is_detected, verify_layer};
 
@@ -54,22 +52,12 @@ pub enum CompressError {
     Compressor(#[source] io::Error),
 }
 
-/// Counts and hashes the bytes on one side of the compression.
-struct CountingHasher {
-    hasher: Hasher,
-    size: u64,
-}
-
-impl CountingHasher {
-    fn new() -> Self {
-        Self {
-            hasher: Hasher::new(Algorithm::Sha256),
-            size: 0,
+impl From<GzipError> for CompressError {
+    fn from(error: GzipError) -> Self {
+        match error {
+            GzipError::Read(error) => Self::Read(error),
+            GzipError::Write(error) => Self::Write(error),
+            GzipError::Compressor(error) => Self::Compressor(error),
         }
-    }
-
-    fn update(&mut self, bytes: &[u8]) {
-        self.hasher.update(bytes);
-        self.size += bytes.len() as u64;
     }
 }

@@ -71,7 +71,7 @@ impl LayerDraft {
         tar: impl Read + Send,
         threads: usize,
     ) -> Result<LayerDigests, CompressError> {
-        compress::gzip(tar, self, threads)
+        Ok(compress::gzip(tar, self, threads)?)
     }
 
     /// Keeps the layer for this run and the next. Must be called only if the tar has the digest that

@@ -1,24 +1,31 @@
 //! Decodes layers: from the bytes of a blob, gzip, zstd or uncompressed, to its tar, with both
-//! digests in one pass and in bounded memory. Knows nothing about where the bytes come from and
-//! does not look into the tar. Start at [`LayerReader`]; [`Decoder`] is for callers that need no
-//! digests.
+//! digests in one pass and in bounded memory; and compresses a tar. Knows nothing about where the
+//! bytes come from and does not look into the tar. Start at [`LayerReader`]; [`Decoder`] is for
+//! callers that need no digests, and [`gzip()`] compresses.
 //!
 //! Every gzip member and every zstd frame is decoded. Both programs use this module, so it is not
 //! behind a Cargo feature.
 
 mod decoder;
+mod fill;
+mod gzip;
 mod hashing;
 mod reader;
+#[cfg(test)]
+#[path = "../../../tests/support/sample_bytes.rs"]
+mod sample_bytes;
 #[cfg(test)]
 mod tests;
 
 use crate::Digest;
 
 pub use decoder::Decoder;
+pub use fill::fill;
+pub use gzip::{GzipError, gzip};
 pub use hashing::HashingReader;
 pub use reader::{LayerError, LayerReader, compute_digests};
 
-/// The name of the format in which `imgsync` compresses layers: gzip members of exactly 1 MiB of tar
+/// The name of the format that [`gzip()`] writes: gzip members of exactly 1 MiB of tar
 /// each (the last one is shorter, and an empty tar has one empty member), libdeflate level 6, header
 /// time 0, OS 255, no file name. Any change of these bytes needs a new name.
 pub const GZIP_FORMAT_NAME: &str = "imgsync-gzip-1";

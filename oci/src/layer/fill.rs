@@ -3,7 +3,10 @@
 use std::io::{self, Read};
 
 /// Reads until `buffer` is full or the input ends, and returns the number of bytes.
-pub(crate) fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+///
+/// # Errors
+/// The error of the read.
+pub fn fill(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut filled = 0;
     while filled < buffer.len() {
         match input.read(&mut buffer[filled..]) {
