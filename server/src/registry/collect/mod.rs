@@ -18,6 +18,8 @@ mod leases;
 mod manifest_children;
 mod manifest_graph;
 mod purge;
+mod removed_content;
+mod restore;
 mod trash;
 mod untagged;
 mod untagged_policy;
@@ -33,7 +35,7 @@ use self::candidates::Candidates;
 use self::leases::Leases;
 pub(super) use self::manifest_graph::ManifestGraph;
 pub(crate) use self::purge::{ImageName, PurgeOptions, PurgeOutcome, PurgeReport};
-pub(crate) use self::trash::{ContentTarget, RestoreReport};
+pub(crate) use self::restore::{ContentTarget, RestoreReport};
 pub(crate) use self::untagged_policy::UntaggedPolicy;
 use super::Registry;
 use super::error::Result;
@@ -369,6 +371,10 @@ mod model_tests;
 #[cfg(test)]
 mod power_tests;
 #[cfg(test)]
+mod restore_tests;
+#[cfg(test)]
 mod storm_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod untagged_tests;

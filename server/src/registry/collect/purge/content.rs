@@ -7,8 +7,9 @@ use imgsync_oci::{Digest, MAX_MANIFEST_BYTES, Repository};
 use super::super::super::Registry;
 use super::super::super::error::Result;
 use super::super::manifest_children::digests_named_in;
+use super::super::removed_content::RemovedContent;
 use super::selection::RepositoryImages;
-use crate::store::{ObjectKey, TrashEntry, Walk};
+use crate::store::{LinkKind, ObjectKey, TrashEntry, Walk};
 
 impl Registry {
     /// Calls `visit` with everything in the trash, the latest parts first.
@@ -78,6 +79,13 @@ impl Registry {
     ) -> Result<RepositoryImages> {
         let walk = Walk::unbounded();
         let mut graph = self.manifest_graph(repository, &walk, &mut |_| Ok(false))?;
+        let trashed = match removed {
+            Some(_) => {
+                let parts = self.store.trash_parts()?;
+                RemovedContent::read(&self.store, &parts, [repository.clone()].into())?
+            }
+            None => RemovedContent::default(),
+        };
         let mut pending: Vec<Digest> = removed.into_iter().cloned().collect();
         while let Some(digest) = pending.pop() {
             if graph.contains(&digest) {
@@ -85,7 +93,9 @@ impl Registry {
             }
             if let Some(bytes) = self.manifest_bytes(&digest)? {
                 graph.add_bytes(&digest, &bytes);
-                pending.extend(self.trashed_manifests(repository, &bytes)?);
+                let named = digests_named_in(&bytes).into_iter();
+                let links = LinkKind::Revisions;
+                pending.extend(named.filter(|named| trashed.contains(repository, links, named)));
             }
             graph.insert(digest);
         }
@@ -96,24 +106,5 @@ impl Registry {
             }
         }
         Ok(RepositoryImages { graph, tags })
-    }
-
-    /// Returns those digests in the bytes of an index that were manifests of a repository.
-    fn trashed_manifests(&self, repository: &Repository, bytes: &[u8]) -> Result<Vec<Digest>> {
-        let mut named = digests_named_in(bytes);
-        let mut manifests = Vec::new();
-        self.for_each_trashed(&mut |entry| {
-            if let TrashEntry::Revision {
-                repository: of,
-                digest,
-                ..
-            } = entry
-                && of == *repository
-                && named.remove(&digest)
-            {
-                manifests.push(digest);
-            }
-        })?;
-        Ok(manifests)
     }
 }
