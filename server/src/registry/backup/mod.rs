@@ -167,12 +167,12 @@ impl Backup<'_> {
             copies.push(self.copy_content(repository?)?);
             let digests: usize = copies.iter().map(RepositoryCopy::len).sum();
             if (copies.len() >= MAX_COPIES || digests >= MAX_DIGESTS)
-                && !self.link_content(&std::mem::take(&mut copies), is_leased)?
+                && !self.link_content(std::mem::take(&mut copies), is_leased)?
             {
                 return Ok(false);
             }
         }
-        if !self.link_content(&copies, is_leased)? {
+        if !self.link_content(copies, is_leased)? {
             return Ok(false);
         }
         for scope in [ListScope::Repositories, ListScope::RepositoriesWithBlobs] {
@@ -248,6 +248,8 @@ impl Backup<'_> {
     }
 }
 
+#[cfg(test)]
+mod damage_tests;
 #[cfg(test)]
 mod power_tests;
 #[cfg(test)]

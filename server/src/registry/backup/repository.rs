@@ -10,6 +10,7 @@ use imgsync_oci::{Digest, MAX_MANIFEST_BYTES, Manifest, Repository, Tag};
 use super::super::Registry;
 use super::super::cache::link_key;
 use super::super::collect::candidates::Candidates;
+use super::super::collect::manifest_children::digests_named_in;
 use super::super::digest_prefix::digest_prefix;
 use super::super::error::Result;
 use super::{Backup, BackupGap};
@@ -70,31 +71,46 @@ impl Backup<'_> {
     /// registry does not have. Returns false if the lease was lost: then nothing is removed.
     pub(super) fn link_content(
         &mut self,
-        copies: &[RepositoryCopy],
+        mut copies: Vec<RepositoryCopy>,
         is_leased: &dyn Fn() -> bool,
     ) -> Result<bool> {
         self.writer.publish()?;
         if !is_leased() {
             return Ok(false);
         }
-        for copy in copies {
+        for copy in &mut copies {
             self.link_manifests(copy)?;
+            self.drop_deleted_tags(copy)?;
         }
         self.writer.publish()?;
-        for copy in copies {
+        for copy in &copies {
             for (tag, digest) in &copy.tags {
                 self.put_link(ObjectKey::TagIndex(&copy.name, tag, digest), digest)?;
                 self.put_link(ObjectKey::TagCurrent(&copy.name, tag), digest)?;
             }
         }
         self.writer.settle()?;
-        for copy in copies {
+        for copy in &copies {
             self.remove_stale(copy)?;
             self.stats.repositories += usize::from(!copy.manifests.is_empty());
             self.stats.tags += copy.tags.len();
             self.stats.manifests += copy.manifests.len();
         }
         Ok(true)
+    }
+
+    /// Leaves out the tags that were deleted meanwhile. Who deletes an image deletes the tag first, so
+    /// the manifests of a tag that is still there were there when they were linked.
+    fn drop_deleted_tags(&self, copy: &mut RepositoryCopy) -> Result<()> {
+        let mut tags = BTreeMap::new();
+        for (tag, digest) in std::mem::take(&mut copy.tags) {
+            let current = ObjectKey::TagCurrent(&copy.name, &tag);
+            if self.source.store.len(current)?.is_some() {
+                tags.insert(tag, digest);
+            }
+        }
+        copy.tags = tags;
+        Ok(())
     }
 
     /// Returns the tags of a repository that were pushed, with their manifests. A tag whose link is
@@ -163,7 +179,7 @@ impl Backup<'_> {
             Ok((_, manifest)) => self.copy_children(copy, digest, &manifest.children())?,
             // A format that this server does not support, but the stock registry may.
             Err(_) => {
-                for named in source.named_digests(name, digest)? {
+                for named in digests_named_in(&bytes) {
                     self.copy_blob(copy, &named, None)?;
                 }
             }

@@ -72,7 +72,7 @@ impl Registry {
 }
 
 /// Returns what the bytes of a manifest name; of a damaged one, the digests in its text.
-pub(super) fn digests_named_in(bytes: &[u8]) -> BTreeSet<Digest> {
+pub(in crate::registry) fn digests_named_in(bytes: &[u8]) -> BTreeSet<Digest> {
     match Manifest::parse(bytes, None) {
         Ok((_, manifest)) => child_digests(&manifest.children()).cloned().collect(),
         Err(_) => digests_in(bytes),

@@ -15,7 +15,7 @@ mod bytes;
 pub(super) mod candidates;
 mod layers;
 mod leases;
-mod manifest_children;
+pub(super) mod manifest_children;
 mod manifest_graph;
 mod purge;
 mod removed_content;
