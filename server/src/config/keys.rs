@@ -292,6 +292,8 @@ const CONFIG_KEYS: &[ConfigKey] = &[
     supported("imgsync.gc.interval"),
     supported("imgsync.gc.grace"),
     supported("imgsync.gc.undo"),
+    supported("imgsync.delta.enabled"),
+    supported("imgsync.delta.maxsize"),
     supported("imgsync.space.reserve"),
     supported("imgsync.space.quotas.#.repositories.#"),
     supported("imgsync.space.quotas.#.maxbytes"),

@@ -39,10 +39,10 @@ pub use self::network::Network;
 pub use self::restart::{keep_auth, keys_needing_restart};
 pub use self::tree::ValueOrigin;
 pub use self::types::{
-    CacheConfig, Config, GarbageCollectionConfig, HttpConfig, ImgsyncConfig, IndexPlatforms,
-    ListenAddress, LogConfig, LogFormat, LogLevel, PurgeConfig, QuotaConfig, RetentionRule, Secret,
-    SpaceConfig, StorageConfig, TlsConfig, TlsVersion, UpstreamConfig, UpstreamLogin,
-    UpstreamPassword,
+    CacheConfig, Config, DeltaConfig, GarbageCollectionConfig, HttpConfig, ImgsyncConfig,
+    IndexPlatforms, ListenAddress, LogConfig, LogFormat, LogLevel, PurgeConfig, QuotaConfig,
+    RetentionRule, Secret, SpaceConfig, StorageConfig, TlsConfig, TlsVersion, UpstreamConfig,
+    UpstreamLogin, UpstreamPassword,
 };
 
 use self::diagnostics::Diagnostics;

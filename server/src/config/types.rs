@@ -202,6 +202,8 @@ pub struct ImgsyncConfig {
     pub gc: GarbageCollectionConfig,
     /// Limits of the space.
     pub space: SpaceConfig,
+    /// Uploads of layers as differences to other layers.
+    pub delta: DeltaConfig,
     /// Which tags and images are removed.
     pub retention: Vec<RetentionRule>,
     /// The proxies whose `Forwarded` and `X-Forwarded-*` headers are trusted.
@@ -245,6 +247,16 @@ pub struct SpaceConfig {
     pub reserve: Option<u64>,
     /// Limits of what repositories hold together.
     pub quotas: Vec<QuotaConfig>,
+}
+
+/// The section `imgsync.delta`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeltaConfig {
+    /// Whether clients can upload the difference between a layer and those that the repository has.
+    pub is_enabled: bool,
+    /// The largest uncompressed size, in bytes, of a layer that takes part: the new one, or one that
+    /// it is based on.
+    pub max_layer_bytes: u64,
 }
 
 /// An entry of `imgsync.space.quotas`.

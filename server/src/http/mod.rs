@@ -21,6 +21,7 @@ mod extensions;
 mod forwarded;
 mod forwarded_headers;
 mod index_updater;
+mod layer_index;
 mod leased_body;
 mod lists;
 mod manifests;
@@ -243,7 +244,7 @@ async fn dispatch(
             return lists::catalog(app, &body.client(), page, config.catalog_max_entries).await;
         }
         Endpoint::Registry(RegistryOperation::DiscoverExtensions) => {
-            return Ok(extensions::discover());
+            return Ok(extensions::discover(config));
         }
         Endpoint::Registry(RegistryOperation::Token) => {
             return Ok(authentication::issue_token(app, caller));
@@ -307,9 +308,10 @@ async fn dispatch(
         RepositoryOperation::ResolveLayers => {
             resolve_layers::post(app, caller, repository, body).await
         }
-        RepositoryOperation::GetLayerIndex { .. }
-        | RepositoryOperation::AssembleLayer
-        | RepositoryOperation::GetAssembly { .. } => {
+        RepositoryOperation::GetLayerIndex { digest } => {
+            layer_index::get(app, repository, digest, headers).await
+        }
+        RepositoryOperation::AssembleLayer | RepositoryOperation::GetAssembly { .. } => {
             Err(ErrorResponse::new(ErrorCode::NotFound, ""))
         }
         RepositoryOperation::Restore => trash::restore(app, repository, body).await,

@@ -20,6 +20,10 @@ pub(crate) struct OpenBlob {
 }
 
 impl OpenBlob {
+    pub(super) fn new(reader: store::ObjectReader, size: u64) -> Self {
+        Self { reader, size }
+    }
+
     /// Returns the size in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.size
@@ -97,7 +101,7 @@ impl Registry {
         if !self.is_possible_size(digest, &target, size) {
             return Err(unknown());
         }
-        Ok(OpenBlob { reader, size })
+        Ok(OpenBlob::new(reader, size))
     }
 
     /// Mounts a blob into a repository; returns false if the source repository does not hold it.

@@ -4,6 +4,7 @@
 //! `store`. All functions block on the disk; call them on a thread where blocking is allowed. Start reading
 //! at [`Registry`].
 
+mod assemble;
 mod backup;
 mod blob_links;
 mod blobs;
@@ -47,6 +48,7 @@ pub(crate) use self::collect::{
     PurgeReport, RestoreReport, UntaggedPolicy,
 };
 pub(crate) use self::deletes::DeletedRepository;
+pub(crate) use self::diffids::StoredLayerIndex;
 pub(crate) use self::error::Error;
 pub(crate) use self::lists::NamePage;
 pub(crate) use self::manifests::StoredManifest;
@@ -56,6 +58,7 @@ pub(crate) use self::uploads::UploadWriter;
 pub(crate) use self::usage::StorageUsage;
 pub(crate) use crate::store::{BackupState, OpenedBackup, TrashEntry};
 
+use self::assemble::Assemblies;
 use self::blob_links::BlobLinkLogs;
 use self::cache::CacheState;
 use self::collect::CollectState;
@@ -85,6 +88,7 @@ pub(crate) struct Registry {
     space: Arc<SpaceState>,
     pull_times: Arc<PullTimes>,
     diff_id_queue: Arc<diffids::DiffIdQueue>,
+    assemblies: Arc<Assemblies>,
 }
 
 /// Bounds how much of a link is read; real ones have at most 135 bytes.
@@ -172,6 +176,7 @@ impl Registry {
             space: Arc::default(),
             pull_times: Arc::default(),
             diff_id_queue: Arc::default(),
+            assemblies: Arc::default(),
         }
     }
 

@@ -57,6 +57,7 @@ impl ReloadableParts {
         let limits = self.upstreams.cache_limits();
         self.registry
             .set_space_limits(&config.imgsync.space, limits);
+        self.registry.set_delta_config(config.imgsync.delta);
         self.config.store(config);
     }
 }

@@ -15,7 +15,7 @@ use super::disk::FileIdentity;
 use super::entries::entry_digest;
 use super::error::{IoContext, Result};
 use super::objects::MAX_FOLDER_RETRIES;
-use super::{DerivedKey, LinkKind, Store};
+use super::{DerivedKey, LinkKind, ObjectReader, Store};
 
 /// The algorithms of the digests that a repository can link.
 const ALGORITHMS: [Algorithm; 2] = [Algorithm::Sha256, Algorithm::Sha512];
@@ -52,13 +52,25 @@ impl Store {
         if !self.is_writable() {
             return Ok(());
         }
-        self.put_derived_file(&self.paths.derived(key), bytes)
+        self.put_derived_file(&self.paths.derived(key), bytes, false)
     }
 
-    fn put_derived_file(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+    /// Writes a derived file as [`Store::put_derived`] does, but a power cut cannot damage it: the file
+    /// is either missing or complete.
+    pub(crate) fn put_intact_derived(&self, key: DerivedKey<'_>, bytes: &[u8]) -> Result<()> {
+        if !self.is_writable() {
+            return Ok(());
+        }
+        self.put_derived_file(&self.paths.derived(key), bytes, true)
+    }
+
+    fn put_derived_file(&self, path: &Path, bytes: &[u8], is_synced: bool) -> Result<()> {
         let temporary = self.temporary_path();
         let file = self.disk.create(&temporary);
-        let written = file.and_then(|file| file.write(0, bytes));
+        let written = file.and_then(|file| {
+            file.write(0, bytes)?;
+            if is_synced { file.sync() } else { Ok(()) }
+        });
         let written = written.context("write", path);
         let moved = written.and_then(|()| self.rename_derived(&temporary, path));
         moved.inspect_err(|_| self.discard_file(&temporary))
@@ -82,6 +94,12 @@ impl Store {
     /// Reads a derived file, at most its first `limit` bytes; `None` if there is no such file.
     pub(crate) fn get_derived(&self, key: DerivedKey<'_>, limit: usize) -> Result<Option<Vec<u8>>> {
         self.read_file(&self.paths.derived(key), limit)
+    }
+
+    /// Opens a derived file to read parts of it; returns it with its length in bytes, or `None` if
+    /// there is no such file.
+    pub(crate) fn open_derived(&self, key: DerivedKey<'_>) -> Result<Option<(ObjectReader, u64)>> {
+        self.open_file(&self.paths.derived(key))
     }
 
     /// Returns whether there is a derived file under a key.
@@ -184,6 +202,7 @@ impl Store {
         let lines: String = since
             .map(|(digest, time)| format!("{time} {digest}\n"))
             .collect();
-        self.put_derived_file(&self.paths.untagged_since(repository), lines.as_bytes())
+        let path = self.paths.untagged_since(repository);
+        self.put_derived_file(&path, lines.as_bytes(), false)
     }
 }

@@ -56,6 +56,8 @@ pub(crate) enum DerivedKey<'a> {
     LayerRecord(&'a Digest),
     /// Records a blob of a diffID. Fields: diffID, blob.
     DiffIdBlob(&'a Digest, &'a Digest),
+    /// The index of a layer, for delta uploads.
+    LayerIndex(&'a Digest),
 }
 
 /// Names a derived log.
@@ -237,6 +239,10 @@ impl StorePaths {
             DerivedKey::LayerRecord(digest) => self.layer_records().join(sharded_path(digest)),
             DerivedKey::DiffIdBlob(diff_id, blob) => {
                 self.diff_id_blobs(diff_id).join(digest_to_file_name(blob))
+            }
+            DerivedKey::LayerIndex(digest) => {
+                let folder = self.own_root.join("layer-indexes-1");
+                folder.join(sharded_path(digest))
             }
         }
     }

@@ -53,7 +53,8 @@ async fn the_api_is_announced() {
         json!([
             "_imgsync/layers/resolve",
             "_imgsync/repository/delete",
-            "_imgsync/trash/restore"
+            "_imgsync/trash/restore",
+            "_imgsync/layers/index"
         ])
     );
     for extension in extensions {

@@ -24,11 +24,11 @@ mod validation;
 use super::cache;
 use super::reader::ConfigReader;
 use super::scalars::{
-    parse_bool, parse_duration, parse_header_value, parse_interval, parse_memory, parse_page_limit,
-    parse_path, parse_positive_count, parse_timeout, parse_with_from_str,
+    parse_bool, parse_bytes, parse_duration, parse_header_value, parse_interval, parse_memory,
+    parse_page_limit, parse_path, parse_positive_count, parse_timeout, parse_with_from_str,
 };
 use super::types::{
-    Config, GarbageCollectionConfig, ImgsyncConfig, LogConfig, LogFormat, LogLevel,
+    Config, DeltaConfig, GarbageCollectionConfig, ImgsyncConfig, LogConfig, LogFormat, LogLevel,
 };
 use crate::auth::{HtpasswdConfig, RepositoryPattern};
 
@@ -106,6 +106,7 @@ fn build_imgsync(reader: &mut ConfigReader<'_>) -> Option<ImgsyncConfig> {
         anonymous_pull: build_anonymous_pull(reader),
         gc: build_gc(reader),
         space: space::build_space(reader),
+        delta: build_delta(reader),
         retention: retention::build_retention(reader, gc.as_ref()),
         trusted_proxies: reader.list("imgsync.trustedproxies", loopback, parse_with_from_str),
         max_connections: reader.value("imgsync.limits.connections", "512", parse_positive_count),
@@ -125,6 +126,13 @@ fn build_gc(reader: &mut ConfigReader<'_>) -> Option<GarbageCollectionConfig> {
         interval: reader.value("imgsync.gc.interval", "24h", parse_interval),
         grace: reader.value("imgsync.gc.grace", "24h", parse_duration),
         undo: reader.value("imgsync.gc.undo", "24h", parse_duration),
+    })
+}
+
+fn build_delta(reader: &mut ConfigReader<'_>) -> Option<DeltaConfig> {
+    build!(DeltaConfig {
+        is_enabled: reader.value("imgsync.delta.enabled", "true", parse_bool),
+        max_layer_bytes: reader.value("imgsync.delta.maxsize", "4GiB", parse_bytes),
     })
 }
 

@@ -109,6 +109,9 @@ impl Collection<'_> {
                 }
                 moved.push(digest);
             }
+            if !self.options.is_dry_run {
+                registry.delete_layer_index(digest)?;
+            }
             self.stats.blobs += 1;
             self.stats.bytes += size;
             (self.report)(entry);

@@ -3,7 +3,7 @@
 //! A blob counts as a layer only if all of these hold: it decodes to its last byte, with nothing
 //! after the last gzip member or zstd frame; the decoded bytes begin as a tar does; and the blob
 //! matches its digest. A blob that decodes to too many bytes, or takes too long, is not a layer.
-//! Nothing is stored here; [`super::worker`] stores the result. Start reading at
+//! The index for delta uploads is built from the same decoded bytes. Nothing is stored here; [`super::worker`] stores the result. Start reading at
 //! [`compute_diff_id`].
 
 use std::io::{self, Read};
@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use imgsync_oci::Digest;
 use imgsync_oci::layer::{DecodeLimits, HashingReader, LayerError, LayerReader};
 
+use super::index_file::{IndexFileBuilder, NO_INDEX};
 use super::record::ComputedLayer;
 
 /// Number of bytes that are decoded at a time.
@@ -30,6 +31,8 @@ pub(super) struct DiffIdLimits {
     pub(super) decode: DecodeLimits,
     /// The longest time that the computation may take.
     pub(super) max_time: Duration,
+    /// The size in bytes of the largest tar that gets an index; 0 for none.
+    pub(super) max_indexed_bytes: u64,
 }
 
 impl Default for DiffIdLimits {
@@ -42,6 +45,7 @@ impl Default for DiffIdLimits {
                 max_ratio: 1000,
             },
             max_time: Duration::from_secs(2 * 60 * 60),
+            max_indexed_bytes: 0,
         }
     }
 }
@@ -49,8 +53,8 @@ impl Default for DiffIdLimits {
 /// The outcome of one computation.
 #[derive(Debug)]
 pub(super) enum DiffIdOutcome {
-    /// The blob is a layer.
-    Layer(ComputedLayer),
+    /// The blob is a layer, with the content of its index file, unless no index was wanted.
+    Layer(ComputedLayer, Option<Vec<u8>>),
     /// The blob is no layer, or none whose diffID can be computed, for this reason.
     NotALayer(String),
     /// The bytes do not match the digest of the blob.
@@ -61,20 +65,35 @@ pub(super) enum DiffIdOutcome {
     Stopped,
 }
 
-/// Calls [`compute_diff_id`] and catches panics. A blob at which a decoder panics is not a layer.
+/// Calls [`compute_diff_id`] and catches panics. A blob at which a decoder panics is not a layer; one
+/// at which building the index panics has no index.
 pub(super) fn compute_catching_panics(
     blob: &Digest,
-    read: impl FnMut(u64, usize) -> io::Result<Vec<u8>>,
+    mut read: impl FnMut(u64, usize) -> io::Result<Vec<u8>>,
     limits: DiffIdLimits,
     should_continue: &dyn Fn() -> bool,
 ) -> DiffIdOutcome {
-    let computed = catch_unwind(AssertUnwindSafe(|| {
-        compute_diff_id(blob, read, limits, should_continue)
-    }));
-    computed.unwrap_or_else(|_| {
-        tracing::error!(%blob, "a decoder panicked");
-        DiffIdOutcome::NotALayer("a decoder panicked".to_owned())
-    })
+    let mut compute = |limits| {
+        let computed =
+            AssertUnwindSafe(|| compute_diff_id(blob, &mut read, limits, should_continue));
+        catch_unwind(computed).ok()
+    };
+    if let Some(outcome) = compute(limits) {
+        return outcome;
+    }
+    tracing::error!(%blob, "a decoder panicked");
+    let without_index = DiffIdLimits {
+        max_indexed_bytes: 0,
+        ..limits
+    };
+    let again = (limits.max_indexed_bytes > 0).then(|| compute(without_index));
+    match again.flatten() {
+        Some(DiffIdOutcome::Layer(layer, _)) => {
+            DiffIdOutcome::Layer(layer, Some(NO_INDEX.to_vec()))
+        }
+        Some(outcome) => outcome,
+        None => DiffIdOutcome::NotALayer("a decoder panicked".to_owned()),
+    }
 }
 
 /// Computes the diffID of `blob`. `read` returns bytes of the blob by offset and length, fewer only
@@ -96,16 +115,19 @@ fn compute_diff_id(
         offset: 0,
         interruption: &interruption,
     };
+    let mut index = IndexFileBuilder::new(limits.max_indexed_bytes);
     let computed = LayerReader::detect(source, blob.algorithm(), limits.decode)
         .map_err(|error| interruption.failure(error))
-        .and_then(|mut layer| match decode(&mut layer, &interruption) {
-            Ok(()) => Ok(verify_digest(blob, layer)),
-            Err(DecodeFailure::Undecodable(reason)) => {
-                verify_undecodable(blob, layer.into_compressed(), reason)
-                    .map_err(|error| interruption.failure(LayerError::Read(error)))
-            }
-            Err(failure) => Err(failure),
-        });
+        .and_then(
+            |mut layer| match decode(&mut layer, &mut index, &interruption) {
+                Ok(()) => Ok(verify_digest(blob, layer, index)),
+                Err(DecodeFailure::Undecodable(reason)) => {
+                    verify_undecodable(blob, layer.into_compressed(), reason)
+                        .map_err(|error| interruption.failure(LayerError::Read(error)))
+                }
+                Err(failure) => Err(failure),
+            },
+        );
     computed.unwrap_or_else(|failure| match failure {
         DecodeFailure::Rejected(reason) | DecodeFailure::Undecodable(reason) => {
             DiffIdOutcome::NotALayer(reason)
@@ -164,9 +186,10 @@ enum DecodeFailure {
     Stopped,
 }
 
-/// Decodes a layer to its end, and checks that it begins as a tar does.
+/// Decodes a layer to its end, indexes it, and checks that it begins as a tar does.
 fn decode<R: Read>(
     layer: &mut LayerReader<R>,
+    index: &mut IndexFileBuilder,
     interruption: &Interruption<'_>,
 ) -> Result<(), DecodeFailure> {
     let failure = |error| interruption.failure(error);
@@ -177,6 +200,7 @@ fn decode<R: Read>(
         if count == 0 {
             break;
         }
+        index.update(&part[..count]);
         if start.len() < TAR_BLOCK_BYTES {
             let missing = (TAR_BLOCK_BYTES - start.len()).min(count);
             start.extend_from_slice(&part[..missing]);
@@ -193,17 +217,23 @@ fn decode<R: Read>(
 }
 
 /// Checks that the decoded bytes are those of the blob, and returns the layer.
-fn verify_digest<R: Read>(blob: &Digest, layer: LayerReader<R>) -> DiffIdOutcome {
+fn verify_digest<R: Read>(
+    blob: &Digest,
+    layer: LayerReader<R>,
+    index: IndexFileBuilder,
+) -> DiffIdOutcome {
     let compression = layer.compression();
     let digests = layer.finish();
     if digests.digest != *blob {
         return DiffIdOutcome::Damaged;
     }
-    DiffIdOutcome::Layer(ComputedLayer {
+    let layer = ComputedLayer {
         diff_id: digests.diff_id,
         compression,
         size: digests.size,
-    })
+        raw_size: Some(digests.raw_size),
+    };
+    DiffIdOutcome::Layer(layer, index.finish())
 }
 
 /// Reads the rest of a blob that does not decode, to tell a damaged blob from one that is not a

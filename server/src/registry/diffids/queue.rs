@@ -96,6 +96,13 @@ impl DiffIdQueue {
         self.changed.notify_all();
     }
 
+    /// Adds a job as [`DiffIdQueue::push`] does, unless it is queued already.
+    pub(super) fn push_once(&self, job: DiffIdJob) {
+        if !self.lock().jobs.contains(&job) {
+            self.push(job);
+        }
+    }
+
     /// Marks the job that was taken last as finished.
     pub(super) fn finish_job(&self) {
         self.lock().is_working = false;

@@ -31,6 +31,8 @@ pub(super) struct ComputedLayer {
     pub(super) compression: Compression,
     /// The size of the blob in bytes.
     pub(super) size: u64,
+    /// The size of the tar in bytes; `None` in a record of an earlier version.
+    pub(super) raw_size: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -48,6 +50,8 @@ struct StoredLayer {
     diff_id: Digest,
     compression: String,
     size: u64,
+    #[serde(rename = "rawSize", default, skip_serializing_if = "Option::is_none")]
+    raw_size: Option<u64>,
 }
 
 impl LayerRecord {
@@ -77,6 +81,7 @@ impl LayerRecord {
             diff_id: layer.diff_id.clone(),
             compression: compression_name(layer.compression).to_owned(),
             size: layer.size,
+            raw_size: layer.raw_size,
         });
         let names = self
             .repositories
@@ -101,6 +106,7 @@ impl LayerRecord {
                 diff_id: layer.diff_id,
                 compression: parse_compression(&layer.compression)?,
                 size: layer.size,
+                raw_size: layer.raw_size,
             }),
             None => None,
         };
@@ -137,6 +143,7 @@ mod tests {
                 diff_id: Digest::of(b"tar"),
                 compression: Compression::Zstd,
                 size: 7,
+                raw_size: Some(1024),
             }),
             repositories: vec!["team/app".parse().unwrap()],
         }
@@ -154,6 +161,15 @@ mod tests {
             repositories: Vec::new(),
         };
         assert_eq!(LayerRecord::from_json(&none.to_json()), Some(none));
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_version_has_no_raw_size() {
+        let json = String::from_utf8(record().to_json()).unwrap();
+        let earlier = json.replace(",\"rawSize\":1024", "");
+        assert_ne!(earlier, json);
+        let layer = LayerRecord::from_json(earlier.as_bytes()).unwrap().layer;
+        assert_eq!(layer.unwrap().raw_size, None);
     }
 
     #[test]

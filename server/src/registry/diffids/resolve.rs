@@ -8,7 +8,7 @@ use std::collections::{HashSet, VecDeque};
 
 use imgsync_oci::ext::resolve::{ResolveRequest, ResolveResponse, ResolvedLayer};
 use imgsync_oci::media::Compression;
-use imgsync_oci::{Descriptor, Digest, Reference, Repository};
+use imgsync_oci::{Descriptor, Digest, Manifest, Reference, Repository};
 
 use super::record;
 use crate::registry::Registry;
@@ -123,6 +123,26 @@ impl Registry {
             }
         }
         Ok(manifests)
+    }
+}
+
+impl Registry {
+    /// Returns the digest of a manifest's config, if the manifest is in the repository and has one.
+    fn read_config_digest(
+        &self,
+        repository: &Repository,
+        manifest: &Digest,
+    ) -> Result<Option<Digest>> {
+        let reference = Reference::Digest(manifest.clone());
+        let stored = match self.get_manifest(repository, &reference) {
+            Ok(stored) => stored,
+            Err(Error::ManifestUnknown(_) | Error::ManifestDamaged(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok(match Manifest::parse(&stored.bytes, None) {
+            Ok((_, Manifest::Image { config, .. })) => Some(config.digest),
+            _ => None,
+        })
     }
 }
 

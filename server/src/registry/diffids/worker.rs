@@ -7,11 +7,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant, SystemTime};
 
-use imgsync_oci::{Digest, Manifest, Reference, Repository};
+use imgsync_oci::{Digest, Repository};
 
 use super::compute::{DiffIdLimits, DiffIdOutcome, compute_catching_panics};
 use super::queue::{DiffIdJob, DiffIdQueue, WorkerTask};
-use super::record::{self, LayerRecord};
+use super::record::{ComputedLayer, LayerRecord};
 use crate::registry::Registry;
 use crate::registry::error::{Error, Result};
 use crate::store::{self, DerivedKey, LinkKind, ListScope, ObjectKey, Walk};
@@ -84,6 +84,15 @@ impl Drop for DiffIdWorker {
     fn drop(&mut self) {
         self.registry.diff_id_queue.close();
     }
+}
+
+/// The facts about one blob.
+#[derive(Default)]
+struct ExaminedBlob {
+    /// The layer; `None` if the blob is no layer.
+    layer: Option<ComputedLayer>,
+    /// The content of its index file, unless no index is wanted.
+    index: Option<Vec<u8>>,
 }
 
 struct WorkerThread {
@@ -220,58 +229,52 @@ impl WorkerThread {
         Ok(true)
     }
 
-    /// Computes the layer record of a blob, unless there is one, and adds the repository to it.
+    /// Computes the layer record of a blob with its index, unless they are there, and adds the
+    /// repository to the record.
     ///
     /// With `is_new`, a blob that was recorded as no layer is examined again, because the old bytes
-    /// may have been damaged.
+    /// may have been damaged, and one without an index, because an earlier version recorded it.
     fn record_blob(&self, repository: &Repository, digest: &Digest, is_new: bool) -> Result<()> {
-        let store = &self.registry.store;
-        if let Some(mut record) = self.registry.read_layer_record(digest)?
+        let registry = &self.registry;
+        if let Some(record) = registry.read_layer_record(digest)?
             && (record.layer.is_some() || !is_new)
         {
-            let is_live = |other: &Repository| {
-                let link = store.len(ObjectKey::LayerLink(other, digest));
-                link.is_ok_and(|len| len.is_some())
-            };
-            // A power cut may have lost the file that leads to the record.
-            if let Some(layer) = &record.layer {
-                let key = DerivedKey::DiffIdBlob(&layer.diff_id, digest);
-                if !store.has_derived(key)? {
-                    store.put_derived(key, b"")?;
-                }
+            let is_complete = !is_new
+                || registry.has_layer_index(digest)?
+                || !registry.is_index_wanted(repository, digest)?;
+            if is_complete {
+                return registry.add_to_record(repository, digest, record);
             }
-            if record.layer.is_some() && record.add_repository(repository, is_live) {
-                store.put_derived(DerivedKey::LayerRecord(digest), &record.to_json())?;
-            }
-            return Ok(());
         }
-        let Some(layer) = self.compute_layer(repository, digest)? else {
+        let Some(examined) = self.examine(repository, digest)? else {
             return Ok(());
         };
-        if let Some(layer) = &layer {
-            store.put_derived(DerivedKey::DiffIdBlob(&layer.diff_id, digest), b"")?;
+        if let Some(index) = &examined.index {
+            let key = DerivedKey::LayerIndex(digest);
+            registry.store.put_intact_derived(key, index)?;
         }
-        let repositories = match &layer {
-            Some(_) => vec![repository.clone()],
-            None => Vec::new(),
-        };
-        let record = LayerRecord {
-            layer,
-            repositories,
-        };
         // Written last: a blob with a record is not examined again.
-        store.put_derived(DerivedKey::LayerRecord(digest), &record.to_json())?;
-        Ok(())
+        match (registry.read_layer_record(digest)?, examined.layer) {
+            (Some(record), Some(layer)) if record.layer.is_some() => {
+                let layer = Some(layer);
+                let record = LayerRecord { layer, ..record };
+                registry.put_layer_record(digest, &record)?;
+                registry.add_to_record(repository, digest, record)
+            }
+            (_, layer) => {
+                let repositories = layer.iter().map(|_| repository.clone()).collect();
+                let record = LayerRecord {
+                    layer,
+                    repositories,
+                };
+                registry.put_layer_record(digest, &record)
+            }
+        }
     }
 
-    /// Computes the layer of a blob. The outer `None` means that the result is not final, for
-    /// example because the blob cannot be read now. The inner `None` means that the blob is not a
-    /// layer.
-    fn compute_layer(
-        &self,
-        repository: &Repository,
-        digest: &Digest,
-    ) -> Result<Option<Option<record::ComputedLayer>>> {
+    /// Examines a blob. `None` means that the result is not final, for example because the blob
+    /// cannot be read now.
+    fn examine(&self, repository: &Repository, digest: &Digest) -> Result<Option<ExaminedBlob>> {
         let store = &self.registry.store;
         let blob = {
             let _lock = self.registry.lock_digests([digest.clone()]);
@@ -281,13 +284,20 @@ impl WorkerThread {
         let Some((reader, _)) = store.open_object(ObjectKey::Blob(&blob.target))? else {
             return Ok(None);
         };
+        let mut limits = self.limits;
+        if self.registry.is_index_wanted(repository, digest)? {
+            limits.max_indexed_bytes = self.registry.delta_config().max_layer_bytes;
+        }
         let read = |offset, len| reader.read(offset, len);
         Ok(
-            match compute_catching_panics(digest, read, self.limits, &|| self.queue().is_open()) {
-                DiffIdOutcome::Layer(layer) => Some(Some(layer)),
+            match compute_catching_panics(digest, read, limits, &|| self.queue().is_open()) {
+                DiffIdOutcome::Layer(layer, index) => Some(ExaminedBlob {
+                    layer: Some(layer),
+                    index,
+                }),
                 DiffIdOutcome::NotALayer(why) => {
                     tracing::debug!(%digest, why, "a blob is not a layer");
-                    Some(None)
+                    Some(ExaminedBlob::default())
                 }
                 DiffIdOutcome::Damaged => {
                     if blob.target == *digest {
@@ -327,18 +337,6 @@ impl WorkerThread {
     }
 }
 
-impl Registry {
-    /// Deletes the layer record of a blob, after its diffID entry.
-    pub(in crate::registry) fn delete_layer_record(&self, digest: &Digest) -> Result<()> {
-        let record = self.read_layer_record(digest)?;
-        if let Some(layer) = record.and_then(|record| record.layer) {
-            self.store
-                .delete_derived(DerivedKey::DiffIdBlob(&layer.diff_id, digest))?;
-        }
-        Ok(self.store.delete_derived(DerivedKey::LayerRecord(digest))?)
-    }
-}
-
 /// Runs work and catches a panic, for which it returns `None`. If a panic ended the thread, all
 /// layers would stay pending forever. The panic hook has logged the message already.
 fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
@@ -347,40 +345,4 @@ fn catch_panic<T>(work: impl FnOnce() -> T) -> Option<T> {
         tracing::error!("computing a diffID has panicked; this is a bug");
     }
     result.ok()
-}
-
-impl Registry {
-    /// Returns the size in bytes that is recorded for a blob, if it is recorded as a layer.
-    pub(in crate::registry) fn recorded_size(&self, digest: &Digest) -> Result<Option<u64>> {
-        let record = self.read_layer_record(digest)?;
-        Ok(record
-            .and_then(|record| record.layer)
-            .map(|layer| layer.size))
-    }
-
-    /// Reads the layer record of a blob. A damaged record counts as absent.
-    pub(super) fn read_layer_record(&self, digest: &Digest) -> Result<Option<LayerRecord>> {
-        let json = self
-            .store
-            .get_derived(DerivedKey::LayerRecord(digest), record::MAX_RECORD_BYTES)?;
-        Ok(json.and_then(|json| LayerRecord::from_json(&json)))
-    }
-
-    /// Returns the digest of a manifest's config, if the manifest is in the repository and has one.
-    pub(super) fn read_config_digest(
-        &self,
-        repository: &Repository,
-        manifest: &Digest,
-    ) -> Result<Option<Digest>> {
-        let reference = Reference::Digest(manifest.clone());
-        let stored = match self.get_manifest(repository, &reference) {
-            Ok(stored) => stored,
-            Err(Error::ManifestUnknown(_) | Error::ManifestDamaged(_)) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        Ok(match Manifest::parse(&stored.bytes, None) {
-            Ok((_, Manifest::Image { config, .. })) => Some(config.digest),
-            _ => None,
-        })
-    }
 }
