@@ -1,14 +1,17 @@
 //! An older layer, decoded to a file.
 
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 
+use super::layout::{LayerLayout, LayoutBuilder};
 use super::{DeltaError, LayerIndex};
+
+const BUFFER_BYTES: usize = 128 * 1024;
 
 /// The bytes of an uncompressed layer in a file, with the index that was built on the way.
 #[derive(Debug)]
 pub struct DecodedBase<F> {
-    file: F,
-    index: LayerIndex,
+    pub(super) file: F,
+    pub(super) layout: LayerLayout,
 }
 
 impl<F: Read + Write + Seek> DecodedBase<F> {
@@ -17,14 +20,36 @@ impl<F: Read + Write + Seek> DecodedBase<F> {
     ///
     /// # Errors
     /// [`DeltaError`].
-    pub fn decode(reader: impl Read, file: F) -> Result<Self, DeltaError> {
-        let _ = (reader, file);
-        Err(DeltaError::Invalid("not implemented".to_owned()))
+    pub fn decode(mut reader: impl Read, mut file: F) -> Result<Self, DeltaError> {
+        let mut layout = LayoutBuilder::default();
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let len = match reader.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(len) => len,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error.into()),
+            };
+            layout.update(&buffer[..len])?;
+            file.write_all(&buffer[..len])?;
+        }
+        file.flush()?;
+        let layout = layout.finish()?;
+        Ok(Self { file, layout })
     }
+}
 
+impl<F> DecodedBase<F> {
     /// Returns the index.
     pub fn index(&self) -> &LayerIndex {
-        let _ = &self.file;
-        &self.index
+        &self.layout.index
+    }
+}
+
+impl<F: Read + Seek> DecodedBase<F> {
+    /// Fills `buffer` with the bytes of the uncompressed layer from `offset`.
+    pub(super) fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(offset))?;
+        self.file.read_exact(buffer)
     }
 }

@@ -1,17 +1,22 @@
 //! The index of a layer: the headers of its tar and the hashes of its pieces, without the contents.
 
-use super::DeltaError;
+use super::entries::TarEntries;
+use super::layout::LayoutBuilder;
+use super::pieces::PieceList;
+use super::{DeltaError, index_bytes};
 
 /// The index of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerIndex {
-    raw_size: u64,
+    pub(super) raw_size: u64,
+    pub(super) entries: TarEntries,
+    pub(super) pieces: PieceList,
 }
 
 /// Builds the index of a layer from its bytes.
 #[derive(Debug, Default)]
 pub struct IndexBuilder {
-    raw_size: u64,
+    layout: LayoutBuilder,
 }
 
 impl IndexBuilder {
@@ -21,8 +26,7 @@ impl IndexBuilder {
     /// # Errors
     /// [`DeltaError::TooLarge`] if the layer has too many files. The builder is useless then.
     pub fn update(&mut self, bytes: &[u8]) -> Result<(), DeltaError> {
-        self.raw_size += bytes.len() as u64;
-        Ok(())
+        self.layout.update(bytes)
     }
 
     /// Returns the index, after the last bytes.
@@ -30,9 +34,7 @@ impl IndexBuilder {
     /// # Errors
     /// As [`IndexBuilder::update`].
     pub fn finish(self) -> Result<LayerIndex, DeltaError> {
-        Ok(LayerIndex {
-            raw_size: self.raw_size,
-        })
+        Ok(self.layout.finish()?.index)
     }
 }
 
@@ -42,7 +44,7 @@ impl LayerIndex {
     /// # Errors
     /// [`DeltaError::TooLarge`] for more than [`super::MAX_INDEX_BYTES`].
     pub fn to_bytes(&self) -> Result<Vec<u8>, DeltaError> {
-        Err(DeltaError::Invalid("not implemented".to_owned()))
+        index_bytes::write(self)
     }
 
     /// Parses the output of [`LayerIndex::to_bytes`], which may come from anybody.
@@ -50,8 +52,13 @@ impl LayerIndex {
     /// # Errors
     /// [`DeltaError::Invalid`]; [`DeltaError::TooLarge`].
     pub fn parse(bytes: &[u8]) -> Result<Self, DeltaError> {
-        let _ = bytes;
-        Err(DeltaError::Invalid("not implemented".to_owned()))
+        index_bytes::parse(bytes)
+    }
+
+    /// Returns the number of bytes of lifted headers. Those of all bases of a delta are together at
+    /// most [`super::MAX_HEADER_BYTES`].
+    pub fn header_bytes(&self) -> u64 {
+        self.entries.headers.len() as u64
     }
 
     /// Returns the size of the uncompressed layer in bytes.

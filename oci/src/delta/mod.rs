@@ -10,10 +10,31 @@
 //! wrong diffID, which the caller must check. The format is specified in `docs/extension.md`.
 
 mod base;
+mod content;
+mod delta_bytes;
 mod encode;
+mod entries;
 mod error;
+mod header;
 pub mod index;
+mod index_bytes;
+mod inflate;
+mod layer_pass;
+mod layout;
+mod literals;
+mod matching;
+mod ops;
+mod patch_reader;
+mod pieces;
 mod read;
+mod section;
+mod split;
+mod table;
+#[cfg(test)]
+mod tests;
+mod varint;
+mod walk;
+mod zip;
 
 pub use base::DecodedBase;
 pub use encode::{DeltaSummary, EncodeBase, EncodeError, encode};
@@ -27,9 +48,9 @@ pub const FORMAT_NAME: &str = "delta-1";
 pub const MAX_BASES: usize = 3;
 /// The most bytes of lifted headers, of the bases together or of a new layer: they are held in
 /// memory. A layer with more files has no index and gets no delta.
-pub const MAX_HEADER_BYTES: u64 = 64 * 1024 * 1024;
+pub const MAX_HEADER_BYTES: u64 = 32 * 1024 * 1024;
 /// The most bytes of old layers that one patch frame may refer to: they are held in memory.
-pub const MAX_PATCH_PREFIX_BYTES: u64 = 64 * 1024 * 1024;
+pub const MAX_PATCH_PREFIX_BYTES: u64 = 24 * 1024 * 1024;
 /// The most bytes of a layer in one patch frame.
 pub const MAX_PATCH_CONTENT_BYTES: u64 = 8 * 1024 * 1024;
 /// The size in bytes of the largest index.

@@ -1,0 +1,128 @@
+//! The start of a delta: everything but patch frames and literals, which are read as they are needed.
+
+use std::io::Read;
+
+use super::entries::{MAX_ENTRIES, MAX_NUMBER_BYTES, TarEntries};
+use super::ops::MAX_OPS_BYTES;
+use super::{DeltaError, MAX_BASES, MAX_HEADER_BYTES, table, varint};
+
+const MAGIC: &[u8] = b"imgsync-delta-1\n";
+/// The most bytes of magic line and numbers: 1 + 1 + 3 + 10 + 3, of ten bytes each.
+const MAX_START_BYTES: u64 = 256;
+
+/// The start of a delta.
+#[derive(Debug)]
+pub(super) struct DeltaStart {
+    pub(super) raw_size: u64,
+    pub(super) base_sizes: Vec<u64>,
+    pub(super) entries: TarEntries,
+    pub(super) ops: Vec<u8>,
+    /// The number of bytes of the patch frames, which follow.
+    pub(super) patch_size: u64,
+}
+
+/// Joins the streams of several bases. The first one is not copied.
+pub(super) fn join(bases: impl IntoIterator<Item = TarEntries>) -> TarEntries {
+    let mut bases = bases.into_iter();
+    let mut joined = bases.next().unwrap_or_default();
+    for base in bases {
+        joined.headers.extend_from_slice(&base.headers);
+        joined.flags.extend_from_slice(&base.flags);
+        joined.mtimes.extend_from_slice(&base.mtimes);
+        joined.sizes.extend_from_slice(&base.sizes);
+    }
+    joined
+}
+
+pub(super) fn write(start: &DeltaStart, bases: &TarEntries) -> Result<Vec<u8>, DeltaError> {
+    let mut bytes = MAGIC.to_vec();
+    varint::put(&mut bytes, start.raw_size);
+    varint::put(&mut bytes, start.base_sizes.len() as u64);
+    for size in &start.base_sizes {
+        varint::put(&mut bytes, *size);
+    }
+    varint::put(&mut bytes, start.patch_size);
+    let entries = &start.entries;
+    let sections = [
+        (&*entries.headers, Some(&*bases.headers)),
+        (&entries.flags, Some(&bases.flags)),
+        (&entries.mtimes, Some(&bases.mtimes)),
+        (&entries.sizes, Some(&bases.sizes)),
+        (&start.ops, Some(&[][..])),
+    ];
+    table::write(&mut bytes, &sections)?;
+    Ok(bytes)
+}
+
+/// Reads the start of a delta, and nothing after it. Returns the number of its bytes as well.
+/// `bases` are the joined streams of the bases.
+pub(super) fn read(
+    mut delta: impl Read,
+    bases: &TarEntries,
+) -> Result<(DeltaStart, u64), DeltaError> {
+    let mut bytes = Vec::new();
+    delta
+        .by_ref()
+        .take(MAX_START_BYTES)
+        .read_to_end(&mut bytes)?;
+    let mut rest = bytes
+        .strip_prefix(MAGIC)
+        .ok_or_else(|| DeltaError::Invalid("not a delta".to_owned()))?;
+    let raw_size = varint::take(&mut rest)?;
+    let count = varint::take(&mut rest)?;
+    if count > MAX_BASES as u64 {
+        let text = format!("the delta has {count} bases, where {MAX_BASES} are allowed");
+        return Err(DeltaError::TooLarge(text));
+    }
+    let mut base_sizes = Vec::new();
+    for _ in 0..count {
+        base_sizes.push(varint::take(&mut rest)?);
+    }
+    let patch_size = varint::take(&mut rest)?;
+    let mut sizes = Vec::new();
+    for max in [
+        MAX_HEADER_BYTES as usize,
+        MAX_ENTRIES,
+        MAX_NUMBER_BYTES,
+        MAX_NUMBER_BYTES,
+        MAX_OPS_BYTES,
+    ] {
+        sizes.push(table::take_sizes(&mut rest, max)?);
+    }
+    let used = bytes.len() - rest.len();
+    let mut source = rest.chain(delta);
+    let prefixes = [
+        &*bases.headers,
+        &bases.flags,
+        &bases.mtimes,
+        &bases.sizes,
+        &[],
+    ];
+    let mut sections = Vec::new();
+    let mut len = used as u64;
+    for (size, prefix) in sizes.into_iter().zip(prefixes) {
+        len += size.stored as u64;
+        let mut stored = Vec::with_capacity(size.stored);
+        source
+            .by_ref()
+            .take(size.stored as u64)
+            .read_to_end(&mut stored)?;
+        sections.push(size.take(&mut &*stored, prefix)?);
+    }
+    let mut sections = sections.into_iter();
+    let mut next = || sections.next().unwrap_or_default();
+    let entries = TarEntries {
+        headers: next(),
+        flags: next(),
+        mtimes: next(),
+        sizes: next(),
+    };
+    let start = DeltaStart {
+        raw_size,
+        base_sizes,
+        entries,
+        ops: next(),
+        patch_size,
+    };
+    Ok((start, len))
+}

@@ -1,0 +1,129 @@
+//! Where the pieces of a layer are in its bytes.
+
+use super::entries::EntryWriter;
+use super::pieces::{PieceHasher, PieceList};
+use super::split::ContentSplitter;
+use super::walk::{TarPart, TarWalk};
+use super::zip::ZipBudget;
+use super::{DeltaError, LayerIndex};
+
+/// An index, and the places of its pieces.
+#[derive(Debug)]
+pub(super) struct LayerLayout {
+    pub(super) index: LayerIndex,
+    /// The offset of each piece in the uncompressed layer.
+    pub(super) starts: Vec<u64>,
+}
+
+/// Builds the layout of a layer from its bytes.
+#[derive(Debug)]
+pub(super) struct LayoutBuilder {
+    walk: TarWalk,
+    /// The splitter of the content that is being read.
+    splitter: ContentSplitter,
+    budget: ZipBudget,
+    hasher: PieceHasher,
+    entries: EntryWriter,
+    pieces: PieceList,
+    starts: Vec<u64>,
+    /// The number of bytes so far, without those that `walk` holds back.
+    position: u64,
+    len: u64,
+}
+
+impl Default for LayoutBuilder {
+    fn default() -> Self {
+        Self {
+            walk: TarWalk::new(),
+            splitter: ContentSplitter::new(0),
+            budget: ZipBudget::new(),
+            hasher: PieceHasher::default(),
+            entries: EntryWriter::default(),
+            pieces: PieceList::default(),
+            starts: Vec::new(),
+            position: 0,
+            len: 0,
+        }
+    }
+}
+
+impl LayoutBuilder {
+    pub(super) fn update(&mut self, bytes: &[u8]) -> Result<(), DeltaError> {
+        let mut rest = bytes;
+        while let Some(part) = self.walk.next(&mut rest) {
+            self.add(part, (bytes.len() - rest.len()) as u64)?;
+        }
+        self.len += bytes.len() as u64;
+        Ok(())
+    }
+
+    pub(super) fn finish(mut self) -> Result<LayerLayout, DeltaError> {
+        if let Some(part) = self.walk.finish() {
+            self.add(part, 0)?;
+        }
+        self.cut()?;
+        let index = LayerIndex {
+            raw_size: self.len,
+            entries: self.entries.entries,
+            pieces: self.pieces,
+        };
+        Ok(LayerLayout {
+            index,
+            starts: self.starts,
+        })
+    }
+
+    /// Adds a part that ends `consumed` bytes after those that were added before this update.
+    fn add(&mut self, part: TarPart<'_>, consumed: u64) -> Result<(), DeltaError> {
+        let end = self.len + consumed;
+        match part {
+            TarPart::Header(len) => {
+                self.splitter.finish(&mut self.budget);
+                self.splitter = ContentSplitter::new(len);
+                self.entries.push(self.walk.block())
+            }
+            TarPart::Content(bytes) | TarPart::Tail(bytes) => {
+                self.position = end - bytes.len() as u64;
+                self.split(bytes)
+            }
+            TarPart::Padding(len) => {
+                self.entries.keep_padding();
+                self.splitter = ContentSplitter::new(len as u64);
+                self.add_block(len, end)
+            }
+            TarPart::TailBlock(len) => {
+                self.splitter.finish(&mut self.budget);
+                self.splitter = ContentSplitter::of_tail();
+                self.add_block(len, end)
+            }
+        }
+    }
+
+    fn add_block(&mut self, len: usize, end: u64) -> Result<(), DeltaError> {
+        let block = *self.walk.block();
+        self.position = end - len as u64;
+        self.split(&block[..len])
+    }
+
+    fn split(&mut self, mut bytes: &[u8]) -> Result<(), DeltaError> {
+        while !bytes.is_empty() {
+            let (len, is_end) = self.splitter.advance(bytes, &mut self.budget);
+            let (now, rest) = bytes.split_at(len);
+            self.hasher.update(now);
+            self.position += len as u64;
+            bytes = rest;
+            if is_end {
+                self.cut()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn cut(&mut self) -> Result<(), DeltaError> {
+        if let Some((len, hash)) = self.hasher.cut() {
+            self.pieces.push(len, hash)?;
+            self.starts.push(self.position - u64::from(len));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,55 @@
+//! Finds the pieces of a new layer in its bases.
+
+use super::LayerIndex;
+use super::pieces::MIN_HASHED_BYTES;
+
+/// The most pieces without hashes that are passed over to continue a copy.
+const MAX_SKIPPED: usize = 2;
+
+/// Returns, for each piece of the new layer, an equal piece of the bases; `None` for short pieces and
+/// new ones. Numbers count through the pieces of all bases.
+///
+/// Where several pieces are equal, the one after the last that was found is preferred, so that
+/// neighbours become one copy; then the first one.
+pub(super) fn match_pieces(new: &LayerIndex, bases: &[&LayerIndex]) -> Vec<Option<u32>> {
+    let lens: Vec<u32> = bases
+        .iter()
+        .flat_map(|base| &base.pieces.lens)
+        .copied()
+        .collect();
+    let hashes: Vec<u64> = bases
+        .iter()
+        .flat_map(|base| &base.pieces.hashes)
+        .copied()
+        .collect();
+    let mut sorted: Vec<u32> = (0..lens.len() as u32).collect();
+    sorted.retain(|piece| lens[*piece as usize] >= MIN_HASHED_BYTES);
+    sorted.sort_by_key(|piece| (hashes[*piece as usize], *piece));
+
+    let is_equal = |piece: usize, len: u32, hash: u64| {
+        lens.get(piece) == Some(&len) && hashes.get(piece) == Some(&hash)
+    };
+    let find = |len: u32, hash: u64| {
+        let start = sorted.partition_point(|piece| hashes[*piece as usize] < hash);
+        let same = sorted[start..]
+            .iter()
+            .take_while(|piece| hashes[**piece as usize] == hash);
+        same.copied().find(|piece| lens[*piece as usize] == len)
+    };
+    let mut next = 0_usize;
+    let pieces = new.pieces.lens.iter().zip(&new.pieces.hashes);
+    let matches = pieces.map(|(len, hash)| {
+        if *len < MIN_HASHED_BYTES {
+            return None;
+        }
+        let neighbour = (next..=next + MAX_SKIPPED).find(|piece| is_equal(*piece, *len, *hash));
+        let found = neighbour
+            .map(|piece| piece as u32)
+            .or_else(|| find(*len, *hash));
+        if let Some(piece) = found {
+            next = piece as usize + 1;
+        }
+        found
+    });
+    matches.collect()
+}

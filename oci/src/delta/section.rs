@@ -1,0 +1,78 @@
+//! Sections of an index or a delta: bytes that are stored as they are, or as a zstd frame.
+
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, get_error_name};
+
+use super::DeltaError;
+
+/// The levels that are tried.
+const LEVELS: &[i32] = &[3, 9];
+/// The level for content that is small together with its prefix.
+const HIGH_LEVEL: i32 = 19;
+const MAX_HIGH_LEVEL_BYTES: usize = 256 * 1024;
+/// Bounds for the tables of the compressor, which would have 100 MB for the largest windows.
+const MAX_TABLE_LOG: u32 = 21;
+/// The smallest and the largest window of the library.
+const WINDOW_LOGS: std::ops::RangeInclusive<u32> = 10..=27;
+
+/// Returns the content as a zstd frame with `prefix` as the bytes before it, or as it is if that is
+/// not longer.
+pub(super) fn compress(content: &[u8], prefix: &[u8]) -> Result<Vec<u8>, DeltaError> {
+    let mut best = content.to_vec();
+    let total = content.len() + prefix.len();
+    let high = (total <= MAX_HIGH_LEVEL_BYTES).then_some(HIGH_LEVEL);
+    for level in LEVELS.iter().copied().chain(high) {
+        let frame = compress_at(level, content, prefix)?;
+        if frame.len() < best.len() {
+            best = frame;
+        }
+    }
+    Ok(best)
+}
+
+fn compress_at(level: i32, content: &[u8], prefix: &[u8]) -> Result<Vec<u8>, DeltaError> {
+    let total = (content.len() + prefix.len()).max(1);
+    // Less than the prefix, and nothing of it is found.
+    let window = (total.ilog2() + 1).clamp(*WINDOW_LOGS.start(), *WINDOW_LOGS.end());
+    let table = window.min(MAX_TABLE_LOG);
+    let mut context = CCtx::try_create().ok_or_else(no_memory)?;
+    let parameters = [
+        CParameter::CompressionLevel(level),
+        CParameter::WindowLog(window),
+        CParameter::HashLog(table),
+        CParameter::ChainLog(table),
+        CParameter::EnableLongDistanceMatching(true),
+    ];
+    for parameter in parameters {
+        context.set_parameter(parameter).map_err(failed)?;
+    }
+    context.ref_prefix(prefix).map_err(failed)?;
+    let mut frame = Vec::with_capacity(compress_bound(content.len()));
+    context.compress2(&mut frame, content).map_err(failed)?;
+    Ok(frame)
+}
+
+/// Returns the content of a section. The caller bounds `len`, the size of the content.
+pub(super) fn decompress(stored: &[u8], len: usize, prefix: &[u8]) -> Result<Vec<u8>, DeltaError> {
+    if stored.len() == len {
+        return Ok(stored.to_vec());
+    }
+    let mut context = DCtx::try_create().ok_or_else(no_memory)?;
+    context.ref_prefix(prefix).map_err(failed)?;
+    let mut content = Vec::with_capacity(len);
+    // One call writes everything into `content`, so the window of the frame needs no memory.
+    context.decompress(&mut content, stored).map_err(failed)?;
+    if content.len() != len {
+        return Err(DeltaError::Invalid(
+            "a section has another size than its table says".to_owned(),
+        ));
+    }
+    Ok(content)
+}
+
+fn failed(code: usize) -> DeltaError {
+    DeltaError::Invalid(format!("zstd: {}", get_error_name(code)))
+}
+
+fn no_memory() -> DeltaError {
+    DeltaError::Io(std::io::ErrorKind::OutOfMemory.into())
+}

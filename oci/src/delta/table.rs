@@ -1,0 +1,70 @@
+//! The table of the sections of an index or a delta: the size of each before and after compression.
+
+use super::{DeltaError, section, varint};
+
+/// The most bytes of a section as it is stored. The largest sections are headers, which compress well.
+const MAX_STORED_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Appends the table and the stored bytes of sections. Each is compressed with its prefix, or not at
+/// all if it has none.
+pub(super) fn write(
+    bytes: &mut Vec<u8>,
+    sections: &[(&[u8], Option<&[u8]>)],
+) -> Result<(), DeltaError> {
+    let mut all = Vec::new();
+    for (content, prefix) in sections {
+        let stored = match prefix {
+            Some(prefix) => section::compress(content, prefix)?,
+            None => content.to_vec(),
+        };
+        if stored.len() as u64 > MAX_STORED_BYTES {
+            let text = "the tar headers of the layer do not compress well enough";
+            return Err(DeltaError::TooLarge(text.to_owned()));
+        }
+        varint::put(bytes, content.len() as u64);
+        varint::put(bytes, stored.len() as u64);
+        all.push(stored);
+    }
+    for stored in all {
+        bytes.extend_from_slice(&stored);
+    }
+    Ok(())
+}
+
+/// The sizes of a section.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SectionSizes {
+    pub(super) content: usize,
+    pub(super) stored: usize,
+}
+
+/// Removes the sizes of a section of at most `max` content bytes from the front of `bytes`.
+pub(super) fn take_sizes(bytes: &mut &[u8], max: usize) -> Result<SectionSizes, DeltaError> {
+    let content = varint::take(bytes)?;
+    let stored = varint::take(bytes)?;
+    let max = max as u64;
+    if content > max || stored > MAX_STORED_BYTES {
+        let text = format!("a section of {content} bytes, stored as {stored}: too large");
+        return Err(DeltaError::TooLarge(text));
+    }
+    if stored > content {
+        return Err(DeltaError::Invalid(
+            "a section is larger than its content".to_owned(),
+        ));
+    }
+    Ok(SectionSizes {
+        content: content as usize,
+        stored: stored as usize,
+    })
+}
+
+impl SectionSizes {
+    /// Removes the section from the front of `bytes`, and returns its content.
+    pub(super) fn take(self, bytes: &mut &[u8], prefix: &[u8]) -> Result<Vec<u8>, DeltaError> {
+        let Some((stored, rest)) = bytes.split_at_checked(self.stored) else {
+            return Err(DeltaError::Invalid("a section is cut short".to_owned()));
+        };
+        *bytes = rest;
+        section::decompress(stored, self.content, prefix)
+    }
+}
