@@ -51,8 +51,11 @@ pub(crate) enum Finding {
     DamagedTag {
         repository: Repository,
         tag: Tag,
-        /// The stored manifests at which the tag may have pointed.
+        /// The stored manifests at which the tag may have pointed, the latest first, some of them if
+        /// there are many.
         candidates: Vec<Digest>,
+        /// The number of the others.
+        unlisted: usize,
         repair: Repair,
     },
     /// A file or folder that no registry writes.
@@ -167,12 +170,20 @@ impl fmt::Display for Finding {
                 repository,
                 tag,
                 candidates,
+                unlisted,
                 ..
             } => {
                 write!(f, "{repository}:{tag}: the link of the tag is damaged")?;
                 for (number, digest) in candidates.iter().enumerate() {
-                    let separator = if number == 0 { "; it pointed at" } else { "," };
+                    let separator = if number == 0 {
+                        "; its history names"
+                    } else {
+                        ","
+                    };
                     write!(f, "{separator} {digest}")?;
+                }
+                if *unlisted > 0 {
+                    write!(f, " and {unlisted} others")?;
                 }
             }
             Self::Foreign { path } => write!(f, "{}: no registry writes this", path.display())?,

@@ -4,19 +4,19 @@
 
 use std::collections::{HashMap, HashSet};
 
-use imgsync_oci::{Digest, MAX_MANIFEST_BYTES, Manifest, Repository, Tag};
+use imgsync_oci::{Digest, MAX_MANIFEST_BYTES, Manifest, Repository};
 
 use super::super::Registry;
 use super::super::cache::link_key;
 use super::super::error::Result;
 use super::super::locks::LockKey;
 use super::super::manifests::child_digests;
-use super::finding::{AffectedImage, Finding, Repair};
+use super::finding::AffectedImage;
 use super::{Check, CheckResult};
 use crate::store::{LinkKind, MarkKey, ObjectKey, Walk};
 
 /// How much missing content is listed for an image.
-const MAX_LISTED_DIGESTS: usize = 10;
+pub(super) const MAX_LISTED_DIGESTS: usize = 10;
 /// Bounds how many manifests of one image are looked at.
 const MAX_MANIFESTS_PER_IMAGE: usize = 20_000;
 
@@ -178,54 +178,6 @@ impl Check<'_> {
         lacking.sort_unstable();
         lacking.dedup();
         Ok((lacking, found))
-    }
-
-    /// Reports a tag whose link is damaged. If its history shows at which manifest it pointed, the link
-    /// is written again. If its history shows nothing, the tag is removed.
-    fn check_damaged_tag(&mut self, repository: &Repository, tag: &Tag) -> CheckResult<()> {
-        let registry = self.registry;
-        let mut candidates = Vec::new();
-        for digest in registry.store.tag_history(repository, tag) {
-            let digest = digest?;
-            let link = ObjectKey::RevisionLink(repository, &digest);
-            if registry.resolve_link(link, &digest)?.is_some() {
-                candidates.push(digest);
-            }
-        }
-        let lock = registry.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
-        let current = ObjectKey::TagCurrent(repository, tag);
-        if registry.store.len(current)?.is_none() || registry.read_link(current)?.is_some() {
-            return Ok(());
-        }
-        let repair = match candidates.as_slice() {
-            _ if !self.options.repairs => Ok(Repair::None),
-            [] => registry
-                .remove_tag(repository, tag)
-                .map(|()| Repair::Removed),
-            [digest] => {
-                let put = registry.store.put(current, digest.to_string().as_bytes());
-                put.map(|()| Repair::Rewritten).map_err(Into::into)
-            }
-            _ => Ok(Repair::None),
-        };
-        drop(lock);
-        let repair = repair.unwrap_or_else(|error| Repair::Failed(error.to_string()));
-        let is_affected = repair != Repair::Rewritten;
-        self.add_finding(Finding::DamagedTag {
-            repository: repository.clone(),
-            tag: tag.clone(),
-            candidates,
-            repair,
-        })?;
-        if is_affected {
-            self.add_image(&AffectedImage {
-                repository: repository.clone(),
-                tag: Some(tag.clone()),
-                manifest: None,
-                lacking: Vec::new(),
-            })?;
-        }
-        Ok(())
     }
 }
 

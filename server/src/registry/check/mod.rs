@@ -8,6 +8,7 @@
 //! [`Registry::check_content`].
 
 mod blobs;
+mod damaged_tags;
 mod finding;
 mod images;
 mod links;
@@ -193,5 +194,7 @@ impl Check<'_> {
     }
 }
 
+#[cfg(test)]
+mod repair_tests;
 #[cfg(test)]
 mod tests;

@@ -9,22 +9,27 @@ use super::super::cache::tests::{
     cache_blob, cache_manifest, folder, image, index, push, push_blob,
 };
 use super::super::{Error, Registry, Walk};
-use super::{AffectedImage, CheckEvent, CheckOptions, CheckStats, Finding, Repair};
+use super::{AffectedImage, CheckEvent, CheckOptions, CheckStats, Finding};
 use crate::config::IndexPlatforms;
 use crate::store::ObjectKey;
 
-const LAYERS: [&[u8]; 2] = [b"a layer", b"another layer"];
+pub(super) const LAYERS: [&[u8]; 2] = [b"a layer", b"another layer"];
 
-fn name(text: &str) -> Repository {
+pub(super) fn name(text: &str) -> Repository {
     text.parse().unwrap()
 }
 
-fn tag(text: &str) -> Tag {
+pub(super) fn tag(text: &str) -> Tag {
     text.parse().unwrap()
 }
 
 /// Pushes an image, different for each word, and returns the digest of its manifest.
-fn push_image(registry: &Registry, repository: &str, reference: &str, word: &str) -> Digest {
+pub(super) fn push_image(
+    registry: &Registry,
+    repository: &str,
+    reference: &str,
+    word: &str,
+) -> Digest {
     let (manifest, config) = image(word, &LAYERS);
     for blob in LAYERS.iter().copied().chain([&config[..]]) {
         push_blob(registry, &name(repository), blob);
@@ -35,14 +40,14 @@ fn push_image(registry: &Registry, repository: &str, reference: &str, word: &str
 
 /// The result of a check.
 #[derive(Debug, Default)]
-struct Report {
-    findings: Vec<Finding>,
+pub(super) struct Report {
+    pub(super) findings: Vec<Finding>,
     /// The names of the affected images, sorted, and what they lack.
-    images: Vec<(String, Vec<Digest>)>,
-    stats: CheckStats,
+    pub(super) images: Vec<(String, Vec<Digest>)>,
+    pub(super) stats: CheckStats,
 }
 
-fn run(registry: &Registry, repairs: bool) -> Report {
+pub(super) fn run(registry: &Registry, repairs: bool) -> Report {
     run_with(registry, repairs, &IndexPlatforms::All)
 }
 
@@ -71,18 +76,18 @@ fn run_with(registry: &Registry, repairs: bool, platforms: &IndexPlatforms) -> R
     report
 }
 
-fn assert_clean(registry: &Registry) {
+pub(super) fn assert_clean(registry: &Registry) {
     let report = run(registry, false);
     assert!(report.findings.is_empty(), "{:?}", report.findings);
     assert!(report.images.is_empty(), "{:?}", report.images);
 }
 
 /// Overwrites the bytes of a blob on the disk.
-fn damage(registry: &Registry, digest: &Digest, bytes: &[u8]) {
+pub(super) fn damage(registry: &Registry, digest: &Digest, bytes: &[u8]) {
     registry.store.put(ObjectKey::Blob(digest), bytes).unwrap();
 }
 
-fn open(root: &tempfile::TempDir) -> Registry {
+pub(super) fn open(root: &tempfile::TempDir) -> Registry {
     Registry::open(root.path()).unwrap()
 }
 
@@ -109,50 +114,6 @@ fn sound_content_is_not_reported() {
         ..
     } = report.stats;
     assert_eq!((blobs, repositories, tags), (9, 3, 2));
-}
-
-#[test]
-fn a_damaged_layer_is_reported_with_all_images_and_the_next_push_heals_it() {
-    let root = folder();
-    let registry = open(&root);
-    let one = push_image(&registry, "a", "v1", "one");
-    push_image(&registry, "a", "v2", "two");
-    push_image(&registry, "b", "v1", "one");
-    let (manifest, _) = image("one", &LAYERS);
-    push(&registry, &name("a"), "multi", &index(&[&manifest])).unwrap();
-    let layer = Digest::of(LAYERS[0]);
-    // Of the same size, so that no request notices it.
-    damage(&registry, &layer, b"A LAYER");
-    let images: Vec<_> = ["a:multi", "a:v1", "a:v2", "b:v1"]
-        .map(|image| (image.to_owned(), vec![layer.clone()]))
-        .into();
-    let expected = |repair| Finding::DamagedBlob {
-        digest: layer.clone(),
-        size: 7,
-        repair,
-    };
-    for _ in 0..2 {
-        let report = run(&registry, false);
-        assert_eq!(report.findings, [expected(Repair::None)]);
-        assert_eq!(report.images, images);
-    }
-    assert!(registry.blob_size(&name("a"), &layer).is_ok());
-    let report = run(&registry, true);
-    assert_eq!(report.findings[0], expected(Repair::Quarantined));
-    assert_eq!(report.images, images);
-    // Clients are told that the blob is missing, so they send it.
-    assert!(registry.blob_size(&name("a"), &layer).is_err());
-    let quarantined = root.path().join("imgsync/quarantine-1");
-    let quarantined = quarantined.join(format!("sha256-{}", layer.hex()));
-    assert_eq!(std::fs::read(quarantined).unwrap(), b"A LAYER");
-    push_blob(&registry, &name("a"), LAYERS[0]);
-    // The link of the other repository leads to the same bytes.
-    assert_clean(&registry);
-    assert!(
-        registry
-            .get_manifest(&name("a"), &one.to_string().parse().unwrap())
-            .is_ok()
-    );
 }
 
 #[test]
@@ -197,99 +158,6 @@ fn a_manifest_without_a_tag_is_named_by_its_digest() {
         is_manifest: false,
     };
     assert_eq!(report.findings, [expected]);
-}
-
-#[test]
-fn damaged_links_are_written_again_from_their_names() {
-    let root = folder();
-    let registry = open(&root);
-    let one = push_image(&registry, "a", "v1", "one");
-    let layer = Digest::of(LAYERS[0]);
-    let repository = name("a");
-    let other = Digest::of(LAYERS[1]).to_string();
-    for (link, is_manifest) in [
-        (ObjectKey::LayerLink(&repository, &layer), false),
-        (ObjectKey::RevisionLink(&repository, &one), true),
-    ] {
-        for bytes in ["", "sha256:1", &other] {
-            registry.store.put(link, bytes.as_bytes()).unwrap();
-            let digest = if is_manifest { &one } else { &layer };
-            let expected = |repair| Finding::DamagedLink {
-                repository: repository.clone(),
-                digest: digest.clone(),
-                is_manifest,
-                repair,
-            };
-            let report = run(&registry, false);
-            assert_eq!(report.findings, [expected(Repair::None)]);
-            assert_eq!(report.images, [("a:v1".to_owned(), vec![digest.clone()])]);
-            let report = run(&registry, true);
-            assert_eq!(report.findings, [expected(Repair::Rewritten)]);
-            assert!(report.images.is_empty());
-            assert_clean(&registry);
-        }
-    }
-    // Without its content, the link leads nowhere.
-    let lost = Digest::of(b"lost");
-    let link = ObjectKey::LayerLink(&repository, &lost);
-    registry.store.put(link, b"").unwrap();
-    let report = run(&registry, true);
-    assert!(matches!(
-        &report.findings[..],
-        [Finding::DamagedLink {
-            repair: Repair::Removed,
-            ..
-        }]
-    ));
-    assert_clean(&registry);
-}
-
-#[test]
-fn a_damaged_tag_gets_the_manifest_that_its_history_shows() {
-    let root = folder();
-    let registry = open(&root);
-    let repository = name("a");
-    let one = push_image(&registry, "a", "v1", "one");
-    let v1 = tag("v1");
-    let current = ObjectKey::TagCurrent(&repository, &v1);
-    registry.store.put(current, b"").unwrap();
-    assert_eq!(run(&registry, false).images, [("a:v1".to_owned(), vec![])]);
-    let report = run(&registry, true);
-    assert_eq!(
-        report.findings,
-        [Finding::DamagedTag {
-            repository: repository.clone(),
-            tag: tag("v1"),
-            candidates: vec![one.clone()],
-            repair: Repair::Rewritten,
-        }]
-    );
-    assert_clean(&registry);
-    // Nobody can tell at which of two manifests the tag pointed.
-    push_image(&registry, "a", "v1", "two");
-    registry.store.put(current, b"").unwrap();
-    for _ in 0..2 {
-        let report = run(&registry, true);
-        let [
-            Finding::DamagedTag {
-                candidates, repair, ..
-            },
-        ] = &report.findings[..]
-        else {
-            panic!("{:?}", report.findings);
-        };
-        assert_eq!((candidates.len(), repair), (2, &Repair::None));
-        assert_eq!(report.images, [("a:v1".to_owned(), vec![])]);
-    }
-    push_image(&registry, "a", "v1", "three");
-    assert_clean(&registry);
-    // A tag without any manifest leads nowhere.
-    let tag = tag("v9");
-    let nowhere = ObjectKey::TagCurrent(&repository, &tag);
-    registry.store.put(nowhere, b"").unwrap();
-    run(&registry, true);
-    assert_clean(&registry);
-    assert_eq!(registry.store.len(nowhere).unwrap(), None);
 }
 
 #[test]
