@@ -144,7 +144,7 @@ impl Registry {
             self.store.delete_empty_repository(repository)?;
             Ok(deleted)
         };
-        self.collect.watch_removal(manifests, delete)
+        self.collect.removal.watch(manifests, delete)
     }
 
     /// Deletes those of the tags that point at manifests that may be removed, not durably. Returns
@@ -168,7 +168,7 @@ impl Registry {
             let _lock = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
             let target = self.read_link(ObjectKey::TagCurrent(repository, tag))?;
             // A tag that was moved or created meanwhile stays.
-            let is_pushed = |target: &Digest| !self.collect.may_be_removed(target);
+            let is_pushed = |target: &Digest| !self.collect.removal.may_be_removed(target);
             if target != *logged || target.as_ref().is_some_and(is_pushed) {
                 continue;
             }
@@ -195,7 +195,7 @@ impl Registry {
         let mut deleted = 0;
         for digest in digests {
             let _lock = self.lock_digests([digest.clone()]);
-            if !self.collect.may_be_removed(digest) {
+            if !self.collect.removal.may_be_removed(digest) {
                 continue;
             }
             self.lease_children(repository, digest)?;

@@ -195,6 +195,10 @@ impl Registry {
                 .map(|child| &child.digest)
                 .collect();
             found.missing.retain(|digest| !optional.contains(digest));
+            let listed = children.manifests.iter().map(|child| &child.digest);
+            let withdrawn =
+                listed.filter(|child| self.collect.removal.is_withdrawn(repository, child));
+            found.missing.extend(withdrawn.cloned());
             Ok(found)
         };
         let missing = find_missing()?;

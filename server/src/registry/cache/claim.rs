@@ -101,7 +101,9 @@ impl Registry {
     ) -> Result<()> {
         self.cache.unmark_named(repository, contents);
         self.collect.keep(repository, contents);
-        self.collect.keep_from_removal(contents);
+        self.collect
+            .removal
+            .keep_pushed(repository, digest, contents);
         self.promise(repository, digest);
         if !self.store.has_marks(repository)? {
             return Ok(());

@@ -164,6 +164,18 @@ impl ManifestGraph {
     }
 }
 
+impl ManifestGraph {
+    /// Returns the digests of manifests: each comes after those that keep it, and manifests in a
+    /// cycle come last.
+    pub(super) fn sorted_digests(&self, manifests: &HashSet<u128>) -> Vec<Digest> {
+        let mut sorted = self.sort_keepers_first(manifests);
+        let is_sorted: HashSet<u128> = sorted.iter().copied().collect();
+        sorted.extend(manifests.difference(&is_sorted));
+        let digests = sorted.iter().filter_map(|id| self.digest(*id).cloned());
+        digests.collect()
+    }
+}
+
 impl Registry {
     /// Reads which manifests of a repository keep others. The ones that tags point at and those for
     /// which `is_root` is true are needed.

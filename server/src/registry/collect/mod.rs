@@ -18,6 +18,7 @@ mod leases;
 pub(super) mod manifest_children;
 mod manifest_graph;
 mod purge;
+mod removal_watch;
 mod removed_content;
 mod restore;
 mod trash;
@@ -35,6 +36,7 @@ use self::candidates::Candidates;
 use self::leases::Leases;
 pub(super) use self::manifest_graph::ManifestGraph;
 pub(crate) use self::purge::{ImageName, PurgeOptions, PurgeOutcome, PurgeReport};
+use self::removal_watch::RemovalWatch;
 pub(crate) use self::restore::{ContentTarget, RestoreReport};
 pub(crate) use self::untagged_policy::UntaggedPolicy;
 use super::Registry;
@@ -104,10 +106,8 @@ pub(super) struct CollectState {
     bytes: Mutex<Option<Candidates>>,
     /// Held by the collection that is running.
     running: Mutex<()>,
-    /// Held by the purge or the deletion of a repository that is running.
-    removing: Mutex<()>,
-    /// The content to remove, except for manifests that were pushed meanwhile and what they name.
-    watched: Mutex<Option<Candidates>>,
+    /// The purge or the deletion of a repository that is running.
+    pub(super) removal: RemovalWatch,
     /// The last collection that was not a dry run.
     last: Mutex<Option<CollectionRecord>>,
     /// By how many seconds the clock of a test is ahead.
@@ -145,37 +145,6 @@ impl CollectState {
                 }
             }
         }
-    }
-
-    /// Protects content from the purge or the deletion of a repository in progress, because a
-    /// manifest that names it was pushed. The caller holds the locks of the digests.
-    pub(super) fn keep_from_removal<'a>(&self, digests: impl IntoIterator<Item = &'a Digest>) {
-        if let Some(watched) = &mut *lock(&self.watched) {
-            digests.into_iter().for_each(|digest| watched.keep(digest));
-        }
-    }
-
-    /// Returns whether no manifest was pushed that keeps content from the removal in progress. The
-    /// caller holds the lock of the digest.
-    pub(super) fn may_be_removed(&self, digest: &Digest) -> bool {
-        let watched = lock(&self.watched);
-        watched
-            .as_ref()
-            .is_some_and(|watched| watched.contains(digest))
-    }
-
-    /// Calls `remove`, which removes content: what pushed manifests name meanwhile is kept from it.
-    /// One removal runs at a time.
-    pub(super) fn watch_removal<T>(
-        &self,
-        digests: impl IntoIterator<Item = u128>,
-        remove: impl FnOnce() -> T,
-    ) -> T {
-        let _removing = lock(&self.removing);
-        *lock(&self.watched) = Some(Candidates::new(digests.into_iter().collect()));
-        let removed = remove();
-        *lock(&self.watched) = None;
-        removed
     }
 
     /// Protects bytes from the collection in progress, because a repository links them. The caller

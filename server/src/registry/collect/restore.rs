@@ -11,7 +11,6 @@ use super::super::Registry;
 use super::super::cache::link_key;
 use super::super::error::Result;
 use super::super::locks::LockKey;
-use super::lock;
 use super::manifest_children::NamedContent;
 use super::removed_content::RemovedContent;
 use crate::store::{LinkKind, ObjectKey, TrashEntry, TrashPart};
@@ -70,7 +69,7 @@ impl Registry {
     /// # Errors
     /// Returns an error of the store. A part may have been restored.
     pub(crate) fn restore(&self, target: &ContentTarget) -> Result<RestoreReport> {
-        let _removing = lock(&self.collect.removing);
+        let _removal = self.collect.removal.pause();
         let parts = self.store.trash_parts()?;
         let wanted = self.find_wanted(target, &parts)?;
         let removed = RemovedContent::read(&self.store, &parts, wanted.repositories())?;

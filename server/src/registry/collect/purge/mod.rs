@@ -11,7 +11,7 @@ mod selection;
 mod uploads;
 mod users;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use imgsync_oci::{Digest, Reference, Repository, Tag};
 
@@ -67,7 +67,7 @@ struct PurgePlan {
     repositories: Vec<Repository>,
     /// The tags, which are removed last.
     tags: BTreeSet<(Repository, Tag)>,
-    /// The manifests, in the order of their removal.
+    /// The manifests, those of a repository first that no other one of them names.
     manifests: Vec<(Repository, Digest)>,
     /// The digests of everything of which the bytes are removed unless other images need them.
     contents: BTreeSet<Digest>,
@@ -105,7 +105,8 @@ impl Registry {
         }
         let contents: Vec<u128> = plan.contents.iter().map(digest_prefix).collect();
         self.collect
-            .watch_removal(contents, || self.purge_planned(plan, options, report))
+            .removal
+            .watch(contents, || self.purge_planned(plan, options, report))
     }
 
     fn purge_planned(
@@ -198,12 +199,9 @@ impl Registry {
             plan.manifests.push((repository.clone(), manifest));
         }
         // Its manifests stay if other images need them.
+        let removed: HashSet<&Digest> = plan.manifests.iter().map(|(_, digest)| digest).collect();
         for manifest in images.graph.digests() {
-            let is_removed = plan
-                .manifests
-                .iter()
-                .any(|(_, removed)| removed == manifest);
-            if !is_removed {
+            if !removed.contains(manifest) {
                 plan.contents.remove(manifest);
             }
         }
@@ -219,8 +217,8 @@ impl Registry {
         for digest in self.store.links(repository, LinkKind::Layers) {
             plan.contents.insert(digest?);
         }
-        for digest in self.store.links(repository, LinkKind::Revisions) {
-            let digest = digest?;
+        let graph = self.manifest_graph(repository, &Walk::unbounded(), &mut |_| Ok(false))?;
+        for digest in graph.sorted_digests(&graph.ids().collect()) {
             plan.contents.insert(digest.clone());
             plan.manifests.push((repository.clone(), digest));
         }

@@ -24,6 +24,8 @@ struct Removal<'a> {
     done: PurgeReport,
     /// The content that was removed, or would be in a dry run.
     removed: BTreeSet<Digest>,
+    /// The manifests that were removed from repositories, or would be in a dry run.
+    removed_manifests: BTreeSet<(Repository, Digest)>,
 }
 
 impl Registry {
@@ -44,6 +46,7 @@ impl Registry {
                 ..PurgeReport::default()
             },
             removed: BTreeSet::new(),
+            removed_manifests: BTreeSet::new(),
         };
         let is_removable = |digest: &&Digest| {
             plan.named.contains(*digest) || users.first_manifest(digest).is_none()
@@ -52,6 +55,7 @@ impl Registry {
             let removable: Vec<&Digest> = plan.contents.iter().filter(is_removable).collect();
             // Before the bytes are removed, because the sessions are compared with them.
             self.cancel_uploads_of(&removable, &plan.repositories)?;
+            self.withdraw_manifests(&plan.manifests)?;
         }
         let manifests: BTreeSet<&Digest> =
             plan.manifests.iter().map(|(_, digest)| digest).collect();
@@ -76,6 +80,22 @@ impl Registry {
         removal.forget_trash(&plan.repositories)?;
         Ok(removal.done)
     }
+
+    /// Begins to remove manifests: an index that is pushed later may not name them. Of manifests that
+    /// were pushed since the purge has begun, everything stays that they name.
+    fn withdraw_manifests(&self, manifests: &[(Repository, Digest)]) -> Result<()> {
+        let removal = &self.collect.removal;
+        // A manifest comes after the indexes that name it, and stays if one of them does.
+        for (repository, digest) in manifests {
+            let _lock = self.lock_digests([digest.clone()]);
+            if removal.may_be_removed(digest) {
+                removal.withdraw(repository, digest);
+            } else {
+                removal.keep(&self.content_named_by(digest)?);
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Removal<'_> {
@@ -83,7 +103,7 @@ impl Removal<'_> {
     fn remove_content(&mut self, digest: &Digest, is_named: bool) -> Result<()> {
         let registry = self.registry;
         let _lock = registry.lock_digests([digest.clone()]);
-        if !registry.collect.may_be_removed(digest) {
+        if !registry.collect.removal.may_be_removed(digest) {
             self.done.kept.insert(digest.clone(), None);
             return Ok(());
         }
@@ -115,12 +135,16 @@ impl Removal<'_> {
         self.remove_content(digest, is_named)?;
         let registry = self.registry;
         let _lock = registry.lock_digests([digest.clone()]);
-        if !registry.collect.may_be_removed(digest) {
+        let removal = &registry.collect.removal;
+        // An index of another repository may keep its bytes, but not what it names.
+        if !removal.may_be_removed(digest) && !removal.is_withdrawn(repository, digest) {
             return Ok(());
         }
         registry.note_manifest_change(repository);
         self.remove_link(repository, LinkKind::Revisions, digest)?;
         let (repository, digest) = (repository.clone(), digest.clone());
+        self.removed_manifests
+            .insert((repository.clone(), digest.clone()));
         let target = digest.clone();
         (self.report)(&TrashEntry::Revision {
             repository,
@@ -183,7 +207,8 @@ impl Removal<'_> {
         };
         let link = ObjectKey::RevisionLink(repository, &target);
         let is_kept = if self.options.is_dry_run {
-            !self.removed.contains(&target)
+            let manifest = (repository.clone(), target.clone());
+            !self.removed_manifests.contains(&manifest)
         } else {
             registry.store.len(link)?.is_some()
         };

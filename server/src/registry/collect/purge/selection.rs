@@ -42,16 +42,7 @@ impl RepositoryImages {
         let needed = graph.closure_without(others, id);
         let removed = below.into_iter().filter(|id| !needed.contains(id));
         // Itself is removed, even if others name it.
-        let removed: HashSet<u128> = removed.chain([id]).collect();
-        let mut manifests: Vec<Digest> = graph
-            .sort_keepers_first(&removed)
-            .iter()
-            .filter_map(|id| graph.digest(*id).cloned())
-            .collect();
-        // Manifests in a cycle come last.
-        let sorted: HashSet<u128> = manifests.iter().map(digest_prefix).collect();
-        let cyclic = removed.iter().filter(|id| !sorted.contains(id));
-        manifests.extend(cyclic.filter_map(|id| graph.digest(*id).cloned()));
+        let manifests = graph.sorted_digests(&removed.chain([id]).collect());
         let own_tags = self.tags.iter().filter(|(_, target)| target == digest);
         let tags: BTreeSet<Tag> = own_tags.map(|(tag, _)| tag.clone()).collect();
         let mut incomplete = self.images_with(&graph.namers([id]));

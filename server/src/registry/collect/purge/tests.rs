@@ -6,6 +6,7 @@ use std::time::Duration;
 use imgsync_oci::{Algorithm, Digest, Repository, media};
 
 use super::super::super::cache::tests::{descriptor, folder, image, index, push, push_blob};
+use super::super::super::digest_prefix::digest_prefix;
 use super::super::super::power_cuts::{RecordedWorkload, VisibleState, WorkloadStep};
 use super::super::super::{Error, Registry, UploadOwner, Walk};
 use super::super::{CollectOptions, ContentTarget, UntaggedPolicy};
@@ -257,6 +258,13 @@ fn a_dry_run_changes_nothing() {
         .unwrap();
     // The layer, the config, the manifest and its link, and the tag.
     assert_eq!(removed, 5);
+    // The bytes stay for another repository.
+    push_image(&registry, "b", "v1", &[SECRET]);
+    removed = 0;
+    registry
+        .purge(&tag("a", "v1"), options, &mut |_| removed += 1)
+        .unwrap();
+    assert_eq!(removed, 2);
     assert_complete(&registry, "a", "v1");
 }
 
@@ -288,6 +296,49 @@ fn push_all_but_locked(registry: &Registry) {
     let mut blobs = [SECRET, b"one", &config[..]];
     blobs.sort_by_key(|blob| Digest::of(blob));
     push_image(registry, "b", "new", &[blobs[2]]);
+}
+
+#[test]
+fn an_index_that_is_pushed_during_the_purge_is_complete_or_refused() {
+    // The push comes before the first blob is removed, or after it.
+    for is_early in [true, false] {
+        let root = folder();
+        let registry = Registry::open(root.path()).unwrap();
+        push_image(&registry, "a", "v1", &[SECRET]);
+        let child = image("v1", &[SECRET]).0;
+        let index = index(&[&child]);
+        push(&registry, &name("a"), "all", &index).unwrap();
+        let target = ContentTarget::Repository(name("a"));
+        let plan = registry.plan_purge(&target).unwrap();
+        let push_again = || push(&registry, &name("a"), "all", &index);
+        let mut pushed = None;
+        let contents: Vec<u128> = plan.contents.iter().map(digest_prefix).collect();
+        let outcome = registry.collect.removal.watch(contents, || {
+            if is_early {
+                pushed = Some(push_again());
+            }
+            registry.purge_planned(plan, PurgeOptions::default(), &mut |_| {
+                pushed.get_or_insert_with(push_again);
+            })
+        });
+        assert!(matches!(outcome, Ok(PurgeOutcome::Purged(_))));
+        match pushed.unwrap() {
+            Ok(()) => {
+                assert!(is_early);
+                let digest = Digest::of(&child).to_string();
+                registry
+                    .get_manifest(&name("a"), &"all".parse().unwrap())
+                    .unwrap();
+                assert_complete(&registry, "a", &digest);
+            }
+            Err(Error::ChildrenUnknown(missing)) => assert_eq!(missing, [Digest::of(&child)]),
+            Err(error) => panic!("{error}"),
+        }
+        // A push of everything is accepted again.
+        push_image(&registry, "a", "v1", &[SECRET]);
+        push_again().unwrap();
+        assert_complete(&registry, "a", "v1");
+    }
 }
 
 struct PurgeWorkload;
