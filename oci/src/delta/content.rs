@@ -3,6 +3,7 @@
 use std::io::{Read, Seek};
 
 use super::literals::LiteralReader;
+use super::old_pieces::OldPieces;
 use super::ops::{DeltaOp, OpReader};
 use super::patch_reader::PatchReader;
 use super::read::shorter;
@@ -23,25 +24,22 @@ pub(super) struct ContentReader<D, F> {
 }
 
 impl<D: Read + Seek, F: Read + Seek> ContentReader<D, F> {
-    /// Returns a reader of a delta of `size` bytes, whose patch frames are before `patch_end` and
-    /// whose literals are after it.
     pub(super) fn new(
         delta: D,
-        patch_start: u64,
-        patch_end: u64,
-        size: u64,
         bases: Vec<DecodedBase<F>>,
         ops: OpReader,
-    ) -> Result<Self, DeltaError> {
-        Ok(Self {
+        patches: PatchReader,
+        literals: LiteralReader,
+    ) -> Self {
+        Self {
             delta,
             bases,
             ops,
-            literals: LiteralReader::new(patch_end, size)?,
-            patches: PatchReader::new(patch_start, patch_end),
+            literals,
+            patches,
             op: DeltaOp::Literal(0),
             in_piece: 0,
-        })
+        }
     }
 
     /// Fills a part of `buffer`, which is not empty, and returns the number of bytes, at least one.
@@ -61,8 +59,9 @@ impl<D: Read + Seek, F: Read + Seek> ContentReader<D, F> {
             }
             DeltaOp::Patch(left) => {
                 let len = shorter(*left, buffer.len());
-                let patches = &mut self.patches;
-                let len = patches.read(&mut self.delta, &mut self.bases, &mut buffer[..len])?;
+                let mut old = old_pieces(&mut self.bases);
+                let buffer = &mut buffer[..len];
+                let len = self.patches.read(&mut self.delta, &mut old, buffer)?;
                 *left -= len as u64;
                 Ok(len)
             }
@@ -130,6 +129,16 @@ fn locate<F>(
         piece -= count;
     }
     Err(invalid("copies a piece that does not exist"))
+}
+
+fn old_pieces<F: Read + Seek>(bases: &mut [DecodedBase<F>]) -> OldPieces<'_, F> {
+    let mut first = 0;
+    let numbered = bases.iter_mut().map(|base| {
+        let number = first;
+        first += base.layout.starts.len() as u32;
+        (number, base)
+    });
+    OldPieces::new(numbered.collect())
 }
 
 fn invalid(text: &str) -> DeltaError {

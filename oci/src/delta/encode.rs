@@ -3,12 +3,13 @@
 use std::io::{self, Read, Seek, Write};
 
 use super::delta_bytes::{self, DeltaStart};
-use super::layer_pass::LayerPass;
 use super::layout::{LayerLayout, LayoutBuilder};
-use super::literals;
 use super::matching::match_pieces;
 use super::ops::{DeltaOp, OpWriter};
+use super::patch_budget::PatchBudget;
+use super::patch_plan::{OldFiles, PieceSource, plan_patches};
 use super::read::check_header_bytes;
+use super::residue::write_residue;
 use super::{DecodedBase, DeltaError, LayerIndex};
 
 const BUFFER_BYTES: usize = 128 * 1024;
@@ -47,7 +48,7 @@ pub enum EncodeError {
 }
 
 impl<F> EncodeBase<F> {
-    fn index(&self) -> &LayerIndex {
+    pub(super) fn index(&self) -> &LayerIndex {
         match self {
             Self::Index(index) => index,
             Self::Decoded(base) => &base.layout.index,
@@ -85,35 +86,51 @@ pub fn encode<F: Read + Write + Seek>(
     check_header_bytes(bases.iter().map(|base| base.index().header_bytes()).sum())?;
     let new = read_layout(open()?)?;
     let indexes: Vec<_> = bases.iter().map(EncodeBase::index).collect();
-    let matches = match_pieces(&new.index, &indexes);
-    let (ops, copied) = plan(&new, &matches);
+    let mut sources = match_pieces(&new.index, &indexes);
+    let mut old_files = OldFiles::default();
+    for base in bases.iter() {
+        let layout = match base {
+            EncodeBase::Index(_) => None,
+            EncodeBase::Decoded(base) => Some(&base.layout),
+        };
+        old_files.add(&base.index().pieces.lens, layout);
+    }
     let raw_size = new.index.raw_size;
-    let mut literals = write_literals(open()?, &new, &matches, create_scratch()?, max_bytes)?;
+    let base_sizes: Vec<_> = indexes.iter().map(|index| index.raw_size).collect();
+    let total = base_sizes
+        .iter()
+        .copied()
+        .fold(raw_size, u64::saturating_add);
+    let frames = plan_patches(&new, &mut sources, &old_files, PatchBudget::new(total));
+    let scratch = [create_scratch()?, create_scratch()?];
+    let residue = write_residue(open()?, &new, &sources, frames, bases, scratch, max_bytes)?;
 
+    let mut summary = DeltaSummary {
+        raw_size,
+        ..DeltaSummary::default()
+    };
+    let ops = plan_ops(&new, &sources, &mut summary);
     let start = DeltaStart {
         raw_size,
-        base_sizes: indexes.iter().map(|index| index.raw_size).collect(),
+        base_sizes,
         entries: new.index.entries,
         ops,
-        patch_size: 0,
+        patch_size: residue.patch_size,
     };
     let joined = bases
         .iter_mut()
         .map(|base| std::mem::take(&mut base.index_mut().entries));
     let start = delta_bytes::write(&start, &delta_bytes::join(joined))?;
-    let size = start.len() as u64 + literals.stream_position()?;
-    if size > max_bytes {
+    summary.size = start.len() as u64 + residue.patch_size + residue.literal_size;
+    if summary.size > max_bytes {
         return Err(EncodeError::NotWorthwhile(max_bytes));
     }
     delta.write_all(&start)?;
-    literals.rewind()?;
-    io::copy(&mut literals, delta)?;
-    Ok(DeltaSummary {
-        size,
-        raw_size,
-        copied,
-        patched: 0,
-    })
+    for mut file in residue.files {
+        file.rewind()?;
+        io::copy(&mut file, delta)?;
+    }
+    Ok(summary)
 }
 
 fn read_layout(mut layer: Box<dyn Read>) -> Result<LayerLayout, EncodeError> {
@@ -129,48 +146,25 @@ fn read_layout(mut layer: Box<dyn Read>) -> Result<LayerLayout, EncodeError> {
     }
 }
 
-/// Returns the operations, and the number of bytes that are copied.
-fn plan(new: &LayerLayout, matches: &[Option<u32>]) -> (Vec<u8>, u64) {
+/// Returns the operations, and counts their bytes.
+fn plan_ops(new: &LayerLayout, sources: &[PieceSource], summary: &mut DeltaSummary) -> Vec<u8> {
     let mut ops = OpWriter::default();
-    let mut copied = 0;
-    for (found, len) in matches.iter().zip(&new.index.pieces.lens) {
+    for (source, len) in sources.iter().zip(&new.index.pieces.lens) {
         let len = u64::from(*len);
-        match found {
-            Some(piece) => {
-                ops.push(DeltaOp::Copy {
+        ops.push(match source {
+            PieceSource::Copy(piece) => {
+                summary.copied += len;
+                DeltaOp::Copy {
                     first: u64::from(*piece),
                     count: 1,
-                });
-                copied += len;
+                }
             }
-            None => ops.push(DeltaOp::Literal(len)),
-        }
+            PieceSource::Patch => {
+                summary.patched += len;
+                DeltaOp::Patch(len)
+            }
+            PieceSource::Literal => DeltaOp::Literal(len),
+        });
     }
-    (ops.finish(), copied)
-}
-
-fn write_literals<F: Read + Write + Seek>(
-    layer: Box<dyn Read>,
-    new: &LayerLayout,
-    matches: &[Option<u32>],
-    scratch: F,
-    max_bytes: u64,
-) -> Result<F, EncodeError> {
-    let pieces = new.starts.iter().zip(&new.index.pieces.lens).zip(matches);
-    let literals = pieces
-        .filter(|(_, found)| found.is_none())
-        .map(|(piece, _)| piece);
-    let total = literals.clone().map(|(_, len)| u64::from(*len)).sum();
-    if total == 0 {
-        return Ok(scratch);
-    }
-    let mut pass = LayerPass::new(layer);
-    let mut encoder = literals::compressor(scratch, total)?;
-    for (start, len) in literals {
-        pass.read(*start, u64::from(*len), |bytes| encoder.write_all(bytes))?;
-        if encoder.get_mut().stream_position()? > max_bytes {
-            return Err(EncodeError::NotWorthwhile(max_bytes));
-        }
-    }
-    Ok(encoder.finish()?)
+    ops.finish()
 }

@@ -1,6 +1,9 @@
 //! Where the pieces of a layer are in its bytes.
 
+use std::ops::Range;
+
 use super::entries::EntryWriter;
+use super::paths::PathReader;
 use super::pieces::{PieceHasher, PieceList};
 use super::split::ContentSplitter;
 use super::walk::{TarPart, TarWalk};
@@ -13,6 +16,18 @@ pub(super) struct LayerLayout {
     pub(super) index: LayerIndex,
     /// The offset of each piece in the uncompressed layer.
     pub(super) starts: Vec<u64>,
+    /// The path of each file, as a hash, and its first piece. The tail has no path.
+    files: Vec<(Option<u64>, u32)>,
+}
+
+impl LayerLayout {
+    /// Returns the path of each file, as a hash, and its pieces.
+    pub(super) fn files(&self) -> impl Iterator<Item = (u64, Range<u32>)> + '_ {
+        let ends = self.files.iter().skip(1).map(|(_, first)| *first);
+        let ends = ends.chain([self.starts.len() as u32]);
+        let files = self.files.iter().zip(ends);
+        files.filter_map(|((path, first), end)| Some(((*path)?, *first..end)))
+    }
 }
 
 /// Builds the layout of a layer from its bytes.
@@ -26,6 +41,8 @@ pub(super) struct LayoutBuilder {
     entries: EntryWriter,
     pieces: PieceList,
     starts: Vec<u64>,
+    paths: PathReader,
+    files: Vec<(Option<u64>, u32)>,
     /// The number of bytes so far, without those that `walk` holds back.
     position: u64,
     len: u64,
@@ -41,6 +58,8 @@ impl Default for LayoutBuilder {
             entries: EntryWriter::default(),
             pieces: PieceList::default(),
             starts: Vec::new(),
+            paths: PathReader::default(),
+            files: Vec::new(),
             position: 0,
             len: 0,
         }
@@ -70,6 +89,7 @@ impl LayoutBuilder {
         Ok(LayerLayout {
             index,
             starts: self.starts,
+            files: self.files,
         })
     }
 
@@ -80,9 +100,12 @@ impl LayoutBuilder {
             TarPart::Header(len) => {
                 self.splitter.finish(&mut self.budget);
                 self.splitter = ContentSplitter::new(len);
+                let path = self.paths.read_header(self.walk.block());
+                self.files.push((Some(path), self.starts.len() as u32));
                 self.entries.push(self.walk.block())
             }
             TarPart::Content(bytes) | TarPart::Tail(bytes) => {
+                self.paths.read_content(bytes);
                 self.position = end - bytes.len() as u64;
                 self.split(bytes)
             }
@@ -94,6 +117,7 @@ impl LayoutBuilder {
             TarPart::TailBlock(len) => {
                 self.splitter.finish(&mut self.budget);
                 self.splitter = ContentSplitter::of_tail();
+                self.files.push((None, self.starts.len() as u32));
                 self.add_block(len, end)
             }
         }

@@ -1,17 +1,18 @@
 //! Finds the pieces of a new layer in its bases.
 
 use super::LayerIndex;
+use super::patch_plan::PieceSource;
 use super::pieces::MIN_HASHED_BYTES;
 
 /// The most pieces without hashes that are passed over to continue a copy.
 const MAX_SKIPPED: usize = 2;
 
-/// Returns, for each piece of the new layer, an equal piece of the bases; `None` for short pieces and
-/// new ones. Numbers count through the pieces of all bases.
+/// Returns, for each piece of the new layer, an equal piece of the bases; short pieces and new ones are
+/// literals. Numbers count through the pieces of all bases.
 ///
 /// Where several pieces are equal, the one after the last that was found is preferred, so that
 /// neighbours become one copy; then the first one.
-pub(super) fn match_pieces(new: &LayerIndex, bases: &[&LayerIndex]) -> Vec<Option<u32>> {
+pub(super) fn match_pieces(new: &LayerIndex, bases: &[&LayerIndex]) -> Vec<PieceSource> {
     let lens: Vec<u32> = bases
         .iter()
         .flat_map(|base| &base.pieces.lens)
@@ -40,7 +41,7 @@ pub(super) fn match_pieces(new: &LayerIndex, bases: &[&LayerIndex]) -> Vec<Optio
     let pieces = new.pieces.lens.iter().zip(&new.pieces.hashes);
     let matches = pieces.map(|(len, hash)| {
         if *len < MIN_HASHED_BYTES {
-            return None;
+            return PieceSource::Literal;
         }
         let neighbour = (next..=next + MAX_SKIPPED).find(|piece| is_equal(*piece, *len, *hash));
         let found = neighbour
@@ -49,7 +50,7 @@ pub(super) fn match_pieces(new: &LayerIndex, bases: &[&LayerIndex]) -> Vec<Optio
         if let Some(piece) = found {
             next = piece as usize + 1;
         }
-        found
+        found.map_or(PieceSource::Literal, PieceSource::Copy)
     });
     matches.collect()
 }

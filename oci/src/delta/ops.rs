@@ -1,5 +1,6 @@
 //! The operations of a delta: where the next bytes of the contents come from.
 
+use super::pieces::MAX_PIECES;
 use super::{DeltaError, varint};
 
 /// The most bytes of all operations.
@@ -87,6 +88,8 @@ pub(super) struct OpReader {
     next: u64,
     /// The number of pieces of all bases.
     piece_count: u64,
+    /// The number of pieces that can still be copied. Each is one of the new layer.
+    copies: u64,
 }
 
 impl OpReader {
@@ -96,6 +99,7 @@ impl OpReader {
             at: 0,
             next: 0,
             piece_count,
+            copies: MAX_PIECES as u64,
         }
     }
 
@@ -121,6 +125,8 @@ impl OpReader {
                 if end > self.piece_count {
                     return Err(invalid("a piece that does not exist"));
                 }
+                let copies = self.copies.checked_sub(count);
+                self.copies = copies.ok_or_else(|| invalid("too many copies"))?;
                 self.next = end;
                 DeltaOp::Copy { first, count }
             }

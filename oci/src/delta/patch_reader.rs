@@ -1,40 +1,101 @@
-//! Reads patch frames: bytes that are compressed against parts of the bases.
+//! Reads patch frames: bytes that are compressed against pieces of the bases.
 
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, SeekFrom};
 
-use super::{DecodedBase, DeltaError};
+use super::old_pieces::OldPieces;
+use super::patch_budget::PatchBudget;
+use super::piece_ranges::{MAX_RANGES_BYTES, PieceRanges};
+use super::{DeltaError, MAX_PATCH_CONTENT_BYTES, table};
+
+/// The most bytes of the four numbers before a frame.
+const MAX_START_BYTES: u64 = 40;
 
 /// Reads one patch frame after the other.
 #[derive(Debug)]
 pub(super) struct PatchReader {
+    /// The place of the next frame in the delta, and the end of all.
     offset: u64,
     end: u64,
+    /// The bytes of this frame, and how many of them were read.
+    content: Vec<u8>,
+    read: usize,
+    budget: PatchBudget,
 }
 
 impl PatchReader {
     /// Returns a reader of the frames that are from `offset` to `end` in the delta.
-    pub(super) fn new(offset: u64, end: u64) -> Self {
-        Self { offset, end }
+    pub(super) fn new(offset: u64, end: u64, budget: PatchBudget) -> Self {
+        Self {
+            offset,
+            end,
+            budget,
+            content: Vec::new(),
+            read: 0,
+        }
     }
 
-    /// Fills a part of `buffer`, which is not empty.
+    /// Fills a part of `buffer`, which is not empty, and returns the number of bytes, at least one.
     pub(super) fn read<F: Read + Seek>(
         &mut self,
-        _delta: &mut (impl Read + Seek),
-        _bases: &mut [DecodedBase<F>],
-        _buffer: &mut [u8],
+        delta: &mut (impl Read + Seek),
+        bases: &mut OldPieces<'_, F>,
+        buffer: &mut [u8],
     ) -> Result<usize, DeltaError> {
-        Err(DeltaError::Invalid(
-            "the delta has no patch frames".to_owned(),
-        ))
+        if self.read == self.content.len() {
+            // The memory is needed for the next frame.
+            self.content = Vec::new();
+            self.content = self.read_frame(delta, bases)?;
+            self.read = 0;
+        }
+        let unread = &self.content[self.read..];
+        let len = unread.len().min(buffer.len());
+        buffer[..len].copy_from_slice(&unread[..len]);
+        self.read += len;
+        Ok(len)
     }
 
+    fn read_frame<F: Read + Seek>(
+        &mut self,
+        delta: &mut (impl Read + Seek),
+        bases: &mut OldPieces<'_, F>,
+    ) -> Result<Vec<u8>, DeltaError> {
+        let left = self.end - self.offset;
+        if left == 0 {
+            return Err(invalid("there are too few of them"));
+        }
+        delta.seek(SeekFrom::Start(self.offset))?;
+        let mut start = Vec::new();
+        let mut frame = delta.take(left);
+        (&mut frame).take(MAX_START_BYTES).read_to_end(&mut start)?;
+        let mut rest = &*start;
+        let ranges_size = table::take_sizes(&mut rest, MAX_RANGES_BYTES)?;
+        let size = table::take_sizes(&mut rest, MAX_PATCH_CONTENT_BYTES as usize)?;
+        let used = (start.len() - rest.len() + ranges_size.stored + size.stored) as u64;
+        if size.content == 0 || used > left {
+            return Err(invalid("one is empty or cut short"));
+        }
+        let mut frame = rest.chain(frame);
+        let ranges = ranges_size.read(&mut frame, &[])?;
+        let ranges = PieceRanges::parse(&ranges)?;
+        let old_len = bases.len(&ranges)?;
+        if !self.budget.spend(old_len) {
+            return Err(invalid("they refer to too many old bytes"));
+        }
+        let old = bases.read(&ranges, old_len)?;
+        let content = size.read(&mut frame, &old)?;
+        self.offset += used;
+        Ok(content)
+    }
+
+    /// Checks that everything was read.
     pub(super) fn check_end(&self) -> Result<(), DeltaError> {
-        if self.offset != self.end {
-            return Err(DeltaError::Invalid(
-                "the delta has too many patch frames".to_owned(),
-            ));
+        if self.offset != self.end || self.read != self.content.len() {
+            return Err(invalid("there are too many of them"));
         }
         Ok(())
     }
+}
+
+fn invalid(text: &str) -> DeltaError {
+    DeltaError::Invalid(format!("the delta has wrong patch frames: {text}"))
 }

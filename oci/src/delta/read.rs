@@ -5,7 +5,10 @@ use std::io::{self, Read, Seek, SeekFrom};
 use super::content::ContentReader;
 use super::entries::{EntryCursor, TarEntries};
 use super::header::{BLOCK_BYTES, Block};
+use super::literals::LiteralReader;
 use super::ops::OpReader;
+use super::patch_budget::PatchBudget;
+use super::patch_reader::PatchReader;
 use super::{DecodedBase, DeltaError, MAX_HEADER_BYTES, delta_bytes};
 
 /// Reads an uncompressed layer from a delta and its bases. Errors of the delta are those of
@@ -61,7 +64,13 @@ impl<D: Read + Seek, F: Read + Seek> DeltaReader<D, F> {
         let patch_end = patch_end.ok_or_else(|| invalid("its patch frames are cut short"))?;
         let piece_count = bases.iter().map(|base| base.layout.starts.len() as u64);
         let ops = OpReader::new(start.ops, piece_count.sum());
-        let content = ContentReader::new(delta, start_size, patch_end, size, bases, ops)?;
+        let total = base_sizes
+            .iter()
+            .copied()
+            .fold(raw_size, u64::saturating_add);
+        let patches = PatchReader::new(start_size, patch_end, PatchBudget::new(total));
+        let literals = LiteralReader::new(patch_end, size)?;
+        let content = ContentReader::new(delta, bases, ops, patches, literals);
         Ok(Self {
             entries: start.entries,
             cursor: EntryCursor::default(),

@@ -1,5 +1,7 @@
 //! The table of the sections of an index or a delta: the size of each before and after compression.
 
+use std::io::Read;
+
 use super::{DeltaError, section, varint};
 
 /// The most bytes of a section as it is stored. The largest sections are headers, which compress well.
@@ -59,6 +61,13 @@ pub(super) fn take_sizes(bytes: &mut &[u8], max: usize) -> Result<SectionSizes, 
 }
 
 impl SectionSizes {
+    /// Reads the section, and returns its content.
+    pub(super) fn read(self, source: impl Read, prefix: &[u8]) -> Result<Vec<u8>, DeltaError> {
+        let mut stored = Vec::with_capacity(self.stored);
+        source.take(self.stored as u64).read_to_end(&mut stored)?;
+        self.take(&mut &*stored, prefix)
+    }
+
     /// Removes the section from the front of `bytes`, and returns its content.
     pub(super) fn take(self, bytes: &mut &[u8], prefix: &[u8]) -> Result<Vec<u8>, DeltaError> {
         let Some((stored, rest)) = bytes.split_at_checked(self.stored) else {

@@ -1,0 +1,37 @@
+//! Bounds for the work of reading patch frames.
+
+use super::MAX_PATCH_PREFIX_BYTES;
+use super::pieces::MAX_PIECES;
+
+/// The most old bytes for all frames of a delta, as a multiple of the layer and its bases.
+const MAX_RATIO: u64 = 4;
+
+/// What the patch frames of a delta may still cost.
+#[derive(Debug)]
+pub(super) struct PatchBudget {
+    old_bytes: u64,
+    frames: usize,
+}
+
+impl PatchBudget {
+    /// Returns the budget for a layer and its bases, which together have `raw_size` bytes.
+    pub(super) fn new(raw_size: u64) -> Self {
+        Self {
+            old_bytes: raw_size
+                .saturating_mul(MAX_RATIO)
+                .saturating_add(MAX_PATCH_PREFIX_BYTES),
+            frames: MAX_PIECES,
+        }
+    }
+
+    /// Subtracts a frame that refers to `old_bytes`. Returns whether the budget allows it.
+    pub(super) fn spend(&mut self, old_bytes: u64) -> bool {
+        let left = self.old_bytes.checked_sub(old_bytes);
+        let frames = self.frames.checked_sub(1);
+        let (Some(left), Some(frames)) = (left, frames) else {
+            return false;
+        };
+        (self.old_bytes, self.frames) = (left, frames);
+        true
+    }
+}

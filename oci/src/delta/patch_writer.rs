@@ -1,0 +1,63 @@
+//! Writes patch frames.
+
+use std::io::{self, Read, Seek, Write};
+
+use super::old_pieces::OldPieces;
+use super::patch_plan::PatchFrame;
+use super::{DeltaError, table};
+
+/// Collects the new bytes of one planned frame after the other, and writes each when it is complete.
+#[derive(Debug)]
+pub(super) struct PatchWriter<W> {
+    frames: std::vec::IntoIter<PatchFrame>,
+    frame: Option<PatchFrame>,
+    content: Vec<u8>,
+    target: W,
+    /// The number of bytes that were written.
+    pub(super) size: u64,
+}
+
+impl<W: Write> PatchWriter<W> {
+    pub(super) fn new(frames: Vec<PatchFrame>, target: W) -> Self {
+        let mut frames = frames.into_iter();
+        Self {
+            frame: frames.next(),
+            frames,
+            content: Vec::new(),
+            target,
+            size: 0,
+        }
+    }
+
+    /// Adds the next bytes of the piece whose turn it is.
+    pub(super) fn add(&mut self, bytes: &[u8]) {
+        self.content.extend_from_slice(bytes);
+    }
+
+    /// Writes the frame if it is complete.
+    pub(super) fn end_piece<F: Read + Seek>(
+        &mut self,
+        old: &mut OldPieces<'_, F>,
+    ) -> Result<(), DeltaError> {
+        let is_complete = |frame: &mut PatchFrame| frame.len == self.content.len() as u64;
+        let Some(frame) = self.frame.take_if(is_complete) else {
+            return Ok(());
+        };
+        let prefix = old.read(&frame.old, frame.old_len)?;
+        let mut bytes = Vec::new();
+        let ranges = frame.old.to_bytes();
+        let sections = [(&*ranges, Some(&[][..])), (&*self.content, Some(&*prefix))];
+        table::write(&mut bytes, &sections)?;
+        self.target.write_all(&bytes)?;
+        self.size += bytes.len() as u64;
+        self.content.clear();
+        self.frame = self.frames.next();
+        Ok(())
+    }
+
+    /// Returns the target after the last frame.
+    pub(super) fn finish(mut self) -> io::Result<W> {
+        self.target.flush()?;
+        Ok(self.target)
+    }
+}
