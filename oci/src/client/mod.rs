@@ -6,6 +6,7 @@
 //! uploads are continued by the caller, who has the bytes.
 
 mod address_policy;
+mod assemble;
 mod auth;
 mod blobs;
 mod ca_leaf;
@@ -16,6 +17,7 @@ mod download;
 mod environment_proxies;
 mod error;
 mod failed_requests;
+mod layer_index;
 mod lists;
 mod manifests;
 mod paging;
@@ -38,6 +40,7 @@ use std::time::Duration;
 use url::Url;
 
 pub use address_policy::AddressPolicy;
+pub use assemble::{AssembleAnswer, AssemblyProgress};
 #[cfg(any(test, fuzzing))]
 pub use auth::fuzz_challenges;
 pub use auth::{CredentialUse, Credentials};
@@ -45,6 +48,7 @@ pub use chain_recorder::ChainRecorder;
 pub use connect_error::ConnectErrorKind;
 pub use download::BlobDownload;
 pub use error::{Error, RetryVerdict};
+pub use layer_index::LayerIndexAnswer;
 pub use lists::{DeleteOutcome, ListPage};
 pub use manifests::{FetchedManifest, ManifestHead};
 pub use paging::NextPage;

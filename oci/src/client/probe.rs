@@ -61,6 +61,8 @@ struct ExtensionList {
 #[derive(Deserialize)]
 struct ListedExtension {
     name: String,
+    #[serde(default)]
+    endpoints: Vec<String>,
 }
 
 impl Client {
@@ -102,20 +104,37 @@ impl Client {
     /// # Errors
     /// Fails on network errors, and on a refused login.
     pub async fn has_extension(&self) -> Result<bool, Error> {
+        Ok(self.extension_calls().await?.is_some())
+    }
+
+    /// Returns whether the registry lists a call of the extension of imgsync-server, for example
+    /// `layers/assemble`.
+    ///
+    /// # Errors
+    /// As [`Client::has_extension`].
+    pub async fn has_extension_call(&self, call: &str) -> Result<bool, Error> {
+        let calls = self.extension_calls().await?.unwrap_or_default();
+        let name = format!("{EXTENSION_NAME}/{call}");
+        Ok(calls.contains(&name))
+    }
+
+    /// Returns the calls of the extension of imgsync-server, if the registry lists it.
+    async fn extension_calls(&self) -> Result<Option<Vec<String>>, Error> {
         let endpoint = Endpoint::from(RegistryOperation::DiscoverExtensions);
         let response = self.send_with_retry(&endpoint, HeaderMap::new()).await?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::UNAUTHORIZED => return Err(self.status_error(&endpoint, response).await),
-            _ => return Ok(false),
+            _ => return Ok(None),
         }
         let operation = endpoint.to_string();
         let body = self.read_bounded(&operation, response, MAX_PROBE_BODY_BYTES);
         let list = serde_json::from_slice::<ExtensionList>(&body.await?);
         let list = list.map_or_else(|_| Vec::new(), |list| list.extensions);
-        Ok(list
-            .iter()
-            .any(|extension| extension.name == EXTENSION_NAME))
+        let mut own = list
+            .into_iter()
+            .filter(|extension| extension.name == EXTENSION_NAME);
+        Ok(own.next().map(|extension| extension.endpoints))
     }
 
     /// Checks that the login may push to a repository, and changes nothing: the request appends

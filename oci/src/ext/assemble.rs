@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 use crate::delta::MAX_BASES;
 use crate::{Descriptor, Digest, ParseError};
 
+/// The name of the call, as `GET /v2/_oci/ext/discover` lists it after the name of the extension.
+pub const CALL_NAME: &str = "layers/assemble";
 /// The size in bytes of the largest request.
 pub const MAX_ASSEMBLE_REQUEST_BYTES: usize = 16 * 1024;
 

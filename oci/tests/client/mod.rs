@@ -1,5 +1,6 @@
-//! Tests of the client: logins and invalid responses.
+//! Tests of the client: logins, deltas and invalid responses.
 
+mod deltas;
 mod login;
 mod odd_answers;
 mod parallel_logins;

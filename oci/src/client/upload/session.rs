@@ -34,6 +34,12 @@ impl UploadSession {
         self.offset
     }
 
+    /// Returns the ID of the session, for registries whose URLs end with it.
+    pub fn id(&self) -> Option<&str> {
+        let last = self.location.path_segments()?.next_back();
+        last.filter(|id| !id.is_empty())
+    }
+
     /// Sets the offset, for a registry that has reported a wrong one.
     pub fn set_offset(&mut self, offset: u64) {
         self.offset = offset;
