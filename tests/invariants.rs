@@ -41,6 +41,7 @@ const RULES: &[Rule] = &[
         ],
         within: &[
             "cli/src/plan.rs",
+            "cli/src/plan",
             "cli/src/text",
             "cli/src/upload/chunk_sizer.rs",
             "cli/src/upload/concurrency.rs",

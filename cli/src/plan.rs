@@ -2,193 +2,17 @@
 //!
 //! This module does no I/O. A push and a copy use the same steps. Start reading at [`BlobStep`].
 
+mod claims;
+mod delta;
+mod evidence;
+
 use std::collections::HashSet;
 
-use imgsync_oci::media::Compression;
-use imgsync_oci::{Descriptor, Digest, Repository, Tag};
+use imgsync_oci::{Descriptor, Digest, Repository};
 
-/// The evidence for a layer, collected before any of its bytes are read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LayerEvidence {
-    /// The digest of the layer's bytes at the source: the diffID of a raw layer, or the digest of a
-    /// blob that is already compressed.
-    pub layer: Digest,
-    /// The size of these bytes, if the source states it.
-    pub size: Option<u64>,
-    /// The blob that the layer is, or will become.
-    pub candidate: Option<BlobCandidate>,
-    /// Another repository of the target's registry: the blob was mounted from it if the target
-    /// holds the blob now, and a mount from it would be tried otherwise.
-    pub mount: Option<Repository>,
-}
-
-/// A blob that a layer may be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BlobCandidate {
-    /// The blob.
-    pub blob: Descriptor,
-    /// The origin of the claim that the blob is this layer.
-    pub evidence: EvidenceSource,
-}
-
-impl BlobCandidate {
-    /// Returns whether the blob is compressed with zstd, which not every engine can unpack.
-    pub fn is_zstd(&self) -> bool {
-        Compression::of_media_type(&self.blob.media_type) == Some(Compression::Zstd)
-    }
-
-    /// Returns whether registries need not hold the blob. Only the image itself can say so.
-    pub fn is_foreign(&self) -> bool {
-        self.evidence == EvidenceSource::Image && self.blob.is_foreign()
-    }
-}
-
-/// The origin of the claim that a layer is a certain blob.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EvidenceSource {
-    /// The image names the blob: the layer is compressed already.
-    Image,
-    /// The target's tag names a manifest of the same image.
-    SameImage,
-    /// The registry computed the diffID from the bytes that it holds.
-    Registry,
-    /// The registry computed the diffID of a blob in this other repository, which it mounts on
-    /// request.
-    OtherRepository(Repository),
-    /// Another image in the target's repository, under this tag, claims so.
-    Claim(Tag),
-    /// The local engine recorded the digest of a manifest in this repository for an image with this
-    /// layer. Docker does so without a look at the layers if it has an image of the same ID.
-    Copy(Repository),
-    /// An earlier push of this user made the blob from the layer.
-    Cache,
-    /// The cache says so, in an entry that this user did not sign: an older version wrote it, or the
-    /// cache was copied from elsewhere.
-    UnsignedCache,
-    /// This push or an earlier one of this user downloaded the blob and computed its diffID.
-    Verified,
-}
-
-/// How much an origin of evidence proves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trust {
-    /// Somebody whom the user relies on anyway saw the bytes: this user's pushes, or the registry
-    /// itself.
-    Proof,
-    /// A push of this user computed the diffID from the bytes of the blob.
-    Verified,
-    /// Anybody who can push to the repository, or write to a copy of the cache, may have written it.
-    /// The blob may be anything.
-    Claim,
-}
-
-impl EvidenceSource {
-    /// Returns how much this origin proves.
-    pub fn trust(&self) -> Trust {
-        match self {
-            Self::Image | Self::Registry | Self::OtherRepository(_) | Self::Cache => Trust::Proof,
-            Self::Verified => Trust::Verified,
-            Self::SameImage | Self::Claim(_) | Self::Copy(_) | Self::UnsignedCache => Trust::Claim,
-        }
-    }
-
-    /// Returns the other repository that holds the blob.
-    pub fn repository(&self) -> Option<&Repository> {
-        match self {
-            Self::OtherRepository(repository) | Self::Copy(repository) => Some(repository),
-            Self::Image
-            | Self::SameImage
-            | Self::Registry
-            | Self::Claim(_)
-            | Self::Cache
-            | Self::UnsignedCache
-            | Self::Verified => None,
-        }
-    }
-}
-
-impl std::fmt::Display for EvidenceSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Image => f.write_str("same digest"),
-            Self::SameImage => f.write_str("the tag points at this image"),
-            Self::Registry => f.write_str("found in the registry"),
-            Self::OtherRepository(repository) => write!(f, "mounted from {repository}"),
-            Self::Claim(tag) => write!(f, "found in the tag {tag}"),
-            Self::Copy(repository) => write!(f, "found in the repository {repository}"),
-            Self::Cache => f.write_str("pushed earlier from this machine"),
-            Self::UnsignedCache => f.write_str("found in the cache"),
-            Self::Verified => f.write_str("downloaded and verified"),
-        }
-    }
-}
-
-/// The action of a push for blobs that the target holds, and that are layers only by a claim
-/// ([`Trust::Claim`]).
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ClaimPolicy {
-    /// Whether to use what images at the registry claim, because the user trusts everybody who can
-    /// push to the repository.
-    pub trust_registry: bool,
-    /// The rates by which to decide whether a blob is downloaded and verified, or the layer is sent.
-    /// `None` to send it in any case.
-    pub verify: Option<TransferRates>,
-}
-
-/// The action of a push for one blob that the target holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClaimVerdict {
-    /// The blob is the layer.
-    Use,
-    /// The blob is downloaded, to find out whether it is the layer.
-    Verify,
-    /// The blob is not used: the layer is sent.
-    Send,
-}
-
-impl ClaimPolicy {
-    /// Decides about a blob that the target holds.
-    pub fn judge(self, candidate: &BlobCandidate) -> ClaimVerdict {
-        let evidence = &candidate.evidence;
-        let is_trusted = match evidence {
-            EvidenceSource::SameImage | EvidenceSource::Claim(_) | EvidenceSource::Copy(_) => {
-                self.trust_registry
-            }
-            _ => evidence.trust() != Trust::Claim,
-        };
-        let size = candidate.blob.size;
-        match self.verify {
-            _ if is_trusted => ClaimVerdict::Use,
-            Some(rates) if rates.favour_download(size) => ClaimVerdict::Verify,
-            _ => ClaimVerdict::Send,
-        }
-    }
-}
-
-/// The rates that earlier transfers with a registry had, in bytes per second. `None` if none was
-/// large enough to tell.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TransferRates {
-    /// The rate of uploads, reading and compressing included.
-    pub sent: Option<u64>,
-    /// The rate of downloads, decompressing included.
-    pub received: Option<u64>,
-}
-
-/// Up to this size in bytes, the number of requests counts, and a download needs the fewest.
-const MAX_SMALL_BLOB_BYTES: u64 = 1024 * 1024;
-
-impl TransferRates {
-    /// Returns whether downloading a blob of `size` bytes is expected to be quicker than sending it.
-    /// As long as a rate is unknown it is: few connections receive more slowly than they send.
-    pub fn favour_download(&self, size: u64) -> bool {
-        let is_faster = match (self.sent, self.received) {
-            (Some(sent), Some(received)) => received >= sent,
-            _ => true,
-        };
-        is_faster || size <= MAX_SMALL_BLOB_BYTES
-    }
-}
+pub use claims::{ClaimPolicy, ClaimVerdict, TransferRates};
+pub use delta::{DeltaBase, DeltaPlan, DeltaRefusal, LayerHistory, OlderImage, OlderLayer};
+pub use evidence::{BlobCandidate, EvidenceSource, LayerEvidence, Trust};
 
 /// The action for a blob, or for a layer that will become one.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -221,6 +45,8 @@ pub enum BlobStep {
         mount: Option<Repository>,
         /// Whether an earlier run left the compressed layer in the spool, so that nothing is read.
         is_packed: bool,
+        /// The layers at the target that a delta would be based on.
+        delta: Option<DeltaPlan>,
     },
     /// Another image of the same run sends the blob.
     SentByAnother {
@@ -240,6 +66,7 @@ impl BlobStep {
             send: None,
             mount: None,
             is_packed: false,
+            delta: None,
         }
     }
 }
@@ -426,6 +253,7 @@ fn decide(
                 .map(|candidate| candidate.blob.size),
             mount: layer.mount,
             is_packed: false,
+            delta: None,
         },
     }
 }

@@ -218,6 +218,7 @@ impl ImageCopy<'_> {
                 send: Some(size),
                 mount: None,
                 is_packed: false,
+                delta: None,
             },
         })
     }

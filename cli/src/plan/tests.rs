@@ -1,3 +1,5 @@
+use imgsync_oci::Tag;
+
 use super::*;
 
 fn evidence(name: &str, source: Option<EvidenceSource>) -> LayerEvidence {
@@ -33,12 +35,14 @@ fn only_what_the_target_confirmed_is_left_out() {
                 send,
                 mount: None,
                 is_packed: false,
+                delta: None,
             },
             BlobStep::Send {
                 read,
                 send: None,
                 mount: None,
                 is_packed: false,
+                delta: None,
             },
             BlobStep::Duplicate,
         ]
@@ -157,6 +161,7 @@ fn a_copy_mounts_and_leaves_out_what_others_send() {
         send: Some(4),
         mount: None,
         is_packed: false,
+        delta: None,
     };
     let mounted = BlobStep::Mount { from, size: 20 };
     let totals = PlanTotals::of([&sent, &mounted, &BlobStep::SentByAnother { size: 300 }]);
@@ -190,6 +195,7 @@ fn blobs_of_another_repository_are_mounted_or_would_be() {
         send: None,
         mount: Some(from.clone()),
         is_packed: false,
+        delta: None,
     };
     assert_eq!(step(&[]), would);
     let evidence = EvidenceSource::OtherRepository(from);

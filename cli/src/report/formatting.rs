@@ -54,6 +54,7 @@ fn step_text(step: &BlobStep) -> String {
             send,
             mount,
             is_packed,
+            delta,
         } => {
             let read = read.map_or("read".to_owned(), |size| {
                 format!("read {}", format_bytes(size))
@@ -62,6 +63,10 @@ fn step_text(step: &BlobStep) -> String {
                 Some(size) if *is_packed => format!("in the spool, send {size}"),
                 Some(size) => format!("{read}, send {size}"),
                 None => format!("{read}, compress, send if the registry does not have it"),
+            };
+            let send = match delta {
+                Some(delta) => format!("{send}, as a delta against {delta} if that is smaller"),
+                None => send,
             };
             match mount {
                 Some(from) => format!("try to mount from {from}, otherwise {send}"),

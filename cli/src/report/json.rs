@@ -15,7 +15,7 @@ use super::{
     TagState, Verbosity,
 };
 use crate::exit::Failure;
-use crate::plan::{BlobCandidate, BlobStep, PushPlan};
+use crate::plan::{BlobCandidate, BlobStep, DeltaPlan, PushPlan};
 use crate::text::{format_json, sanitize};
 
 /// The shortest time between two progress events of a blob.
@@ -143,6 +143,7 @@ fn plan_fields(plan: &PushPlan) -> Value {
             send,
             mount,
             is_packed,
+            delta,
         } => json!({
             "layer": digest,
             "step": "send",
@@ -150,6 +151,7 @@ fn plan_fields(plan: &PushPlan) -> Value {
             "send": send,
             "mount": mount.as_ref().map(ToString::to_string),
             "kept": is_packed,
+            "delta": delta.as_ref().map(delta_fields),
         }),
         BlobStep::Mount { from, size } => json!({
             "layer": digest,
@@ -169,6 +171,12 @@ fn plan_fields(plan: &PushPlan) -> Value {
         "saved": totals.saved,
         "verify": totals.verify,
     })
+}
+
+/// Returns the layers that a delta would be based on.
+fn delta_fields(delta: &DeltaPlan) -> Value {
+    let bases = delta.bases.iter().map(|base| &base.blob);
+    json!({ "tag": delta.tag.as_str(), "bases": bases.collect::<Vec<_>>() })
 }
 
 /// Returns the fields of the event for a tag.

@@ -1,0 +1,241 @@
+//! Decides which layers are sent as deltas, and against which layers that the target has.
+//!
+//! A layer that was built again is much the same as the one that the same instruction made before.
+//! The layers of an older image are paired with those of the new one by the instruction, and without
+//! one that both have by their position. Start reading at [`PushPlan::plan_deltas`].
+
+use std::collections::{HashMap, HashSet};
+
+use imgsync_oci::delta::MAX_BASES;
+use imgsync_oci::media::Compression;
+use imgsync_oci::{Descriptor, Digest, Tag};
+
+use super::{BlobStep, PushPlan, TransferRates};
+
+/// The smallest layer that a delta is made of, in bytes. Below, requests take longer than the bytes.
+pub const MIN_DELTA_LAYER_BYTES: u64 = 1024 * 1024;
+/// The smallest blob that a delta is based on, in bytes. A smaller one has too little to copy from.
+const MIN_BASE_BYTES: u64 = 64 * 1024;
+/// The rate in bytes per second from which on a whole layer is sent in less time than both sides need
+/// to make a delta of it and to assemble it: about 13 seconds for 155 MB, which are 500 MB before
+/// they are compressed.
+const MAX_DELTA_RATE: u64 = 12_000_000;
+
+/// A layer of the image that is pushed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LayerHistory {
+    /// The diffID.
+    pub diff_id: Digest,
+    /// The instruction that made the layer, as the config states it.
+    pub created_by: Option<String>,
+}
+
+/// An image at the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OlderImage {
+    /// A tag of the image.
+    pub tag: Tag,
+    /// The layers, lowest first.
+    pub layers: Vec<OlderLayer>,
+}
+
+/// A layer at the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OlderLayer {
+    /// The blob.
+    pub blob: Descriptor,
+    /// The diffID that the config of its image states.
+    pub diff_id: Digest,
+    /// The instruction that made the layer, as the config states it.
+    pub created_by: Option<String>,
+}
+
+/// The layers that the delta of one layer is based on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeltaPlan {
+    /// The tag whose image has these layers.
+    pub tag: Tag,
+    /// The layers, at least one and at most [`MAX_BASES`].
+    pub bases: Vec<DeltaBase>,
+}
+
+/// A layer that a delta is based on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeltaBase {
+    /// The digest of the blob.
+    pub blob: Digest,
+    /// The size of the blob in bytes.
+    pub size: u64,
+    /// The diffID that its image states.
+    pub diff_id: Digest,
+}
+
+/// Why a layer is sent whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeltaRefusal {
+    /// The connection is so fast that a delta would take longer.
+    FastConnection,
+    /// The older image has no layer that the new one could be based on.
+    NoBase,
+}
+
+impl std::fmt::Display for DeltaRefusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::FastConnection => "the connection is fast",
+            Self::NoBase => "the registry has no earlier version of the layer",
+        })
+    }
+}
+
+/// Names the bases: `layer 3dce3ae6275d of v1`.
+impl std::fmt::Display for DeltaPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<_> = self.bases.iter().map(|base| base.diff_id.short()).collect();
+        let plural = if names.len() == 1 { "" } else { "s" };
+        write!(f, "layer{plural} {} of {}", names.join(", "), self.tag)
+    }
+}
+
+impl PushPlan {
+    /// Returns whether a delta may be made of any of these layers, which are not compressed yet: only
+    /// then an older image need be looked for.
+    pub fn has_delta_candidates(&self, raw: &HashSet<Digest>, rates: TransferRates) -> bool {
+        let mut steps = self.steps.iter();
+        !is_fast(rates) && steps.any(|(layer, step)| raw.contains(layer) && is_candidate(step))
+    }
+
+    /// Decides for each of the `raw` layers that are to be sent, and that are large enough, whether a
+    /// delta against layers of `older` is made of it, and records the bases in its step. `history` has
+    /// all layers of the image, lowest first. Returns the layers that are sent whole, and why.
+    pub fn plan_deltas(
+        &mut self,
+        raw: &HashSet<Digest>,
+        history: &[LayerHistory],
+        older: &OlderImage,
+        rates: TransferRates,
+    ) -> Vec<(Digest, DeltaRefusal)> {
+        let candidates = self.steps.iter();
+        let candidates =
+            candidates.filter(|(layer, step)| raw.contains(layer) && is_candidate(step));
+        let candidates: HashSet<Digest> = candidates.map(|(layer, _)| layer.clone()).collect();
+        let mut pairs = if is_fast(rates) {
+            HashMap::new()
+        } else {
+            pair_layers(history, older, &candidates)
+        };
+        let mut refused = Vec::new();
+        for (layer, step) in &mut self.steps {
+            let BlobStep::Send { delta, .. } = step else {
+                continue;
+            };
+            if !candidates.contains(layer) {
+                continue;
+            }
+            match pairs.remove(layer) {
+                Some(bases) => {
+                    let tag = older.tag.clone();
+                    *delta = Some(DeltaPlan { tag, bases });
+                }
+                None if is_fast(rates) => {
+                    refused.push((layer.clone(), DeltaRefusal::FastConnection));
+                }
+                None => refused.push((layer.clone(), DeltaRefusal::NoBase)),
+            }
+        }
+        refused
+    }
+}
+
+/// Returns whether the rate of uploads is known to be so high that deltas are of no use.
+fn is_fast(rates: TransferRates) -> bool {
+    rates.sent.is_some_and(|rate| rate > MAX_DELTA_RATE)
+}
+
+/// Returns whether a layer is sent and large enough, as far as its size is known.
+fn is_candidate(step: &BlobStep) -> bool {
+    match step {
+        BlobStep::Send {
+            read,
+            send,
+            is_packed,
+            ..
+        } => {
+            let size = if *is_packed { send } else { read };
+            size.is_none_or(|size| size >= MIN_DELTA_LAYER_BYTES)
+        }
+        _ => false,
+    }
+}
+
+/// Returns the bases of each of the `wanted` layers. Only layers of the older image that the new one
+/// does not have are bases: a layer that both have was not replaced.
+fn pair_layers(
+    history: &[LayerHistory],
+    older: &OlderImage,
+    wanted: &HashSet<Digest>,
+) -> HashMap<Digest, Vec<DeltaBase>> {
+    let kept: HashSet<&Digest> = history.iter().map(|layer| &layer.diff_id).collect();
+    // Both from the top, where the layers of an image are that are not those of its base image.
+    let replaced = older.layers.iter().rev();
+    let mut replaced: Vec<&OlderLayer> = replaced
+        .filter(|layer| !kept.contains(&layer.diff_id) && is_usable(&layer.blob))
+        .collect();
+    let mut seen = HashSet::new();
+    let unpaired = history.iter().rev();
+    let mut unpaired: Vec<&LayerHistory> = unpaired
+        .filter(|layer| wanted.contains(&layer.diff_id) && seen.insert(&layer.diff_id))
+        .collect();
+    let mut pairs = HashMap::new();
+    unpaired.retain(|layer| {
+        let is_same = |older: &&OlderLayer| {
+            layer.created_by.is_some() && older.created_by == layer.created_by
+        };
+        let Some(position) = replaced.iter().position(is_same) else {
+            return true;
+        };
+        let first = replaced.remove(position);
+        // An instruction that occurs several times may have changed its place.
+        let others = replaced.iter().copied().filter(is_same);
+        pairs.insert(
+            layer.diff_id.clone(),
+            bases([first].into_iter().chain(others)),
+        );
+        false
+    });
+    // If layers were added or removed, the position may be off by one or two.
+    let count = if unpaired.len() == replaced.len() {
+        1
+    } else {
+        MAX_BASES
+    };
+    for (position, layer) in unpaired.into_iter().enumerate() {
+        let mut near: Vec<(usize, &OlderLayer)> = replaced.iter().copied().enumerate().collect();
+        near.sort_by_key(|(other, _)| other.abs_diff(position));
+        if !near.is_empty() {
+            let near = near.into_iter().take(count).map(|(_, older)| older);
+            pairs.insert(layer.diff_id.clone(), bases(near));
+        }
+    }
+    pairs
+}
+
+fn bases<'a>(layers: impl Iterator<Item = &'a OlderLayer>) -> Vec<DeltaBase> {
+    let mut seen = HashSet::new();
+    let distinct = layers.filter(|layer| seen.insert(&layer.blob.digest));
+    let bases = distinct.take(MAX_BASES).map(|layer| DeltaBase {
+        blob: layer.blob.digest.clone(),
+        size: layer.blob.size,
+        diff_id: layer.diff_id.clone(),
+    });
+    bases.collect()
+}
+
+/// Returns whether a delta can be based on a blob.
+fn is_usable(blob: &Descriptor) -> bool {
+    let is_tar = Compression::of_media_type(&blob.media_type).is_some();
+    is_tar && !blob.is_foreign() && blob.size >= MIN_BASE_BYTES
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,239 @@
+use imgsync_oci::media;
+
+use super::*;
+use crate::plan::LayerEvidence;
+
+const MIB: u64 = 1024 * 1024;
+
+fn layer(name: &str, created_by: Option<&str>) -> LayerHistory {
+    LayerHistory {
+        diff_id: Digest::of(name.as_bytes()),
+        created_by: created_by.map(str::to_owned),
+    }
+}
+
+fn older(layers: &[(&str, Option<&str>)]) -> OlderImage {
+    let layers = layers.iter().map(|(name, created_by)| OlderLayer {
+        blob: blob(name, MIB),
+        diff_id: Digest::of(name.as_bytes()),
+        created_by: created_by.map(str::to_owned),
+    });
+    OlderImage {
+        tag: Tag::latest(),
+        layers: layers.collect(),
+    }
+}
+
+fn blob(name: &str, size: u64) -> Descriptor {
+    let digest = Digest::of(format!("blob of {name}").as_bytes());
+    Descriptor::new(media::DOCKER_LAYER_GZIP, digest, size)
+}
+
+/// Returns a plan that sends these layers, each of `size` bytes.
+fn plan(layers: &[LayerHistory], size: Option<u64>) -> PushPlan {
+    let layers = layers.iter().map(|layer| LayerEvidence {
+        layer: layer.diff_id.clone(),
+        size,
+        candidate: None,
+        mount: None,
+    });
+    PushPlan::new(layers.collect(), &HashSet::new())
+}
+
+fn raw(layers: &[LayerHistory]) -> HashSet<Digest> {
+    layers.iter().map(|layer| layer.diff_id.clone()).collect()
+}
+
+/// Plans deltas for an image of which all layers are sent. Returns for each layer the names of its
+/// bases in `older`.
+fn pairs(layers: &[LayerHistory], old: &[(&str, Option<&str>)]) -> Vec<Vec<String>> {
+    let mut plan = plan(layers, None);
+    let image = older(old);
+    plan.plan_deltas(&raw(layers), layers, &image, TransferRates::default());
+    let names = |step: &BlobStep| match step {
+        BlobStep::Send {
+            delta: Some(delta), ..
+        } => {
+            let name = |base: &DeltaBase| {
+                let mut names = old.iter().map(|(name, _)| *name);
+                let found = names.find(|name| blob(name, MIB).digest == base.blob);
+                found.unwrap().to_owned()
+            };
+            delta.bases.iter().map(name).collect()
+        }
+        _ => Vec::new(),
+    };
+    plan.steps.iter().map(|(_, step)| names(step)).collect()
+}
+
+#[test]
+fn layers_are_paired_by_the_instruction() {
+    let new = [
+        layer("base", Some("ADD root")),
+        layer("tools 2", Some("RUN apt")),
+        layer("more", Some("COPY more")),
+        layer("app 2", Some("COPY app")),
+    ];
+    let old = [
+        ("base", Some("ADD root")),
+        ("tools 1", Some("RUN apt")),
+        ("app 1", Some("COPY app")),
+    ];
+    // The layer of the base image is the same, and the one of a new instruction has no counterpart.
+    assert_eq!(
+        pairs(&new, &old),
+        [vec![], vec!["tools 1"], vec![], vec!["app 1"]]
+    );
+}
+
+#[test]
+fn layers_without_a_common_instruction_are_paired_by_their_position_from_the_top() {
+    let new = [
+        layer("base 2", None),
+        layer("dependencies 2", None),
+        layer("app 2", None),
+    ];
+    let old = [("base 1", None), ("dependencies 1", None), ("app 1", None)];
+    assert_eq!(
+        pairs(&new, &old),
+        [vec!["base 1"], vec!["dependencies 1"], vec!["app 1"]]
+    );
+    // The older builder of Docker writes the digest of the files into the instruction.
+    let new = [
+        layer("dependencies 2", Some("RUN pip")),
+        layer("app 2", Some("COPY file:2 in /app")),
+    ];
+    let old = [
+        ("dependencies 1", Some("RUN pip")),
+        ("app 1", Some("COPY file:1 in /app")),
+    ];
+    assert_eq!(pairs(&new, &old), [["dependencies 1"], ["app 1"]]);
+}
+
+#[test]
+fn the_layers_of_another_base_image_are_paired_too() {
+    let new = [
+        layer("debian 2", Some("ADD rootfs")),
+        layer("python 2", Some("RUN make python")),
+    ];
+    let old = [
+        ("debian 1", Some("ADD rootfs")),
+        ("certificates", Some("RUN apt")),
+        ("python 1", Some("RUN make python")),
+    ];
+    assert_eq!(pairs(&new, &old), [["debian 1"], ["python 1"]]);
+}
+
+#[test]
+fn with_another_number_of_layers_neighbours_are_bases_too() {
+    let new = [layer("dependencies 2", None), layer("app 2", None)];
+    let old = [("dependencies 1", None), ("app 1", None), ("extra", None)];
+    assert_eq!(
+        pairs(&new, &old),
+        [
+            vec!["app 1", "extra", "dependencies 1"],
+            vec!["extra", "app 1", "dependencies 1"]
+        ]
+    );
+    let old = [
+        ("one", None),
+        ("two", None),
+        ("three", None),
+        ("four", None),
+    ];
+    assert_eq!(pairs(&new[..1], &old)[0].len(), MAX_BASES);
+    assert_eq!(pairs(&new, &[("app 1", None)]), [["app 1"], ["app 1"]]);
+    assert_eq!(pairs(&new, &[]), [vec![""; 0], vec![]]);
+}
+
+#[test]
+fn an_instruction_that_occurs_twice_has_both_layers_as_bases() {
+    let new = [
+        layer("one 2", Some("COPY . .")),
+        layer("two 2", Some("COPY . .")),
+    ];
+    let old = [("one 1", Some("COPY . .")), ("two 1", Some("COPY . ."))];
+    assert_eq!(pairs(&new, &old), [vec!["one 1"], vec!["two 1", "one 1"]]);
+    // A layer that occurs twice is sent once.
+    let new = [
+        layer("same", Some("COPY . .")),
+        layer("same", Some("RUN x")),
+    ];
+    assert_eq!(
+        pairs(&new, &old).iter().filter(|it| !it.is_empty()).count(),
+        1
+    );
+}
+
+#[test]
+fn only_large_raw_layers_and_slow_connections_get_deltas() {
+    let layers = [layer("new", None)];
+    let older_image = older(&[("old", None)]);
+    let decide = |size, raw: &HashSet<Digest>, sent| {
+        let mut plan = plan(&layers, size);
+        let rates = TransferRates {
+            sent,
+            received: None,
+        };
+        let is_candidate = plan.has_delta_candidates(raw, rates);
+        let refused = plan.plan_deltas(raw, &layers, &older_image, rates);
+        let BlobStep::Send { delta, .. } = &plan.steps[0].1 else {
+            panic!("the layer is sent");
+        };
+        // Where no candidate is reported, none may be found.
+        assert!(is_candidate || delta.is_none());
+        (delta.is_some(), refused.first().map(|(_, why)| *why))
+    };
+    let raw = raw(&layers);
+    let slow = Some(12_000_000);
+    for size in [None, Some(MIB)] {
+        assert_eq!(decide(size, &raw, None), (true, None));
+        assert_eq!(decide(size, &raw, slow), (true, None));
+    }
+    assert_eq!(decide(Some(MIB - 1), &raw, None), (false, None));
+    assert_eq!(decide(None, &HashSet::new(), None), (false, None));
+    let fast = Some(12_000_001);
+    let refused = (false, Some(DeltaRefusal::FastConnection));
+    assert_eq!(decide(None, &raw, fast), refused);
+}
+
+#[test]
+fn a_compressed_layer_counts_with_its_compressed_size() {
+    let layers = [layer("new", None)];
+    let mut plan = plan(&layers, Some(100 * MIB));
+    plan.mark_packed(&layers[0].diff_id, MIB - 1);
+    assert!(!plan.has_delta_candidates(&raw(&layers), TransferRates::default()));
+    plan.mark_packed(&layers[0].diff_id, MIB);
+    assert!(plan.has_delta_candidates(&raw(&layers), TransferRates::default()));
+}
+
+#[test]
+fn a_base_must_be_a_tar_of_some_size() {
+    let layers = [layer("new", None)];
+    for (media_type, size, is_base) in [
+        (media::DOCKER_LAYER_GZIP, MIN_BASE_BYTES, true),
+        (media::DOCKER_LAYER_GZIP, MIN_BASE_BYTES - 1, false),
+        ("application/vnd.example", MIB, false),
+    ] {
+        let mut image = older(&[("old", None)]);
+        image.layers[0].blob = Descriptor::new(media_type, Digest::of(b"x"), size);
+        let mut plan = plan(&layers, None);
+        let refused = plan.plan_deltas(&raw(&layers), &layers, &image, TransferRates::default());
+        let expected = (!is_base).then_some(DeltaRefusal::NoBase);
+        assert_eq!(
+            refused.first().map(|(_, why)| *why),
+            expected,
+            "{media_type}"
+        );
+    }
+}
+
+#[test]
+fn the_bases_are_named() {
+    let plan = DeltaPlan {
+        tag: "v1".parse().unwrap(),
+        bases: bases(older(&[("old", None)]).layers.iter()),
+    };
+    let name = Digest::of(b"old").short().to_owned();
+    assert_eq!(plan.to_string(), format!("layer {name} of v1"));
+}
