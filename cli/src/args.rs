@@ -228,6 +228,13 @@ pub struct PushArgs {
     #[arg(long)]
     pub no_verify: bool,
 
+    /// Send each layer whole, also where imgsync-server has an earlier version of it
+    ///
+    /// Normally only what changed in a rebuilt layer is sent to imgsync-server, which assembles the
+    /// layer from it and from the earlier version.
+    #[arg(long)]
+    pub no_delta: bool,
+
     /// Upload N blobs at the same time (1 to 64) [default: 1 to 8, depending on the connection]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: Option<u16>,

@@ -11,7 +11,9 @@ use std::collections::HashSet;
 use imgsync_oci::{Descriptor, Digest, Repository};
 
 pub use claims::{ClaimPolicy, ClaimVerdict, TransferRates};
-pub use delta::{DeltaBase, DeltaPlan, DeltaRefusal, LayerHistory, OlderImage, OlderLayer};
+pub use delta::{
+    DeltaBase, DeltaPlan, LayerHistory, MIN_DELTA_LAYER_BYTES, OlderImage, OlderLayer,
+};
 pub use evidence::{BlobCandidate, EvidenceSource, LayerEvidence, Trust};
 
 /// The action for a blob, or for a layer that will become one.

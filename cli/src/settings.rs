@@ -9,6 +9,7 @@ use std::num::NonZeroUsize;
 
 use imgsync_oci::RemoteName;
 use imgsync_oci::client::Credentials;
+use imgsync_oci::units::parse_bytes;
 
 use crate::args::{AccessArgs, ConnectArgs, PushArgs, SourceAccessArgs, WithScheme, split_scheme};
 use crate::cache::UserFolders;
@@ -24,6 +25,9 @@ pub use mirror::{MirrorAccess, MirrorSettings, RecordLocation};
 
 /// More threads compress hardly faster, and each of them holds blocks in memory.
 const MAX_COMPRESSION_THREADS: usize = 8;
+/// The variable that bounds the compressed layers in the spool.
+const KEPT_BYTES_VARIABLE: &str = "IMGSYNC_KEEP_LAYERS";
+const DEFAULT_KEPT_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 
 impl PushSettings {
     /// Creates the settings of a push.
@@ -53,6 +57,8 @@ impl PushSettings {
             trust_registry: args.trust_registry,
             reuses_zstd: args.reuse_zstd,
             verifies: !args.no_verify,
+            uses_deltas: !args.no_delta,
+            max_kept_bytes: kept_bytes_from_env()?,
             transfer_options: TransferOptions {
                 max_uploads: args.jobs.map(usize::from),
                 chunk_bytes: args.chunk_size,
@@ -62,6 +68,18 @@ impl PushSettings {
             folders: UserFolders::from_environment()?,
         })
     }
+}
+
+/// Returns how many bytes of compressed layers stay in the spool after pushes, for deltas.
+fn kept_bytes_from_env() -> Result<u64, Failure> {
+    let text = std::env::var(KEPT_BYTES_VARIABLE).unwrap_or_default();
+    if text.is_empty() {
+        return Ok(DEFAULT_KEPT_BYTES);
+    }
+    parse_bytes(&text).map_err(|_| {
+        let what = format!("{KEPT_BYTES_VARIABLE}={text} is not a size");
+        Failure::usage(what).with_hint("write a number with a unit, for example 2GiB, or 0")
+    })
 }
 
 /// Parses the argument that names the image.

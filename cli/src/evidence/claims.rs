@@ -58,7 +58,7 @@ pub(super) async fn find(
 
 /// Returns `latest` and the tags nearest in name. One page of tags is enough to find neighbours in;
 /// a registry that lists no tags has no claims.
-async fn other_tags(request: &LookupRequest) -> Vec<Tag> {
+pub(super) async fn other_tags(request: &LookupRequest) -> Vec<Tag> {
     let probe = &request.probe;
     let Ok(Some(tags)) = probe.client.list_tags(&probe.repository, None).await else {
         return Vec::new();

@@ -9,6 +9,7 @@ mod claims;
 mod collected;
 mod copies;
 mod mounts;
+mod older_image;
 mod pending;
 pub mod probe;
 mod recorded;
@@ -29,6 +30,7 @@ use crate::report::Report;
 use crate::upload::RepositoryWriter;
 pub use claims::claimed_layers;
 pub use copies::RecordedImage;
+pub use older_image::find_older_image;
 use probe::{ParsedManifest, TargetProbe};
 pub use unchanged::is_index_held;
 pub use verify::verify_claim;
@@ -76,6 +78,8 @@ pub struct TargetState {
     pub plan: PushPlan,
     /// The size of the config in bytes, if the target holds it.
     pub config_size: Option<u64>,
+    /// Whether the registry computes diffIDs itself, as `imgsync-server` does.
+    pub has_extension: bool,
 }
 
 impl TargetState {
@@ -137,9 +141,11 @@ pub async fn gather(request: &LookupRequest, single: &SingleImage) -> Result<Tar
     });
     let claimed = claimed.map(|(layer, _)| layer.clone());
     request.writer.record_claimed(claimed);
+    let has_extension = evidence.has_extension;
     let recorded = evidence.recorded.into_iter().map(|recorded| recorded.image);
     Ok(TargetState {
         plan,
+        has_extension,
         recorded: recorded.collect(),
         tag_manifest: tagged,
         config_size: config_size.or(mounted.map(|(blob, _)| blob.size)),

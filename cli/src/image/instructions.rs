@@ -27,10 +27,16 @@ struct InstructionEntry {
 /// Returns for each of `layers` layers, lowest first, the start of the instruction that made it
 /// (OCI image-spec, "history"), or nothing if the config does not say so.
 pub(crate) fn layer_instructions(config: &[u8], layers: usize) -> Vec<String> {
+    let whole = whole_instructions(config, layers).into_iter();
+    whole.map(|created_by| shorten(&created_by)).collect()
+}
+
+/// Returns the instructions as [`layer_instructions`] does, but whole and as the builder wrote them.
+pub(crate) fn whole_instructions(config: &[u8], layers: usize) -> Vec<String> {
     let parsed: Result<InstructionHistory, _> = serde_json::from_slice(config);
     let history = parsed.map(|config| config.history).unwrap_or_default();
-    let made = history.iter().filter(|entry| !entry.empty_layer);
-    let made: Vec<_> = made.map(|entry| shorten(&entry.created_by)).collect();
+    let made = history.into_iter().filter(|entry| !entry.empty_layer);
+    let made: Vec<_> = made.map(|entry| entry.created_by).collect();
     if made.len() == layers {
         made
     } else {

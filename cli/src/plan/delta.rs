@@ -70,24 +70,6 @@ pub struct DeltaBase {
     pub diff_id: Digest,
 }
 
-/// Why a layer is sent whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeltaRefusal {
-    /// The connection is so fast that a delta would take longer.
-    FastConnection,
-    /// The older image has no layer that the new one could be based on.
-    NoBase,
-}
-
-impl std::fmt::Display for DeltaRefusal {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::FastConnection => "the connection is fast",
-            Self::NoBase => "the registry has no earlier version of the layer",
-        })
-    }
-}
-
 /// Names the bases: `layer 3dce3ae6275d of v1`.
 impl std::fmt::Display for DeltaPlan {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -98,58 +80,53 @@ impl std::fmt::Display for DeltaPlan {
 }
 
 impl PushPlan {
-    /// Returns whether a delta may be made of any of these layers, which are not compressed yet: only
-    /// then an older image need be looked for.
-    pub fn has_delta_candidates(&self, raw: &HashSet<Digest>, rates: TransferRates) -> bool {
-        let mut steps = self.steps.iter();
-        !is_fast(rates) && steps.any(|(layer, step)| raw.contains(layer) && is_candidate(step))
+    /// Returns those of the `raw` layers, which are not compressed at the source, of which deltas may
+    /// be made: they are sent, and large enough as far as their size is known.
+    pub fn delta_candidates(&self, raw: &HashSet<Digest>) -> HashSet<Digest> {
+        let steps = self.steps.iter();
+        let steps = steps.filter(|(layer, step)| raw.contains(layer) && is_candidate(step));
+        steps.map(|(layer, _)| layer.clone()).collect()
     }
 
-    /// Decides for each of the `raw` layers that are to be sent, and that are large enough, whether a
-    /// delta against layers of `older` is made of it, and records the bases in its step. `history` has
-    /// all layers of the image, lowest first. Returns the layers that are sent whole, and why.
+    /// Records in the steps of the `candidates` against which layers of `older` deltas are made of
+    /// them. `history` has all layers of the image, lowest first. A layer of which `older` has no
+    /// earlier version is sent whole.
     pub fn plan_deltas(
         &mut self,
-        raw: &HashSet<Digest>,
+        candidates: &HashSet<Digest>,
         history: &[LayerHistory],
         older: &OlderImage,
-        rates: TransferRates,
-    ) -> Vec<(Digest, DeltaRefusal)> {
-        let candidates = self.steps.iter();
-        let candidates =
-            candidates.filter(|(layer, step)| raw.contains(layer) && is_candidate(step));
-        let candidates: HashSet<Digest> = candidates.map(|(layer, _)| layer.clone()).collect();
-        let mut pairs = if is_fast(rates) {
-            HashMap::new()
-        } else {
-            pair_layers(history, older, &candidates)
-        };
-        let mut refused = Vec::new();
+    ) {
+        let mut pairs = pair_layers(history, older, candidates);
         for (layer, step) in &mut self.steps {
-            let BlobStep::Send { delta, .. } = step else {
-                continue;
-            };
-            if !candidates.contains(layer) {
-                continue;
-            }
-            match pairs.remove(layer) {
-                Some(bases) => {
-                    let tag = older.tag.clone();
-                    *delta = Some(DeltaPlan { tag, bases });
-                }
-                None if is_fast(rates) => {
-                    refused.push((layer.clone(), DeltaRefusal::FastConnection));
-                }
-                None => refused.push((layer.clone(), DeltaRefusal::NoBase)),
+            if let BlobStep::Send { delta, .. } = step
+                && let Some(bases) = pairs.remove(layer)
+            {
+                let tag = older.tag.clone();
+                *delta = Some(DeltaPlan { tag, bases });
             }
         }
-        refused
+    }
+
+    /// Returns the planned deltas, by layer.
+    pub fn deltas(&self) -> HashMap<Digest, DeltaPlan> {
+        let steps = self.steps.iter();
+        let deltas = steps.filter_map(|(layer, step)| match step {
+            BlobStep::Send {
+                delta: Some(delta), ..
+            } => Some((layer.clone(), delta.clone())),
+            _ => None,
+        });
+        deltas.collect()
     }
 }
 
-/// Returns whether the rate of uploads is known to be so high that deltas are of no use.
-fn is_fast(rates: TransferRates) -> bool {
-    rates.sent.is_some_and(|rate| rate > MAX_DELTA_RATE)
+impl TransferRates {
+    /// Returns whether uploads are known to be so fast that a delta takes longer than the whole
+    /// layer.
+    pub fn favour_whole_layers(&self) -> bool {
+        self.sent.is_some_and(|rate| rate > MAX_DELTA_RATE)
+    }
 }
 
 /// Returns whether a layer is sent and large enough, as far as its size is known.

@@ -17,6 +17,10 @@ pub(super) struct PushContext {
     pub(super) name: String,
     /// The layers that were skipped while the image was read.
     pub(super) skipped: SkippedLayers,
+    /// Whether layers may be sent as deltas.
+    pub(super) uses_deltas: bool,
+    /// The most bytes of compressed layers that stay in the spool for later deltas.
+    pub(super) max_kept_bytes: u64,
 }
 
 /// The result of a push.
@@ -25,6 +29,8 @@ pub(super) struct PushedManifest {
     pub(super) manifest: VerifiedManifest,
     /// The size in bytes of all blobs that the manifest needs, each counted once.
     pub(super) blob_bytes: u64,
+    /// Whether later pushes to this registry may make deltas from the layers.
+    pub(super) keeps_layers: bool,
 }
 
 impl PushContext {

@@ -21,6 +21,7 @@ pub(super) async fn push_graph(
     let root_and_blobs = |root: &VerifiedManifest| PushedManifest {
         manifest: root.clone(),
         blob_bytes: total_size(&graph.blobs),
+        keeps_layers: false,
     };
     if let Some(root) = graph.manifests.last()
         && evidence::is_index_held(&context.lookup, &root.digest).await?

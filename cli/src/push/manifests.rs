@@ -37,6 +37,8 @@ pub(super) async fn tag_complete_image(
     Ok(Some(PushedManifest {
         manifest,
         blob_bytes,
+        // Nothing was compressed for this push, so the layers of earlier ones stay.
+        keeps_layers: true,
     }))
 }
 

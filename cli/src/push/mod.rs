@@ -7,6 +7,7 @@ mod all_tags;
 mod blob_names;
 mod containerd_store;
 mod context;
+mod deltas;
 mod graph;
 mod layer_filter;
 mod manifests;
@@ -62,7 +63,7 @@ pub(crate) async fn push(
         context.note(&format!("also tagged {tag}"));
     }
     context.upload.writer.cancel_spare_sessions().await;
-    remove_spooled(&context, &found);
+    clean_spool(&context, &found, pushed.keeps_layers);
     let resent = context.upload.writer.bytes_resent();
     let sent = context.upload.writer.bytes_sent() - resent;
     Ok(PushSummary {
@@ -95,15 +96,21 @@ async fn push_image(
     }
 }
 
-/// Deletes the spool entries of an image that is now at its target.
-fn remove_spooled(context: &PushContext, found: &LocatedImage) {
+/// Deletes the spool entries of an image that is now at its target, except the compressed layers of
+/// which later pushes make deltas.
+fn clean_spool(context: &PushContext, found: &LocatedImage, keeps_layers: bool) {
     let spool = &context.upload.spool;
-    match found {
+    let digests = match found {
         LocatedImage::Local { image, .. } => {
             let digests = image.content.digests();
             spool.remove(SpoolKind::Bytes, &digests);
-            spool.remove(SpoolKind::Compressed, &digests);
+            digests
         }
         LocatedImage::Daemon(found) => found.forget(spool),
+    };
+    if keeps_layers && context.max_kept_bytes > 0 {
+        spool.keep_layers(&digests, context.max_kept_bytes);
+    } else {
+        spool.remove(SpoolKind::Compressed, &digests);
     }
 }

@@ -106,6 +106,8 @@ pub(super) async fn prepare(
         },
         name: image_name,
         skipped,
+        uses_deltas: settings.uses_deltas,
+        max_kept_bytes: settings.max_kept_bytes,
     };
     Ok((context, found))
 }

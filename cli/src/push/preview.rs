@@ -8,7 +8,7 @@ use imgsync_oci::{Digest, Tag};
 use super::blob_names::BlobNames;
 use super::context::PushContext;
 use super::queue::describe_reading;
-use super::{PushSettings, containerd_store, manifests, prepare};
+use super::{PushSettings, containerd_store, deltas, manifests, prepare};
 use crate::evidence;
 use crate::exit::Failure;
 use crate::image::{ImageBlobs, ImageContent, Layer, SingleImage};
@@ -97,9 +97,10 @@ async fn plan_in_classic_store(
     single: &SingleImage,
     notes: &mut Vec<String>,
 ) -> Result<PushPlan, Failure> {
-    let state = evidence::gather(&context.lookup, single).await?;
-    let mut plan = state.plan;
-    mark_packed_layers(context, &mut plan, single);
+    let mut state = evidence::gather(&context.lookup, single).await?;
+    mark_packed_layers(context, &mut state.plan, single);
+    deltas::plan(context, single, &mut state).await;
+    let plan = state.plan;
     let mut read: HashSet<Digest> = read_layers(&plan).cloned().collect();
     if !read.is_empty() || state.config_size.is_none() {
         read.insert(single.config.digest.clone());
@@ -120,9 +121,10 @@ async fn plan_image(
 ) -> Result<(BlobNames, PushPlan), Failure> {
     match content {
         ImageContent::Single(single) => {
-            let mut plan = evidence::gather(&context.lookup, single).await?.plan;
-            mark_packed_layers(context, &mut plan, single);
-            Ok((BlobNames::of_image(single), plan))
+            let mut state = evidence::gather(&context.lookup, single).await?;
+            mark_packed_layers(context, &mut state.plan, single);
+            deltas::plan(context, single, &mut state).await;
+            Ok((BlobNames::of_image(single), state.plan))
         }
         ImageContent::Graph(graph) => {
             let plan = evidence::plan_blobs(&context.lookup, &graph.blobs);

@@ -22,13 +22,16 @@ use crate::upload::{QueuedBlob, QueuedContent};
 pub(super) struct EarlyLayers(Arc<Mutex<HashSet<Digest>>>);
 
 impl EarlyLayers {
-    /// Returns a function that queues the layers of an export of `single` while they are read.
+    /// Returns a function that queues the layers of an export of `single` while they are read, with
+    /// the deltas of `plan`.
     pub(super) fn take_layer(
         &self,
         single: &SingleImage,
+        plan: &PushPlan,
         queue: UnboundedSender<QueuedBlob>,
     ) -> TakeLayer {
         let (early, names) = (self.clone(), BlobNames::of_image(single));
+        let mut deltas = plan.deltas();
         Box::new(move |diff_id, layer| {
             early.lock().insert(diff_id.clone());
             // There is no receiver any more if an upload has failed, and that failure is returned.
@@ -39,6 +42,7 @@ impl EarlyLayers {
                     diff_id: diff_id.clone(),
                     layer,
                 },
+                delta: deltas.remove(diff_id),
             });
         })
     }
@@ -79,7 +83,11 @@ pub(super) fn queue_layers(
                 if spooled.is_some() {
                     context.note(&format!("{label}: compressed by an earlier push"));
                 }
-                queue.push(queue_layer(layer, spooled, blobs, label)?);
+                let mut queued = queue_layer(layer, spooled, blobs, label)?;
+                if let BlobStep::Send { delta, .. } = step {
+                    queued.delta.clone_from(delta);
+                }
+                queue.push(queued);
             }
             BlobStep::SentByAnother { .. } | BlobStep::Duplicate => {}
         }
@@ -117,9 +125,13 @@ fn queue_layer(
 ) -> Result<QueuedBlob, Failure> {
     let source_digest = layer.source_digest();
     let (content, bytes) = match (spooled, layer.clone()) {
-        (Some(SpooledLayer { blob, bytes, .. }), _) => {
-            let diff_id = source_digest.clone();
-            (QueuedContent::Packed { diff_id, blob }, Some(bytes))
+        (Some(layer), _) => {
+            let packed = QueuedContent::Packed {
+                diff_id: source_digest.clone(),
+                blob: layer.blob,
+                raw_size: layer.raw_size,
+            };
+            (packed, Some(layer.bytes))
         }
         (None, Layer::Raw { diff_id, .. }) => {
             (QueuedContent::Raw { diff_id }, blobs.take(source_digest))
@@ -143,6 +155,7 @@ fn queue_layer(
         content,
         bytes,
         label,
+        delta: None,
     })
 }
 
@@ -158,5 +171,6 @@ pub(super) fn queue_config(config: &ImageConfig) -> Result<QueuedBlob, Failure> 
         },
         bytes: Slice::memory(bytes),
         label: "config".to_owned(),
+        delta: None,
     })
 }

@@ -31,6 +31,10 @@ pub struct PushSettings {
     pub reuses_zstd: bool,
     /// Whether layers that are sent as they are are verified.
     pub verifies: bool,
+    /// Whether layers may be sent as deltas.
+    pub uses_deltas: bool,
+    /// The most bytes of compressed layers that stay in the spool for later deltas.
+    pub max_kept_bytes: u64,
     /// Limits for uploads.
     pub transfer_options: TransferOptions,
     /// The number of threads that compress.

@@ -10,7 +10,7 @@ use super::blob_names::BlobNames;
 use super::context::{PushContext, PushedManifest, missing_content, total_size};
 use super::packed_layers::{self, PackedLayers};
 use super::queue::{EarlyLayers, queue_config, queue_layers};
-use super::{containerd_store, push_image};
+use super::{containerd_store, deltas, push_image};
 use crate::cache::{BlobRef, pushed_manifests};
 use crate::evidence::probe::ParsedManifest;
 use crate::evidence::{self, TargetState};
@@ -48,10 +48,10 @@ pub(super) async fn push_from_daemon(
     if state.config_size.is_some() && single.layers.iter().all(is_skipped) {
         return push_single(context, single, state, ImageBlobs::default(), packed).await;
     }
-    show_plan(context, &mut state.plan, &packed);
+    complete_plan(context, single, &mut state, &packed).await;
     let (queue, queued) = mpsc::unbounded();
     let early = EarlyLayers::default();
-    let take_layer = early.take_layer(single, queue.clone());
+    let take_layer = early.take_layer(single, &state.plan, queue.clone());
     let skip_layer = Box::new(move |digest: &Digest, _| skipped.contains(digest));
     let reading = async {
         let layers = (skip_layer as SkipLayer, take_layer);
@@ -113,19 +113,25 @@ pub(super) async fn push_single(
             *step = BlobStep::AlreadyPresent(blob.clone());
         }
     }
-    show_plan(context, &mut state.plan, &packed);
+    complete_plan(context, single, &mut state, &packed).await;
     let early = EarlyLayers::default();
     let queue = queue_image(context, single, &state, &mut blobs, packed, &early)?;
     let uploaded = upload_all(&context.upload, stream::iter(queue)).await?;
     finish_image(context, single, state, &uploaded).await
 }
 
-/// Shows the plan, with the layers that an earlier push compressed.
-fn show_plan(context: &PushContext, plan: &mut PushPlan, packed: &PackedLayers) {
+/// Adds the layers that an earlier push compressed and the deltas to the plan, and shows it.
+async fn complete_plan(
+    context: &PushContext,
+    single: &SingleImage,
+    state: &mut TargetState,
+    packed: &PackedLayers,
+) {
     for (layer, spooled) in packed {
-        plan.mark_packed(layer, spooled.blob.size);
+        state.plan.mark_packed(layer, spooled.blob.size);
     }
-    context.upload.report.show_plan(plan);
+    deltas::plan(context, single, state).await;
+    context.upload.report.show_plan(&state.plan);
 }
 
 /// Returns the blobs that the plan sends, except `early` ones.
@@ -160,7 +166,7 @@ async fn finish_image(
     let config_size = config_size.ok_or_else(|| missing_content("the config"))?;
     let layers = layer_blobs(single, &state.plan, uploaded)?;
     let manifest = single.build_manifest(config_size, &layers)?;
-    let is_complete = state.is_complete();
+    let (is_complete, has_extension) = (state.is_complete(), state.has_extension);
     let equivalent = state.tag_manifest.filter(|tagged| {
         // Keep the existing manifest: it says nothing else, only its formatting differs.
         is_complete && is_equivalent(single, tagged, &manifest)
@@ -191,6 +197,7 @@ async fn finish_image(
     Ok(PushedManifest {
         manifest,
         blob_bytes: total_size(blobs).saturating_add(config_size),
+        keeps_layers: context.uses_deltas && has_extension,
     })
 }
 

@@ -11,8 +11,8 @@ use imgsync_oci::Digest;
 use serde_json::{Value, json};
 
 use super::{
-    KeepReason, MirrorSummary, MirroredTag, PushSummary, Report, StdoutWriter, TagOutcome,
-    TagState, Verbosity,
+    KeepReason, MirrorSummary, MirroredTag, PushSummary, Report, SentDelta, StdoutWriter,
+    TagOutcome, TagState, Verbosity,
 };
 use crate::exit::Failure;
 use crate::plan::{BlobCandidate, BlobStep, DeltaPlan, PushPlan};
@@ -82,6 +82,17 @@ impl Report for JsonReport {
     fn finish_blob(&self, digest: &Digest) {
         self.last_progress().remove(digest);
         self.event("done", json!({ "blob": digest }));
+    }
+
+    fn show_delta(&self, delta: &SentDelta) {
+        let fields = json!({
+            "blob": delta.blob,
+            "label": sanitize(&delta.label),
+            "sent": delta.sent,
+            "instead": delta.instead,
+            "tag": delta.tag,
+        });
+        self.event("delta", fields);
     }
 
     fn show_push_summary(&self, summary: &PushSummary) {

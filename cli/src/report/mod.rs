@@ -26,6 +26,7 @@ use imgsync_oci::Digest;
 
 use crate::exit::Failure;
 use crate::plan::PushPlan;
+use crate::text::format_bytes;
 
 pub use copy::{CopyChange, CopyOutcome};
 pub use formatting::{plan_lines, push_summary_line};
@@ -66,6 +67,11 @@ pub trait Report: Send + Sync {
     fn update_blob(&self, digest: &Digest, offset: u64);
     /// Reports that a blob is at the target.
     fn finish_blob(&self, digest: &Digest);
+    /// Reports that the target has assembled a layer from a delta.
+    fn show_delta(&self, delta: &SentDelta) {
+        self.note(&delta.to_string());
+    }
+
     /// Reports the result of a successful push.
     fn show_push_summary(&self, summary: &PushSummary);
     /// Reports the start of a mirror with its source, its target and the number of tags; `tags` is
@@ -170,6 +176,29 @@ pub enum PlannedSize {
     Exact(u64),
     /// The size of the layer before it is compressed. That of the blob is not known yet.
     Uncompressed(u64),
+}
+
+/// A layer that was sent as a delta.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SentDelta {
+    /// The name of the layer to show.
+    pub label: String,
+    /// The blob of the layer.
+    pub blob: Digest,
+    /// The size of the delta in bytes.
+    pub sent: u64,
+    /// The size of the blob in bytes.
+    pub instead: u64,
+    /// The tag of the image with the layers that the delta is based on.
+    pub tag: String,
+}
+
+impl std::fmt::Display for SentDelta {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (sent, instead) = (format_bytes(self.sent), format_bytes(self.instead));
+        let (label, tag) = (&self.label, &self.tag);
+        write!(f, "{label}: {sent} instead of {instead}, based on {tag}")
+    }
 }
 
 /// The result of a push.

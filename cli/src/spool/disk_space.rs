@@ -3,7 +3,7 @@
 //! This module deletes no entry that is in use. Start reading at [`Spool::reserve`].
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::{DRAFT_PREFIX, Spool, SpoolKind};
@@ -64,31 +64,41 @@ impl Spool {
         if !self.is_persistent {
             return Vec::new();
         }
-        let kinds = SpoolKind::ALL.map(|kind| self.folder.join(kind.folder()));
-        let mut leftovers = Vec::new();
-        for folder in kinds.iter().chain([&self.folder]) {
-            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-                let name = entry.file_name();
-                let is_draft = name.to_string_lossy().starts_with(DRAFT_PREFIX);
-                let Ok(data) = entry.metadata() else { continue };
-                // The spool folder itself may hold files of other programs.
-                if data.is_file() && (is_draft || *folder != self.folder) {
-                    leftovers.push(SpoolLeftover {
-                        path: entry.path(),
-                        last_used: data.modified().unwrap_or(SystemTime::UNIX_EPOCH),
-                        is_draft,
-                    });
-                }
-            }
-        }
-        leftovers
+        let kinds = SpoolKind::ALL.into_iter();
+        let entries = kinds.flat_map(|kind| self.list_kind(kind));
+        // The spool folder itself may hold files of other programs.
+        let drafts = list_files(&self.folder);
+        let drafts = drafts.into_iter().filter(|file| file.is_draft);
+        entries.chain(drafts).collect()
     }
+
+    /// Lists the entries of a kind.
+    pub(super) fn list_kind(&self, kind: SpoolKind) -> Vec<SpoolLeftover> {
+        list_files(&self.folder.join(kind.folder()))
+    }
+}
+
+fn list_files(folder: &Path) -> Vec<SpoolLeftover> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let files = entries.filter_map(|entry| {
+        let data = entry.metadata().ok().filter(std::fs::Metadata::is_file)?;
+        let name = entry.file_name();
+        Some(SpoolLeftover {
+            path: entry.path(),
+            last_used: data.modified().unwrap_or(SystemTime::UNIX_EPOCH),
+            len: data.len(),
+            is_draft: name.to_string_lossy().starts_with(DRAFT_PREFIX),
+        })
+    });
+    files.collect()
 }
 
 /// A file in the spool that may be in use by another run.
 pub(super) struct SpoolLeftover {
     pub(super) path: PathBuf,
-    last_used: SystemTime,
+    pub(super) last_used: SystemTime,
+    /// The size in bytes.
+    pub(super) len: u64,
     /// Whether the file was still being written.
     pub(super) is_draft: bool,
 }

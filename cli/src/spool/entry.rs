@@ -21,6 +21,8 @@ pub struct SpooledLayer {
     pub blob: BlobRef,
     /// The bytes of the blob.
     pub bytes: Slice,
+    /// The size of the layer in bytes before it was compressed.
+    pub raw_size: u64,
 }
 
 impl Spool {
@@ -33,12 +35,30 @@ impl Spool {
         if let Ok(digests) = digests
             && digests.diff_id == *diff_id
         {
+            let raw_size = digests.raw_size;
             let (digest, size) = (digests.digest, digests.size);
             let blob = BlobRef { digest, size };
-            return Some(SpooledLayer { blob, bytes });
+            return Some(SpooledLayer {
+                blob,
+                bytes,
+                raw_size,
+            });
         }
         self.remove(SpoolKind::Compressed, [diff_id]);
         None
+    }
+
+    /// Returns the bytes of the compressed layer with this diffID, without a look at them.
+    pub fn open_compressed(&self, diff_id: &Digest) -> Option<Slice> {
+        let (file, len) = self.open(SpoolKind::Compressed, diff_id)?;
+        Some(Slice::part(&file, 0, len))
+    }
+
+    /// Returns the bytes of the delta with this [name](super::delta_name). They are not verified: the
+    /// registry finds out whether the delta makes the layer.
+    pub fn open_delta(&self, name: &Digest) -> Option<Slice> {
+        let (file, len) = self.open(SpoolKind::Deltas, name)?;
+        Some(Slice::part(&file, 0, len))
     }
 
     /// Returns the bytes with this digest. Reads them to the end, and removes a damaged entry.

@@ -82,6 +82,7 @@ impl LayerDraft {
         let layer = SpooledLayer {
             blob: BlobRef { digest, size },
             bytes: Slice::part(&file, 0, size),
+            raw_size: digests.raw_size,
         };
         self.growth.send_replace(Growth::Complete(layer.clone()));
         layer

@@ -1,19 +1,20 @@
 //! Stores bytes on disk that do not fit in memory and can be read only once, and keeps them for the
 //! next run if a push is killed.
 //!
-//! The spool has three folders, one for each [`SpoolKind`], with one file for each entry, named by
-//! a digest. Concurrent pushes share equal entries and do not disturb each other: an entry is
+//! The spool has a folder for each [`SpoolKind`], with one file for each entry, named by a digest. Concurrent pushes share equal entries and do not disturb each other: an entry is
 //! written under a temporary name ([`Draft`]) and then renamed, and each reader holds a shared lock
 //! that keeps the entry from being deleted. An entry is read to the end and used only if its
 //! digests are right ([`Spool::find_bytes`], [`Spool::find_compressed`]).
 //!
-//! The entries of an image are removed after a successful push. Those that remain are deleted after
-//! a week, or when the space is needed. This module does not decide what to spool. Start reading at
+//! The entries of an image are removed after a successful push, except compressed layers from which
+//! the next push can make deltas ([`Spool::keep_layers`]). Those that remain are deleted after a week
+//! without use, or when the space is needed. This module does not decide what to spool. Start reading at
 //! [`Spool`].
 
 mod disk_space;
 mod draft;
 mod entry;
+mod kept;
 mod layer_draft;
 
 use std::fs::File;
@@ -22,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use imgsync_oci::Digest;
+use imgsync_oci::{Digest, delta};
 
 use crate::compress;
 use crate::disk;
@@ -45,18 +46,29 @@ pub enum SpoolKind {
     Compressed,
     /// The list of the parts of an image export, named by the digest of the request.
     Exports,
+    /// A delta of a layer, named by the digest of the name that [`delta_name`] returns.
+    Deltas,
 }
 
 impl SpoolKind {
-    const ALL: [Self; 3] = [Self::Bytes, Self::Compressed, Self::Exports];
+    const ALL: [Self; 4] = [Self::Bytes, Self::Compressed, Self::Exports, Self::Deltas];
 
     fn folder(self) -> &'static str {
         match self {
             Self::Bytes => "bytes",
             Self::Compressed => compress::FORMAT_NAME,
             Self::Exports => "exports",
+            Self::Deltas => delta::FORMAT_NAME,
         }
     }
+}
+
+/// Returns the name in the spool of the delta of a layer against these blobs. A delta can be made in
+/// several ways, but an upload that was interrupted must go on with the same bytes.
+pub fn delta_name<'a>(diff_id: &Digest, bases: impl Iterator<Item = &'a Digest>) -> Digest {
+    let mut name = format!("{} {diff_id}", delta::FORMAT_NAME);
+    bases.for_each(|base| name.push_str(&format!(" {base}")));
+    Digest::of(name.as_bytes())
 }
 
 /// A folder for spool files.

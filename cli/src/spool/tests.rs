@@ -168,3 +168,74 @@ async fn a_layer_is_read_while_it_is_written() {
     let bytes = complete.bytes.read_all().unwrap();
     assert_eq!(bytes, kept.bytes.read_all().unwrap());
 }
+
+fn age(spool: &Spool, kind: SpoolKind, digest: &Digest, seconds: u64) {
+    let file = File::open(spool.path(kind, digest)).unwrap();
+    let time = SystemTime::now() - Duration::from_secs(seconds);
+    file.set_modified(time).unwrap();
+}
+
+/// Adds a layer of one MiB that is `seconds` old.
+fn aged_layer(spool: &Spool, name: &str, seconds: u64) -> Digest {
+    let diff_id = Digest::of(name.as_bytes());
+    draft(spool, &[0; 1024 * 1024]).persist(SpoolKind::Compressed, &diff_id);
+    age(spool, SpoolKind::Compressed, &diff_id, seconds);
+    diff_id
+}
+
+#[test]
+fn kept_layers_are_bounded_and_the_oldest_go_first() {
+    const MIB: u64 = 1024 * 1024;
+    let (_folder, spool) = spool();
+    let names = [("a", 40), ("b", 30), ("c", 20), ("d", 10)];
+    let layers = names.map(|(name, seconds)| aged_layer(&spool, name, seconds));
+    let kept = |spool: &Spool| {
+        let is_kept = |layer: &&Digest| spool.entry_size(SpoolKind::Compressed, layer).is_some();
+        let kept = layers.iter().filter(is_kept);
+        kept.map(|layer| layer.short().to_owned())
+            .collect::<Vec<_>>()
+    };
+    let expected = |positions: &[usize]| {
+        let kept = positions.iter().map(|position| &layers[*position]);
+        kept.map(|layer| layer.short().to_owned())
+            .collect::<Vec<_>>()
+    };
+    spool.keep_layers(&[], 4 * MIB);
+    assert_eq!(kept(&spool), expected(&[0, 1, 2, 3]));
+    // The layers of the image that was pushed now are the newest.
+    spool.keep_layers(&layers[..1], 3 * MIB);
+    assert_eq!(kept(&spool), expected(&[0, 2, 3]));
+    // One that another push reads stays.
+    let open = spool.open_compressed(&layers[2]).unwrap();
+    age(&spool, SpoolKind::Compressed, &layers[2], 60);
+    spool.keep_layers(&[], MIB);
+    assert_eq!(kept(&spool), expected(&[2]));
+    drop(open);
+    spool.keep_layers(&[], MIB - 1);
+    assert_eq!(files(&spool), 0);
+}
+
+#[test]
+fn small_layers_of_a_pushed_image_are_not_kept() {
+    let (_folder, spool) = spool();
+    let (mine, other) = (compressed(&spool, b"tar"), compressed(&spool, b"other"));
+    spool.keep_layers(std::slice::from_ref(&mine), u64::MAX);
+    assert!(spool.open_compressed(&mine).is_none());
+    assert!(spool.open_compressed(&other).is_some());
+}
+
+#[test]
+fn a_delta_is_found_by_its_layer_and_its_bases() {
+    let (_folder, spool) = spool();
+    let [layer, one, two] = [b"layer", b"one  ", b"two  "].map(|text| Digest::of(text));
+    let name = delta_name(&layer, [&one, &two].into_iter());
+    draft(&spool, b"delta").persist(SpoolKind::Deltas, &name);
+    let found = spool.open_delta(&name).unwrap();
+    assert_eq!(&found.read_all().unwrap()[..], b"delta");
+    for bases in [&[&two, &one][..], &[&one], &[]] {
+        let other = delta_name(&layer, bases.iter().copied());
+        assert!(spool.open_delta(&other).is_none());
+    }
+    spool.remove(SpoolKind::Deltas, [&name]);
+    assert!(spool.open_delta(&name).is_none());
+}

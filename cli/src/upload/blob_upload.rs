@@ -4,6 +4,7 @@
 //! This module decides when to retry, resume or start over; a single request is sent by
 //! [`BlobSender`]. Start reading at [`upload_blob`].
 
+mod assemble;
 mod opening;
 mod retry;
 mod session;
@@ -46,6 +47,15 @@ pub enum UploadOutcome {
         /// The bytes that were sent again, after an error.
         resent: u64,
     },
+}
+
+/// How the upload of an outgoing blob ended.
+#[derive(Debug)]
+pub(super) enum UploadEnd {
+    /// The registry has the blob, or the layer that a delta describes.
+    Stored(UploadOutcome),
+    /// The registry did not assemble the layer from its delta. The text tells why.
+    NotAssembled(String),
 }
 
 /// The upload of one blob.
@@ -107,6 +117,8 @@ enum SessionOutcome {
     StartOver,
     /// The registry refuses this upload mode.
     ModeRefused(Error),
+    /// The registry did not assemble the layer from its delta.
+    NotAssembled(String),
 }
 
 /// Uploads a blob, and finishes its session without waiting for other blobs.
@@ -120,12 +132,14 @@ pub async fn upload_blob(
     report: &Arc<dyn Report>,
 ) -> Result<UploadOutcome, Failure> {
     let blob = OutgoingBlob::complete(blob, None);
-    upload_behind_barrier(writer, blob, report, barrier::open_pass()).await
+    match upload_behind_barrier(writer, blob, report, barrier::open_pass()).await? {
+        UploadEnd::Stored(outcome) => Ok(outcome),
+        UploadEnd::NotAssembled(reason) => Err(Failure::new(FailureKind::Target, reason)),
+    }
 }
 
 /// Uploads a blob, unless the registry has it: resumes the session that an earlier push left open,
-/// or opens one, and finishes the session once the barrier opens. When this function returns `Ok`,
-/// the registry has the blob.
+/// or opens one, and finishes the session once the barrier opens.
 ///
 /// # Errors
 /// As [`upload_blob`].
@@ -134,7 +148,7 @@ pub(super) async fn upload_behind_barrier(
     blob: OutgoingBlob,
     report: &Arc<dyn Report>,
     mut pass: BarrierPass,
-) -> Result<UploadOutcome, Failure> {
+) -> Result<UploadEnd, Failure> {
     let path = writer.journal_path(&blob.journal_name());
     let entry = match JournalEntry::try_lock(&path) {
         Some(entry) => entry,
@@ -164,7 +178,7 @@ async fn upload_locked(
     report: &Arc<dyn Report>,
     pass: BarrierPass,
     entry: JournalEntry,
-) -> Result<UploadOutcome, Failure> {
+) -> Result<UploadEnd, Failure> {
     let sender = BlobSender::new(writer, &blob, report);
     // A layer that is compressed before its first chunk is full needs no session if the registry has
     // it.
@@ -186,16 +200,23 @@ async fn upload_locked(
         entry,
         pass,
     };
-    let outcome = match upload.blob.known().cloned() {
-        Some(blob) if upload.is_already_present(&blob).await? => UploadOutcome::AlreadyPresent,
+    let end = match upload.blob.stored() {
+        Some(blob) if upload.is_already_present(&blob).await? => {
+            UploadEnd::Stored(UploadOutcome::AlreadyPresent)
+        }
         _ => upload.run_sessions().await?,
     };
     upload.entry.remove();
-    let label = upload.blob.label();
-    let Some(blob) = upload.blob.known() else {
-        return Ok(outcome);
+    let UploadEnd::Stored(outcome) = end else {
+        return Ok(end);
     };
-    writer.remember(&blob.digest);
+    let label = upload.blob.label();
+    if let Some(stored) = upload.blob.stored() {
+        writer.remember(&stored.digest);
+    }
+    let Some(blob) = upload.blob.known() else {
+        return Ok(end);
+    };
     if !matches!(outcome, UploadOutcome::Sent { .. }) {
         report.skip_blob(blob.size);
     }
@@ -208,11 +229,11 @@ async fn upload_locked(
         }
         (UploadOutcome::Mounted, None) => {}
     }
-    Ok(outcome)
+    Ok(end)
 }
 
 impl BlobUpload<'_> {
-    async fn run_sessions(&mut self) -> Result<UploadOutcome, Failure> {
+    async fn run_sessions(&mut self) -> Result<UploadEnd, Failure> {
         let client = &self.writer.client;
         let mut earlier = self.resume_session().await;
         let mut mount = self.blob.known().and_then(|blob| {
@@ -224,13 +245,19 @@ impl BlobUpload<'_> {
                 self.mode = self.writer.host_profile.mode();
             }
             // Without chunks, only a complete blob can be sent.
-            if self.mode != UploadMode::Chunks && !self.complete().await? {
-                return Ok(UploadOutcome::AlreadyPresent);
+            if self.mode != UploadMode::Chunks {
+                if self.blob.assembly().is_some() {
+                    let reason = "the registry accepts no chunks".to_owned();
+                    return Ok(UploadEnd::NotAssembled(reason));
+                }
+                if !self.complete().await? {
+                    return Ok(UploadEnd::Stored(UploadOutcome::AlreadyPresent));
+                }
             }
             let mut session = match earlier.take() {
                 Some(session) => session,
                 None => match self.open(mount.take()).await? {
-                    UploadStart::Mounted => return Ok(UploadOutcome::Mounted),
+                    UploadStart::Mounted => return Ok(UploadEnd::Stored(UploadOutcome::Mounted)),
                     UploadStart::Open(session) => session,
                 },
             };
@@ -254,17 +281,26 @@ impl BlobUpload<'_> {
                     let size = self.blob.known().map_or(0, |blob| blob.size);
                     let SentBytes { bytes, resent } = self.sender.sent_bytes(size).await;
                     self.writer.record_resent(resent);
-                    return Ok(UploadOutcome::Sent { bytes, resent });
+                    return Ok(UploadEnd::Stored(UploadOutcome::Sent { bytes, resent }));
                 }
                 Ok(SessionOutcome::AlreadyPresent) => {
                     // The registry removes unused sessions itself.
                     let _ = client.cancel_upload(session).await;
-                    return Ok(UploadOutcome::AlreadyPresent);
+                    return Ok(UploadEnd::Stored(UploadOutcome::AlreadyPresent));
+                }
+                Ok(SessionOutcome::NotAssembled(reason)) => {
+                    let _ = client.cancel_upload(session).await;
+                    return Ok(UploadEnd::NotAssembled(reason));
                 }
                 Ok(SessionOutcome::StartOver) => self.entry.clear_session(),
                 Ok(SessionOutcome::SessionLost) => {
                     self.entry.clear_session();
-                    self.count_lost_session()?;
+                    match self.count_lost_session() {
+                        Err(failure) if self.blob.assembly().is_some() => {
+                            return Ok(UploadEnd::NotAssembled(failure.what));
+                        }
+                        counted => counted?,
+                    }
                 }
                 Ok(SessionOutcome::ModeRefused(error)) => {
                     let _ = client.cancel_upload(session).await;
@@ -291,7 +327,7 @@ impl BlobUpload<'_> {
         }
         self.wait_for_growth(u64::MAX).await;
         match self.blob.known().cloned() {
-            Some(blob) => Ok(!self.is_already_present(&blob).await?),
+            Some(blob) => Ok(!self.is_already_present(&blob.blob_ref()).await?),
             None => Ok(true),
         }
     }

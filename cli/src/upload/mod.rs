@@ -12,6 +12,7 @@ mod byte_stream;
 mod chunk_sizer;
 mod concurrency;
 mod concurrency_limiter;
+mod delta;
 mod host_profile;
 mod journal;
 mod outgoing_blob;

@@ -5,9 +5,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use imgsync_oci::Digest;
+use imgsync_oci::{Digest, delta};
 
 use super::{BlobSource, PendingBlob};
+use crate::cache::BlobRef;
 use crate::compress;
 use crate::report::Report;
 use crate::spool::{GrowingLayer, Growth, SpooledLayer};
@@ -19,8 +20,22 @@ pub(super) struct OutgoingBlob {
     /// because the session may be open before the digest of the blob is known.
     diff_id: Option<Digest>,
     content: OutgoingContent,
+    /// The layer that the registry assembles from the bytes. They are a delta then.
+    assembly: Option<Arc<LayerAssembly>>,
     /// The digest of the blob, for progress that is reported from elsewhere.
     digest: Arc<OnceLock<Digest>>,
+}
+
+/// A layer that the registry assembles from a delta.
+#[derive(Debug)]
+pub(super) struct LayerAssembly {
+    /// The blobs that the delta is based on, in its order.
+    pub(super) bases: Vec<Digest>,
+    pub(super) diff_id: Digest,
+    /// The size of the uncompressed layer in bytes.
+    pub(super) raw_size: u64,
+    /// The blob that the layer must become.
+    pub(super) blob: BlobRef,
 }
 
 enum OutgoingContent {
@@ -35,7 +50,16 @@ impl OutgoingBlob {
             label: blob.label.clone(),
             diff_id: diff_id.cloned(),
             content: OutgoingContent::Complete(Arc::new(blob.clone())),
+            assembly: None,
             digest: Arc::new(OnceLock::from(blob.digest.clone())),
+        }
+    }
+
+    /// Returns a delta, from which the registry assembles a layer.
+    pub(super) fn delta(delta: &PendingBlob, assembly: LayerAssembly) -> Self {
+        Self {
+            assembly: Some(Arc::new(assembly)),
+            ..Self::complete(delta, None)
         }
     }
 
@@ -45,6 +69,7 @@ impl OutgoingBlob {
             label: label.to_owned(),
             diff_id: Some(diff_id.clone()),
             content: OutgoingContent::Growing(layer),
+            assembly: None,
             digest: Arc::default(),
         }
     }
@@ -62,13 +87,31 @@ impl OutgoingBlob {
         }
     }
 
+    /// Returns the blob that the registry has in the end, once it is known: of a delta, that of the
+    /// layer.
+    pub(super) fn stored(&self) -> Option<BlobRef> {
+        match &self.assembly {
+            Some(assembly) => Some(assembly.blob.clone()),
+            None => self.known().map(|blob| blob.blob_ref()),
+        }
+    }
+
+    /// Returns the layer that the registry assembles, if the bytes are a delta.
+    pub(super) fn assembly(&self) -> Option<&Arc<LayerAssembly>> {
+        self.assembly.as_ref()
+    }
+
     /// Returns the diffID of a layer that this tool compresses.
     pub(super) fn diff_id(&self) -> Option<&Digest> {
-        self.diff_id.as_ref()
+        let assembled = self.assembly.as_ref().map(|assembly| &assembly.diff_id);
+        self.diff_id.as_ref().or(assembled)
     }
 
     /// Returns the name of the blob in the journal.
     pub(super) fn journal_name(&self) -> String {
+        if let (Some(_), Some(delta)) = (&self.assembly, self.known()) {
+            return format!("{} {}", delta::FORMAT_NAME, delta.digest);
+        }
         match (&self.diff_id, self.known()) {
             (Some(diff_id), _) => journal_name(diff_id),
             (None, Some(blob)) => blob.digest.to_string(),
@@ -93,7 +136,7 @@ impl OutgoingBlob {
         };
         match layer.wait_for(len).await {
             Growth::Written(written) => written,
-            Growth::Complete(SpooledLayer { blob, bytes }) => {
+            Growth::Complete(SpooledLayer { blob, bytes, .. }) => {
                 let size = blob.size;
                 // This is the only place that sets the digest of a growing layer.
                 let _ = self.digest.set(blob.digest.clone());

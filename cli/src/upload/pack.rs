@@ -12,7 +12,7 @@ use crate::compress::CompressError;
 use crate::exit::{Failure, FailureKind};
 use crate::image::Slice;
 use crate::report::{ProgressTask, TaskReader};
-use crate::spool::{GrowingLayer, LayerDraft, Spool, SpoolKind};
+use crate::spool::{GrowingLayer, LayerDraft, Spool, SpoolKind, SpooledLayer};
 
 /// The content of a queued blob, before its bytes were read.
 #[derive(Debug, Clone)]
@@ -35,6 +35,8 @@ pub enum QueuedContent {
         diff_id: Digest,
         /// The compressed blob.
         blob: BlobRef,
+        /// The size of the tar in bytes.
+        raw_size: u64,
     },
     /// A blob that is sent as it is.
     Ready {
@@ -56,7 +58,7 @@ pub(super) fn pack(
     (bytes, task): (&Slice, ProgressTask),
     mut draft: LayerDraft,
     (spool, threads): (&Spool, usize),
-) -> Result<BlobRef, Failure> {
+) -> Result<SpooledLayer, Failure> {
     let failed = |error| failure(label, spool, &error);
     let reader = bytes.reader();
     let reader = reader.map_err(|error| failed(CompressError::Read(error)))?;
@@ -65,7 +67,7 @@ pub(super) fn pack(
     check_digest(label, "diffID", diff_id, &digests.diff_id)?;
     let layer = draft.complete(&digests);
     spool.remove(SpoolKind::Bytes, [diff_id]);
-    Ok(layer.blob)
+    Ok(layer)
 }
 
 /// Returns a blob that needs no packing. One that is sent as it is has not been read yet.

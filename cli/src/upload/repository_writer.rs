@@ -16,11 +16,11 @@ use imgsync_oci::endpoint::Mount;
 use imgsync_oci::{Digest, Reference, Repository};
 
 use super::concurrency_limiter::ConcurrencyLimiter;
-use super::host_profile::HostProfile;
+use super::host_profile::{HostProfile, UploadMode};
 use super::journal::{JournalEntry, last_written};
 use super::rate_limiter::RateLimiter;
 use super::{BlobSource, ChunkSizer, Journal, lock};
-use crate::cache::blob_locations;
+use crate::cache::{BlobRef, blob_locations};
 use crate::image::VerifiedManifest;
 use crate::plan::TransferRates;
 
@@ -75,6 +75,16 @@ pub struct PendingBlob {
     pub mount: Option<Repository>,
     /// Whether the target was asked for this blob, and did not have it.
     pub is_known_missing: bool,
+}
+
+impl PendingBlob {
+    /// Returns the digest and the size.
+    pub(super) fn blob_ref(&self) -> BlobRef {
+        BlobRef {
+            digest: self.digest.clone(),
+            size: self.size,
+        }
+    }
 }
 
 /// Returns the rates of earlier transfers with a registry. No upload is faster than the user allows.
@@ -141,6 +151,11 @@ impl RepositoryWriter {
     /// Returns whether this is the first limit of a proxy that the user is told.
     pub(super) fn is_first_limit(&self) -> bool {
         !self.has_noted_limit.swap(true, Ordering::Relaxed)
+    }
+
+    /// Returns whether blobs are sent in chunks, as far as is known: the registry may refuse it.
+    pub fn sends_chunks(&self) -> bool {
+        self.host_profile.mode() == UploadMode::Chunks
     }
 
     /// Returns the rates of earlier transfers with the registry, as [`transfer_rates`] does.

@@ -8,12 +8,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use futures::stream::{FuturesUnordered, Stream, StreamExt};
 use imgsync_oci::Digest;
 use imgsync_oci::media::Compression;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::RepositoryWriter;
 use super::barrier::{BarrierPass, barrier};
@@ -25,8 +26,9 @@ use crate::cache::{self, BlobRef, VerifiedBlobs};
 use crate::compress::{self, CompressError};
 use crate::exit::{Failure, FailureKind};
 use crate::image::Slice;
+use crate::plan::DeltaPlan;
 use crate::report::{PlannedSize, ProgressTask, Report};
-use crate::spool::{LayerDraft, Spool};
+use crate::spool::{LayerDraft, Spool, SpooledLayer};
 
 /// A blob to pack and to upload.
 #[derive(Debug, Clone)]
@@ -37,6 +39,8 @@ pub struct QueuedBlob {
     pub bytes: Slice,
     /// The name to show in messages, for example the number of a layer.
     pub label: String,
+    /// The layers at the target that a delta of a raw layer is based on.
+    pub delta: Option<DeltaPlan>,
 }
 
 impl QueuedBlob {
@@ -70,11 +74,15 @@ pub struct UploadContext {
 }
 
 /// The state that the uploads of one queue share.
-struct QueueRun<'a> {
-    context: &'a UploadContext,
+pub(super) struct QueueRun<'a> {
+    pub(super) context: &'a UploadContext,
     /// Layers are compressed one after the other, each with all threads.
     packing_turn: Semaphore,
     verify_permits: Arc<Semaphore>,
+    /// Deltas are made one after the other, because each needs some memory.
+    pub(super) delta_turn: Semaphore,
+    /// Whether a layer is sent as a delta. The rate of the push says little then.
+    has_deltas: AtomicBool,
 }
 
 /// Uploads all blobs, except those that the target turns out to have. Returns the uploaded blob for
@@ -90,6 +98,8 @@ pub async fn upload_all(
         context,
         packing_turn: Semaphore::new(1),
         verify_permits: Arc::new(Semaphore::new(context.threads.max(1))),
+        delta_turn: Semaphore::new(1),
+        has_deltas: AtomicBool::new(false),
     };
     let (barrier, pass) = barrier();
     context.report.start_upload();
@@ -122,7 +132,9 @@ pub async fn upload_all(
     let (start, before) = (Instant::now(), context.writer.bytes_sent());
     let (uploaded, ()) = tokio::try_join!(uploading, opening)?;
     let sent = context.writer.bytes_sent() - before;
-    context.writer.record_sent(sent, start.elapsed());
+    if !run.has_deltas.load(Ordering::Relaxed) {
+        context.writer.record_sent(sent, start.elapsed());
+    }
     Ok(uploaded)
 }
 
@@ -137,8 +149,17 @@ impl QueueRun<'_> {
             content,
             bytes,
             label,
+            delta,
         } = &queued;
         match content {
+            QueuedContent::Raw { diff_id }
+            | QueuedContent::Growing { diff_id, .. }
+            | QueuedContent::Packed { diff_id, .. }
+                if let Some(plan) = delta =>
+            {
+                let blob = self.upload_as_delta(&queued, plan, pass).await?;
+                Ok((diff_id.clone(), blob))
+            }
             QueuedContent::Raw { diff_id } => {
                 let layer = (diff_id, &**label, bytes);
                 let blob = self.pack_and_upload(layer, pass).await?;
@@ -155,7 +176,7 @@ impl QueueRun<'_> {
                 let blob = self.upload_growing(outgoing, packing, pass).await?;
                 Ok((diff_id.clone(), blob))
             }
-            QueuedContent::Packed { diff_id, blob } => {
+            QueuedContent::Packed { diff_id, blob, .. } => {
                 self.remember_packed(diff_id, blob);
                 let pending = pending_blob(label, blob.clone(), bytes, false)?;
                 let outgoing = OutgoingBlob::complete(&pending, Some(diff_id));
@@ -185,21 +206,39 @@ impl QueueRun<'_> {
         (diff_id, label, bytes): (&Digest, &str, &Slice),
         pass: BarrierPass,
     ) -> Result<BlobRef, Failure> {
-        // The semaphore is never closed.
-        let turn = self.packing_turn.acquire().await.ok();
-        let spool = &self.context.spool;
-        let spool_failure = |error| pack::failure(label, spool, &CompressError::Write(error));
-        let draft = spool.create_layer().map_err(spool_failure)?;
-        let growing = draft.growing().map_err(spool_failure)?;
+        let (turn, draft) = self.start_packing(label).await?;
+        let growing = draft.growing();
+        let growing = growing.map_err(|error| self.spool_failure(label, error))?;
         let outgoing = OutgoingBlob::growing(label, diff_id, growing);
         let packing = async {
             let packed = self
                 .pack_in_background((diff_id, label, bytes), draft)
                 .await;
             drop(turn);
-            packed
+            packed.map(|layer| layer.blob)
         };
         self.upload_growing(outgoing, packing, pass).await
+    }
+
+    /// Waits for the turn of a layer to be compressed, and creates its file.
+    pub(super) async fn start_packing(
+        &self,
+        label: &str,
+    ) -> Result<(Option<SemaphorePermit<'_>>, LayerDraft), Failure> {
+        // The semaphore is never closed.
+        let turn = self.packing_turn.acquire().await.ok();
+        let draft = self.context.spool.create_layer();
+        let draft = draft.map_err(|error| self.spool_failure(label, error))?;
+        Ok((turn, draft))
+    }
+
+    fn spool_failure(&self, label: &str, error: std::io::Error) -> Failure {
+        pack::failure(label, &self.context.spool, &CompressError::Write(error))
+    }
+
+    /// Records that a layer is sent as a delta.
+    pub(super) fn record_delta(&self) {
+        self.has_deltas.store(true, Ordering::Relaxed);
     }
 
     /// Uploads a layer while `packing` runs. Returns the blob.
@@ -232,11 +271,12 @@ impl QueueRun<'_> {
         }
     }
 
-    async fn pack_in_background(
+    /// Compresses a layer in another thread.
+    pub(super) async fn pack_in_background(
         &self,
         (diff_id, label, bytes): (&Digest, &str, &Slice),
         draft: LayerDraft,
-    ) -> Result<BlobRef, Failure> {
+    ) -> Result<SpooledLayer, Failure> {
         let (spool, threads) = (self.context.spool.clone(), self.context.threads);
         let uncompressed = bytes.len();
         let text = format!("compressing {label}");
@@ -246,23 +286,23 @@ impl QueueRun<'_> {
             let bytes = (&bytes, task);
             pack::pack(&label, &source_digest, bytes, draft, (&spool, threads))
         });
-        let blob = packed.await.unwrap_or_else(|_| {
+        let layer = packed.await.unwrap_or_else(|_| {
             let what = "source: the thread that reads a layer panicked";
             Err(Failure::new(FailureKind::Source, what))
         })?;
-        self.record_packed(diff_id, uncompressed, &blob);
-        Ok(blob)
+        self.record_packed(diff_id, uncompressed, &layer.blob);
+        Ok(layer)
     }
 
     /// Reports and remembers which blob became of a layer of `uncompressed` planned bytes.
-    fn record_packed(&self, diff_id: &Digest, uncompressed: u64, blob: &BlobRef) {
+    pub(super) fn record_packed(&self, diff_id: &Digest, uncompressed: u64, blob: &BlobRef) {
         let report = &self.context.report;
         report.record_compressed(uncompressed, blob.size);
         self.remember_packed(diff_id, blob);
     }
 
     /// Records in the cache which blob this tool made of a layer whose diffID it computed.
-    fn remember_packed(&self, diff_id: &Digest, blob: &BlobRef) {
+    pub(super) fn remember_packed(&self, diff_id: &Digest, blob: &BlobRef) {
         let UploadContext {
             writer, verified, ..
         } = self.context;

@@ -34,6 +34,8 @@ pub enum AssembleAnswer {
     BaseUnknown,
     /// The upload session with the delta does not exist.
     SessionUnknown,
+    /// The bytes in the session do not have the digest of the delta.
+    DeltaDamaged,
     /// The registry has too much to do. Ask again after the time that it names, if any.
     Busy(Option<Duration>),
     /// The registry refuses the request. The text tells why.
@@ -90,6 +92,8 @@ impl Client {
                     AssembleAnswer::BaseUnknown
                 } else if error.has_fault(ErrorCode::BlobUploadUnknown) {
                     AssembleAnswer::SessionUnknown
+                } else if error.has_fault(ErrorCode::DigestInvalid) {
+                    AssembleAnswer::DeltaDamaged
                 } else {
                     AssembleAnswer::Refused(error.to_string())
                 })

@@ -94,6 +94,8 @@ async fn every_answer_to_a_request_to_assemble_is_told_apart() {
     assert_eq!(base, AssembleAnswer::BaseUnknown);
     let session = assemble(|| fault(404, "BLOB_UPLOAD_UNKNOWN")).await;
     assert_eq!(session, AssembleAnswer::SessionUnknown);
+    let damaged = assemble(|| fault(400, "DIGEST_INVALID")).await;
+    assert_eq!(damaged, AssembleAnswer::DeltaDamaged);
     let busy = assemble(|| status(503).header("Retry-After", "7")).await;
     assert_eq!(busy, AssembleAnswer::Busy(Some(Duration::from_secs(7))));
     for code in [400, 403, 404, 405] {

@@ -89,13 +89,13 @@ pub(super) fn restore(
     Some(contents)
 }
 
-/// Removes the entries of an export from the spool.
-pub(super) fn forget(spool: &Spool, key: &Digest) {
+/// Removes an export from the spool, except compressed layers. Returns the digests of its parts.
+pub(super) fn forget(spool: &Spool, key: &Digest) -> Vec<Digest> {
     let list = list(spool, key).unwrap_or_default();
-    for kind in [SpoolKind::Bytes, SpoolKind::Compressed] {
-        spool.remove(kind, list.iter().map(|listed| &listed.digest));
-    }
+    let digests: Vec<_> = list.into_iter().map(|listed| listed.digest).collect();
+    spool.remove(SpoolKind::Bytes, &digests);
     spool.remove(SpoolKind::Exports, [key]);
+    digests
 }
 
 fn list(spool: &Spool, key: &Digest) -> Option<Vec<ListingEntry>> {

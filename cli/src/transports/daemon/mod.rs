@@ -244,17 +244,20 @@ impl DaemonImage {
         }
     }
 
-    /// Removes everything of this image from the spool. Blocks.
-    pub fn forget(&self, spool: &Spool) {
-        spool.remove(SpoolKind::Compressed, &self.diff_ids);
+    /// Removes this image from the spool, except compressed layers. Returns the digests of its parts,
+    /// and the diffIDs. Blocks.
+    pub fn forget(&self, spool: &Spool) -> Vec<Digest> {
+        let mut digests = self.diff_ids.clone();
         match &self.store {
             ImageStore::Classic { config } => {
                 spool.remove(SpoolKind::Bytes, self.diff_ids.iter().chain([config]));
             }
             ImageStore::Containerd { root, .. } => {
-                export_listing::forget(spool, &containerd::export_key(root, &self.platforms));
+                let key = containerd::export_key(root, &self.platforms);
+                digests.extend(export_listing::forget(spool, &key));
             }
         }
+        digests
     }
 }
 

@@ -7,6 +7,7 @@ use imgsync_oci::client::RetryVerdict;
 use imgsync_oci::client::upload::{UploadSession, UploadStart};
 
 use super::BlobUpload;
+use crate::cache::BlobRef;
 use crate::exit::Failure;
 use crate::upload::PendingBlob;
 use crate::upload::host_profile::UploadMode;
@@ -63,7 +64,7 @@ impl BlobUpload<'_> {
         if let Some((blob, from)) = mount {
             match writer.try_mount(&blob.digest, &from).await? {
                 // Some registries answer 201 to a mount and do not hold the blob afterwards.
-                Some(UploadStart::Mounted) if !self.is_present(&blob).await? => {}
+                Some(UploadStart::Mounted) if !self.is_present(&blob.blob_ref()).await? => {}
                 Some(start) => return Ok(start),
                 None => {}
             }
@@ -84,9 +85,10 @@ impl BlobUpload<'_> {
     /// Returns whether the registry has the blob, before any of its bytes are sent. Does not ask again
     /// if the plan did; but another push may have finished the blob just before this one got the
     /// lock. It has recorded that then.
-    pub(super) async fn is_already_present(&mut self, blob: &PendingBlob) -> Result<bool, Failure> {
+    pub(super) async fn is_already_present(&mut self, blob: &BlobRef) -> Result<bool, Failure> {
         let writer = self.writer;
-        let is_missing = blob.is_known_missing
+        let known = self.blob.known();
+        let is_missing = known.is_some_and(|known| known.is_known_missing)
             || writer.is_missing(&blob.digest)
             || self.blob.diff_id().is_some_and(|id| writer.is_missing(id));
         let is_missing = is_missing && !writer.is_recorded(&blob.digest);
@@ -94,7 +96,7 @@ impl BlobUpload<'_> {
     }
 
     /// Returns whether the registry has the blob.
-    pub(super) async fn is_present(&mut self, blob: &PendingBlob) -> Result<bool, Failure> {
+    pub(super) async fn is_present(&mut self, blob: &BlobRef) -> Result<bool, Failure> {
         let client = &self.writer.client;
         loop {
             let request = client.has_blob(&self.writer.repository, &blob.digest, blob.size);

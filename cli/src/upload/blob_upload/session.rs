@@ -95,7 +95,7 @@ impl BlobUpload<'_> {
             let Some(blob) = self.blob.known().cloned() else {
                 return Ok(NextBytes::Until(end));
             };
-            if self.is_already_present(&blob).await? {
+            if self.is_already_present(&blob.blob_ref()).await? {
                 return Ok(NextBytes::NotNeeded);
             }
             self.report_start(offset);
@@ -187,7 +187,7 @@ impl BlobUpload<'_> {
             }
             Err(SendError::Request(error)) => {
                 self.back_off_in_session(error).await?;
-                return Ok(if self.is_present(blob).await? {
+                return Ok(if self.is_present(&blob.blob_ref()).await? {
                     SessionOutcome::Finished
                 } else {
                     SessionOutcome::StartOver
@@ -212,6 +212,9 @@ impl BlobUpload<'_> {
             self.back_off_after_read_error(error).await?;
         }
         self.wait_at_barrier().await?;
+        if let Some(assembly) = self.blob.assembly().cloned() {
+            return self.assemble(session, blob, &assembly).await.map(Some);
+        }
         let finished = self
             .writer
             .client
@@ -240,7 +243,7 @@ impl BlobUpload<'_> {
         }
         self.back_off_in_session(error).await?;
         // Perhaps only the response to the finishing request was lost.
-        let is_present = self.is_present(blob).await?;
+        let is_present = self.is_present(&blob.blob_ref()).await?;
         Ok(is_present.then_some(SessionOutcome::Finished))
     }
 

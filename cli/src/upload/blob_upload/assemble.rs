@@ -1,0 +1,170 @@
+//! Lets the registry assemble a layer from a delta whose bytes have all been sent.
+//!
+//! The delta stays in its upload session until the layer is stored, so every request can be repeated:
+//! after a lost response, and after a restart of the registry. Start reading at
+//! [`BlobUpload::assemble`].
+
+use std::time::{Duration, Instant};
+
+use imgsync_oci::client::upload::UploadSession;
+use imgsync_oci::client::{AssembleAnswer, AssemblyProgress, Error, RetryVerdict, backoff};
+use imgsync_oci::delta;
+use imgsync_oci::ext::assemble::{AssembleRequest, AssemblyState};
+
+use super::super::outgoing_blob::LayerAssembly;
+use super::{BlobUpload, SessionOutcome};
+use crate::compress;
+use crate::exit::Failure;
+use crate::report::ProgressTask;
+use crate::upload::PendingBlob;
+
+/// How long a busy registry is asked again. A whole layer is sent after that.
+const MAX_BUSY_TIME: Duration = Duration::from_secs(60);
+/// The longest time without any progress of an assembly.
+const MAX_ASSEMBLY_STALL: Duration = Duration::from_secs(600);
+/// The number of times that the registry may forget an assembly, as it does when it is restarted.
+const MAX_FORGOTTEN: u32 = 20;
+/// The times between two questions for the state, unless the registry names one.
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(100);
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// The longest time between two questions that the registry can ask for.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
+
+impl BlobUpload<'_> {
+    /// Requests the assembly of a layer, and waits for its end.
+    pub(super) async fn assemble(
+        &mut self,
+        session: &UploadSession,
+        delta: &PendingBlob,
+        assembly: &LayerAssembly,
+    ) -> Result<SessionOutcome, Failure> {
+        // The registry works now, so other blobs can be sent.
+        self.permit = None;
+        let Some(id) = session.id() else {
+            return Ok(not_assembled("the upload session has no ID"));
+        };
+        let request = AssembleRequest {
+            session: id.to_owned(),
+            delta_digest: delta.digest.clone(),
+            bases: assembly.bases.clone(),
+            diff_id: assembly.diff_id.clone(),
+            raw_size: assembly.raw_size,
+            format: delta::FORMAT_NAME.to_owned(),
+            compression: compress::FORMAT_NAME.to_owned(),
+        };
+        let text = format!("waiting for the registry to assemble {}", self.blob.label());
+        let task = ProgressTask::start(self.report, &text, Some(assembly.raw_size));
+        let (mut busy_since, mut forgotten) = (None, 0);
+        loop {
+            let writer = self.writer;
+            let request = writer.client.assemble_layer(&writer.repository, &request);
+            let answer = match request.await {
+                Ok(answer) => answer,
+                Err(error) => match self.back_off_in_assembly(error).await? {
+                    Some(outcome) => return Ok(outcome),
+                    None => continue,
+                },
+            };
+            match answer {
+                AssembleAnswer::Accepted(progress) => {
+                    if let Some(outcome) = self.await_assembly(&task, assembly, progress).await? {
+                        return Ok(outcome);
+                    }
+                    forgotten += 1;
+                    if forgotten == MAX_FORGOTTEN {
+                        return Ok(not_assembled("the registry forgot the layer repeatedly"));
+                    }
+                }
+                AssembleAnswer::Busy(retry_after) => {
+                    let since: Instant = *busy_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() > MAX_BUSY_TIME {
+                        return Ok(not_assembled("the registry is busy"));
+                    }
+                    tokio::time::sleep(backoff(4, retry_after)).await;
+                }
+                AssembleAnswer::SessionUnknown => return Ok(SessionOutcome::SessionLost),
+                AssembleAnswer::BaseUnknown => {
+                    return Ok(not_assembled("the registry lost the earlier version"));
+                }
+                AssembleAnswer::DeltaDamaged if self.progress.is_resumed => {
+                    // The bytes that were sent before a fault are wrong.
+                    self.progress.is_untrusted = true;
+                    return Ok(SessionOutcome::SessionLost);
+                }
+                AssembleAnswer::DeltaDamaged => {
+                    return Ok(not_assembled("the registry received other bytes"));
+                }
+                AssembleAnswer::Refused(text) => return Ok(not_assembled(&text)),
+            }
+        }
+    }
+
+    /// Waits for the end of an assembly. Returns `None` if the registry knows of none any more.
+    async fn await_assembly(
+        &mut self,
+        task: &ProgressTask,
+        assembly: &LayerAssembly,
+        mut progress: AssemblyProgress,
+    ) -> Result<Option<SessionOutcome>, Failure> {
+        let mut interval = MIN_POLL_INTERVAL;
+        let (mut last_done, mut since) = (0, Instant::now());
+        loop {
+            match progress.state {
+                AssemblyState::Held { blob } => {
+                    let expected = &assembly.blob;
+                    let is_expected =
+                        (&blob.digest, blob.size) == (&expected.digest, expected.size);
+                    return Ok(Some(if is_expected {
+                        SessionOutcome::Finished
+                    } else {
+                        not_assembled("the registry made another blob of it")
+                    }));
+                }
+                AssemblyState::Failed { reason } => return Ok(Some(not_assembled(&reason))),
+                AssemblyState::Working { done, .. } => {
+                    task.set_position(done);
+                    if done != last_done {
+                        (last_done, since) = (done, Instant::now());
+                    } else if since.elapsed() > MAX_ASSEMBLY_STALL {
+                        return Ok(Some(not_assembled("the registry stalled")));
+                    }
+                }
+            }
+            let asked = progress.retry_after;
+            tokio::time::sleep(asked.map_or(interval, |pause| pause.min(MAX_RETRY_AFTER))).await;
+            interval = (interval * 2).min(MAX_POLL_INTERVAL);
+            let writer = self.writer;
+            let request = writer
+                .client
+                .fetch_assembly(&writer.repository, &assembly.diff_id);
+            progress = match request.await {
+                Ok(Some(progress)) => progress,
+                Ok(None) => return Ok(None),
+                // The next request to assemble tells the state, too.
+                Err(error) => return self.back_off_in_assembly(error).await,
+            };
+        }
+    }
+
+    /// Waits before a request about an assembly is sent again. Returns how the session ended if a
+    /// retry cannot help.
+    ///
+    /// # Errors
+    /// Returns the error after too many faults in a row.
+    async fn back_off_in_assembly(
+        &mut self,
+        error: Error,
+    ) -> Result<Option<SessionOutcome>, Failure> {
+        match error.retry_verdict() {
+            RetryVerdict::After(retry_after) => {
+                self.back_off(error, retry_after).await?;
+                Ok(None)
+            }
+            RetryVerdict::Never => Ok(Some(not_assembled(&error.to_string()))),
+        }
+    }
+}
+
+fn not_assembled(reason: &str) -> SessionOutcome {
+    SessionOutcome::NotAssembled(reason.to_owned())
+}

@@ -1,0 +1,111 @@
+//! Gets the layers that a delta is based on: their bytes, if the spool still has them, or their
+//! indexes from the registry.
+//!
+//! Start reading at [`open_base`].
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+use imgsync_oci::client::{LayerIndexAnswer, backoff};
+use imgsync_oci::delta::{DecodedBase, EncodeBase, LayerIndex};
+use imgsync_oci::media::Compression;
+use imgsync_oci::{Algorithm, Digest, Hasher};
+
+use crate::compress::decompress;
+use crate::disk;
+use crate::image::Slice;
+use crate::plan::DeltaBase;
+use crate::spool::{Spool, SpoolKind};
+use crate::upload::UploadContext;
+
+/// How long the registry may compute an index.
+const MAX_INDEX_WAIT: Duration = Duration::from_secs(60);
+/// How many times larger than the compressed layer the uncompressed one is expected to be at most.
+const MAX_EXPECTED_RATIO: u64 = 6;
+
+/// Returns a layer that a delta can be based on, or the reason why it cannot.
+pub(super) async fn open_base(
+    context: &UploadContext,
+    base: &DeltaBase,
+) -> Result<EncodeBase<File>, String> {
+    let (spool, diff_id) = (context.spool.clone(), base.diff_id.clone());
+    let decoded = tokio::task::spawn_blocking(move || decode_spooled(&spool, &diff_id)).await;
+    // A thread that panicked found nothing.
+    match decoded.unwrap_or_default() {
+        Some(decoded) => Ok(EncodeBase::Decoded(decoded)),
+        None => fetch_index(context, &base.blob)
+            .await
+            .map(EncodeBase::Index),
+    }
+}
+
+/// Decodes a layer that an earlier push has left in the spool to a file without a name; `None` if the
+/// spool does not have it, or the disk has no room. Blocks the thread.
+fn decode_spooled(spool: &Spool, diff_id: &Digest) -> Option<DecodedBase<File>> {
+    let layer = spool.open_compressed(diff_id)?;
+    let expected = layer.len().saturating_mul(MAX_EXPECTED_RATIO);
+    if disk::free_bytes(spool.folder()).is_some_and(|free| free < expected) {
+        return None;
+    }
+    let decoded = decode(spool, &layer).ok();
+    match decoded {
+        Some((decoded, found)) if found == *diff_id => Some(decoded),
+        Some(_) => {
+            spool.remove(SpoolKind::Compressed, [diff_id]);
+            None
+        }
+        None => None,
+    }
+}
+
+/// Decodes a layer, and returns its diffID, too.
+fn decode(spool: &Spool, layer: &Slice) -> io::Result<(DecodedBase<File>, Digest)> {
+    let mut reader = HashedReader {
+        reader: decompress(layer.reader()?, Compression::Gzip)?,
+        hasher: Hasher::new(Algorithm::Sha256),
+    };
+    let file = tempfile::tempfile_in(spool.folder())?;
+    let decoded = DecodedBase::decode(&mut reader, file).map_err(io::Error::other)?;
+    // Whatever follows the archive belongs to the layer, too.
+    io::copy(&mut reader, &mut io::sink())?;
+    Ok((decoded, reader.hasher.finish()))
+}
+
+/// Fetches the index of a layer, and waits while the registry computes it.
+async fn fetch_index(context: &UploadContext, blob: &Digest) -> Result<LayerIndex, String> {
+    let writer = &context.writer;
+    let start = Instant::now();
+    let index = loop {
+        let request = writer.client.fetch_layer_index(&writer.repository, blob);
+        match request.await.map_err(|error| error.to_string())? {
+            LayerIndexAnswer::Ready(bytes) => break bytes,
+            LayerIndexAnswer::Computing(retry_after) if start.elapsed() < MAX_INDEX_WAIT => {
+                tokio::time::sleep(backoff(3, retry_after)).await;
+            }
+            LayerIndexAnswer::Computing(_) => {
+                return Err("the registry is still indexing the earlier version".to_owned());
+            }
+            LayerIndexAnswer::Unavailable => {
+                return Err("the registry has no index of the earlier version".to_owned());
+            }
+        }
+    };
+    let parsed = tokio::task::spawn_blocking(move || LayerIndex::parse(&index)).await;
+    let parsed = parsed.map_err(|_| "the thread that reads an index panicked".to_owned())?;
+    parsed.map_err(|error| format!("the registry sent an invalid index: {error}"))
+}
+
+/// Reads bytes, and hashes them.
+struct HashedReader<R> {
+    reader: R,
+    hasher: Hasher,
+}
+
+impl<R: Read> Read for HashedReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.reader.read(buffer)?;
+        self.hasher.update(&buffer[..len]);
+        Ok(len)
+    }
+}
