@@ -8,23 +8,40 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use imgsync_oci::endpoint::UploadId;
 
-/// The locked sessions, each with a flag that says whether another writer tried to lock it.
+/// The locked sessions, each with what others told its writer.
 #[derive(Default)]
 pub(super) struct UploadLocks {
-    locked: Mutex<HashMap<UploadId, Arc<AtomicBool>>>,
+    locked: Mutex<HashMap<UploadId, LockFlags>>,
+}
+
+/// What others told the writer of a session.
+#[derive(Clone, Default)]
+struct LockFlags {
+    /// Whether another writer tried to lock the session.
+    is_contended: Arc<AtomicBool>,
+    /// Whether the writer must stop.
+    is_interrupted: Arc<AtomicBool>,
 }
 
 /// The lock of a session, released on drop.
 pub(super) struct UploadLock {
     locks: Arc<UploadLocks>,
     id: UploadId,
-    contended: Arc<AtomicBool>,
+    flags: LockFlags,
 }
 
 /// Locks a session; `None` if it is locked. In that case, sets the contended flag of the lock.
 pub(super) fn try_lock(locks: &Arc<UploadLocks>, id: UploadId) -> Option<UploadLock> {
-    lock_or_else(locks, id, |contended| {
-        contended.store(true, Ordering::Relaxed);
+    lock_or_else(locks, id, |flags| {
+        flags.is_contended.store(true, Ordering::Relaxed);
+    })
+}
+
+/// Locks a session; `None` if it is locked. In that case, the writer must stop.
+pub(super) fn try_lock_or_interrupt(locks: &Arc<UploadLocks>, id: UploadId) -> Option<UploadLock> {
+    lock_or_else(locks, id, |flags| {
+        flags.is_contended.store(true, Ordering::Relaxed);
+        flags.is_interrupted.store(true, Ordering::Relaxed);
     })
 }
 
@@ -33,29 +50,34 @@ pub(super) fn try_lock_quietly(locks: &Arc<UploadLocks>, id: UploadId) -> Option
     lock_or_else(locks, id, |_| {})
 }
 
-/// Locks a session, or calls `on_locked` with the contended flag of its lock.
+/// Locks a session, or calls `on_locked` with the flags of its lock.
 fn lock_or_else(
     locks: &Arc<UploadLocks>,
     id: UploadId,
-    on_locked: impl FnOnce(&AtomicBool),
+    on_locked: impl FnOnce(&LockFlags),
 ) -> Option<UploadLock> {
     let mut locked = locks.locked.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(contended) = locked.get(&id) {
-        on_locked(contended);
+    if let Some(flags) = locked.get(&id) {
+        on_locked(flags);
         return None;
     }
-    let contended = Arc::clone(locked.entry(id).or_default());
+    let flags = locked.entry(id).or_default().clone();
     Some(UploadLock {
         locks: Arc::clone(locks),
         id,
-        contended,
+        flags,
     })
 }
 
 impl UploadLock {
     /// Returns the flag that is set when another writer tries to lock the session.
     pub(super) fn contended_flag(&self) -> &Arc<AtomicBool> {
-        &self.contended
+        &self.flags.is_contended
+    }
+
+    /// Returns whether the writer must stop.
+    pub(super) fn is_interrupted(&self) -> bool {
+        self.flags.is_interrupted.load(Ordering::Relaxed)
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use imgsync_oci::endpoint::UploadId;
 use imgsync_oci::{Algorithm, Digest, Repository};
@@ -15,6 +16,12 @@ use super::open_uploads::UploadOwner;
 use super::space::UploadClaim;
 use super::upload_locks::{self, UploadLock};
 use crate::store::{Ingest, ObjectKey};
+
+/// How long a request that writes to a session may take to notice that the session is cancelled. If
+/// the client is silent, it waits for the bytes of the client for some seconds.
+const MAX_INTERRUPTION_WAIT: Duration = Duration::from_secs(30);
+/// How often to look whether it has noticed.
+const INTERRUPTION_INTERVAL: Duration = Duration::from_millis(20);
 
 /// The only writer of a session. Bytes that are not synced when the writer is dropped are lost.
 pub(crate) struct UploadWriter {
@@ -126,6 +133,25 @@ impl Registry {
         Ok(())
     }
 
+    /// Cancels a session, also while a request writes to it: waits until that was interrupted.
+    /// Returns false if it goes on nevertheless.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub(super) fn interrupt_upload(&self, repository: &Repository, id: UploadId) -> Result<bool> {
+        let started_at = Instant::now();
+        loop {
+            if let Some(_lock) = upload_locks::try_lock_or_interrupt(&self.upload_locks, id) {
+                self.remove_upload(repository, id)?;
+                return Ok(true);
+            }
+            if started_at.elapsed() >= MAX_INTERRUPTION_WAIT {
+                return Ok(false);
+            }
+            std::thread::sleep(INTERRUPTION_INTERVAL);
+        }
+    }
+
     /// Removes a session with its bytes; returns false if there is none. The caller holds its lock.
     pub(super) fn remove_upload(&self, repository: &Repository, id: UploadId) -> Result<bool> {
         let is_removed = self.store.cancel_upload(repository, id)?;
@@ -149,8 +175,10 @@ impl UploadWriter {
     /// Claims room for the next `bytes` bytes. If there is none, removes the session.
     ///
     /// # Errors
-    /// [`Error::NoSpace`]; [`Error::Store`].
+    /// [`Error::NoSpace`]; [`Error::UploadUnknown`] if the session is being cancelled;
+    /// [`Error::Store`].
     pub(crate) fn claim(&mut self, bytes: u64) -> Result<()> {
+        self.check_interruption()?;
         let end = self.ingest.offset().saturating_add(bytes);
         let claimed = self.claim.extend(end);
         claimed.map_err(|error| self.refused(error))
@@ -160,7 +188,7 @@ impl UploadWriter {
     ///
     /// # Errors
     /// [`Error::NoSpace`] if there is no room, which also removes the session and its bytes;
-    /// [`Error::Store`].
+    /// [`Error::UploadUnknown`] if the session is being cancelled; [`Error::Store`].
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.claim(bytes.len() as u64)?;
         let written = self.ingest.write(bytes);
@@ -180,6 +208,14 @@ impl UploadWriter {
         synced.map_err(|error| self.refused(error.into()))
     }
 
+    /// Checks that nobody waits to cancel the session.
+    fn check_interruption(&self) -> Result<()> {
+        if self.lock.is_interrupted() {
+            return Err(Error::UploadUnknown(self.id));
+        }
+        Ok(())
+    }
+
     fn update_claim(&mut self) {
         let (written, kept) = (self.ingest.offset(), self.ingest.durable_offset());
         self.claim.set_written(written, kept);
@@ -196,8 +232,9 @@ impl UploadWriter {
     ///
     /// # Errors
     /// [`Error::DigestMismatch`], and [`Error::NoSpace`] on a full disk, which also remove the session
-    /// and its bytes; [`Error::Store`].
+    /// and its bytes; [`Error::UploadUnknown`] if the session is being cancelled; [`Error::Store`].
     pub(crate) fn commit(self, expected: &Digest) -> Result<()> {
+        self.check_interruption()?;
         let Self {
             registry,
             repository,

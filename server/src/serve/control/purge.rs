@@ -56,7 +56,13 @@ pub(super) fn purge(
         }
         PurgeOutcome::Purged(report) => {
             print_report(&report, removed, output);
-            Ok(())
+            match report.unfinished_uploads {
+                0 => Ok(()),
+                count => Err(format!(
+                    "{count} uploads of the same content are still being received; run the command \
+                     again"
+                )),
+            }
         }
     }
 }

@@ -58,6 +58,8 @@ pub(crate) struct PurgeReport {
     pub(crate) kept: BTreeMap<Digest, Option<ImageName>>,
     /// The images that lack something now.
     pub(crate) incomplete: BTreeSet<ImageName>,
+    /// The number of upload sessions with the beginning of the content that could not be cancelled.
+    pub(crate) unfinished_uploads: usize,
 }
 
 /// The content that is to be removed.
@@ -278,5 +280,7 @@ impl Registry {
     }
 }
 
+#[cfg(test)]
+mod push_tests;
 #[cfg(test)]
 mod tests;

@@ -54,7 +54,8 @@ impl Registry {
         if !options.is_dry_run {
             let removable: Vec<&Digest> = plan.contents.iter().filter(is_removable).collect();
             // Before the bytes are removed, because the sessions are compared with them.
-            self.cancel_uploads_of(&removable, &plan.repositories)?;
+            removal.done.unfinished_uploads =
+                self.cancel_uploads_of(&removable, &plan.repositories)?;
             self.withdraw_manifests(&plan.manifests)?;
         }
         let manifests: BTreeSet<&Digest> =

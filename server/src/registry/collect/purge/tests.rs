@@ -6,25 +6,29 @@ use std::time::Duration;
 use imgsync_oci::{Algorithm, Digest, Repository, media};
 
 use super::super::super::cache::tests::{descriptor, folder, image, index, push, push_blob};
-use super::super::super::digest_prefix::digest_prefix;
 use super::super::super::power_cuts::{RecordedWorkload, VisibleState, WorkloadStep};
 use super::super::super::{Error, Registry, UploadOwner, Walk};
 use super::super::{CollectOptions, ContentTarget, UntaggedPolicy};
 use super::{PurgeOptions, PurgeOutcome, PurgeReport};
 use crate::wall_clock::unix_now;
 
-const SECRET: &[u8] = b"the secret layer that somebody has pushed";
-const BASE: &[u8] = b"the base that all images share";
+pub(super) const SECRET: &[u8] = b"the secret layer that somebody has pushed";
+pub(super) const BASE: &[u8] = b"the base that all images share";
 
-fn name(text: &str) -> Repository {
+pub(super) fn name(text: &str) -> Repository {
     text.parse().unwrap()
 }
 
-fn tag(repository: &str, tag: &str) -> ContentTarget {
+pub(super) fn tag(repository: &str, tag: &str) -> ContentTarget {
     ContentTarget::Tag(name(repository), tag.parse().unwrap())
 }
 
-fn push_image(registry: &Registry, repository: &str, tag: &str, layers: &[&[u8]]) -> Digest {
+pub(super) fn push_image(
+    registry: &Registry,
+    repository: &str,
+    tag: &str,
+    layers: &[&[u8]],
+) -> Digest {
     let repository = name(repository);
     let (manifest, config) = image(tag, layers);
     for blob in layers.iter().copied().chain([&config[..]]) {
@@ -34,7 +38,7 @@ fn push_image(registry: &Registry, repository: &str, tag: &str, layers: &[&[u8]]
     Digest::of(&manifest)
 }
 
-fn purge(registry: &Registry, target: &ContentTarget, is_forced: bool) -> PurgeOutcome {
+pub(super) fn purge(registry: &Registry, target: &ContentTarget, is_forced: bool) -> PurgeOutcome {
     let options = PurgeOptions {
         is_forced,
         is_dry_run: false,
@@ -42,7 +46,7 @@ fn purge(registry: &Registry, target: &ContentTarget, is_forced: bool) -> PurgeO
     registry.purge(target, options, &mut |_| {}).unwrap()
 }
 
-fn purged(registry: &Registry, target: &ContentTarget) -> PurgeReport {
+pub(super) fn purged(registry: &Registry, target: &ContentTarget) -> PurgeReport {
     match purge(registry, target, false) {
         PurgeOutcome::Purged(report) => report,
         other => panic!("{other:?}"),
@@ -50,7 +54,7 @@ fn purged(registry: &Registry, target: &ContentTarget) -> PurgeReport {
 }
 
 /// Returns the files below a folder that contain these bytes.
-fn files_with(folder: &Path, bytes: &[u8]) -> Vec<String> {
+pub(super) fn files_with(folder: &Path, bytes: &[u8]) -> Vec<String> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
@@ -67,7 +71,7 @@ fn files_with(folder: &Path, bytes: &[u8]) -> Vec<String> {
     found
 }
 
-fn assert_complete(registry: &Registry, repository: &str, tag: &str) {
+pub(super) fn assert_complete(registry: &Registry, repository: &str, tag: &str) {
     let (repository, reference) = (name(repository), tag.parse().unwrap());
     let manifest = registry.get_manifest(&repository, &reference).unwrap();
     for child in registry
@@ -266,79 +270,6 @@ fn a_dry_run_changes_nothing() {
         .unwrap();
     assert_eq!(removed, 2);
     assert_complete(&registry, "a", "v1");
-}
-
-#[test]
-fn an_image_that_is_pushed_during_the_purge_stays() {
-    let root = folder();
-    let registry = Registry::open(root.path()).unwrap();
-    push_image(&registry, "a", "v1", &[SECRET, b"one"]);
-    let other = registry.clone();
-    let mut is_pushed = false;
-    let outcome = registry.purge(&tag("a", "v1"), PurgeOptions::default(), &mut |_| {
-        // The push waits for no lock of what is removed first: the report is under the lock of one
-        // blob, and the new image has the others.
-        if !std::mem::replace(&mut is_pushed, true) {
-            push_all_but_locked(&other);
-        }
-    });
-    let PurgeOutcome::Purged(report) = outcome.unwrap() else {
-        panic!("it was not purged");
-    };
-    let kept: Vec<_> = report.kept.values().collect();
-    assert_eq!(kept, [&None], "{report:?}");
-    assert_complete(&registry, "b", "new");
-}
-
-/// Pushes an image with that one of the layers of `a:v1` that is purged last.
-fn push_all_but_locked(registry: &Registry) {
-    let config = image("v1", &[]).1;
-    let mut blobs = [SECRET, b"one", &config[..]];
-    blobs.sort_by_key(|blob| Digest::of(blob));
-    push_image(registry, "b", "new", &[blobs[2]]);
-}
-
-#[test]
-fn an_index_that_is_pushed_during_the_purge_is_complete_or_refused() {
-    // The push comes before the first blob is removed, or after it.
-    for is_early in [true, false] {
-        let root = folder();
-        let registry = Registry::open(root.path()).unwrap();
-        push_image(&registry, "a", "v1", &[SECRET]);
-        let child = image("v1", &[SECRET]).0;
-        let index = index(&[&child]);
-        push(&registry, &name("a"), "all", &index).unwrap();
-        let target = ContentTarget::Repository(name("a"));
-        let plan = registry.plan_purge(&target).unwrap();
-        let push_again = || push(&registry, &name("a"), "all", &index);
-        let mut pushed = None;
-        let contents: Vec<u128> = plan.contents.iter().map(digest_prefix).collect();
-        let outcome = registry.collect.removal.watch(contents, || {
-            if is_early {
-                pushed = Some(push_again());
-            }
-            registry.purge_planned(plan, PurgeOptions::default(), &mut |_| {
-                pushed.get_or_insert_with(push_again);
-            })
-        });
-        assert!(matches!(outcome, Ok(PurgeOutcome::Purged(_))));
-        match pushed.unwrap() {
-            Ok(()) => {
-                assert!(is_early);
-                let digest = Digest::of(&child).to_string();
-                registry
-                    .get_manifest(&name("a"), &"all".parse().unwrap())
-                    .unwrap();
-                assert_complete(&registry, "a", &digest);
-            }
-            Err(Error::ChildrenUnknown(missing)) => assert_eq!(missing, [Digest::of(&child)]),
-            Err(error) => panic!("{error}"),
-        }
-        // A push of everything is accepted again.
-        push_image(&registry, "a", "v1", &[SECRET]);
-        push_again().unwrap();
-        assert_complete(&registry, "a", "v1");
-    }
 }
 
 struct PurgeWorkload;

@@ -6,7 +6,7 @@ use imgsync_oci::endpoint::UploadId;
 use imgsync_oci::{Digest, Repository};
 
 use super::super::super::Registry;
-use super::super::super::error::{Error, Result};
+use super::super::super::error::Result;
 use crate::store::{ListScope, ObjectKey, ObjectReader, Walk};
 
 /// Fewer equal bytes do not show that a session holds the same content, unless they are all of it.
@@ -14,12 +14,13 @@ const MIN_EQUAL_BYTES: u64 = 512;
 
 impl Registry {
     /// Cancels the sessions of these repositories, and every session whose bytes are the beginning of
-    /// one of the contents. A session that is being written to goes on.
+    /// one of the contents. Returns the number of those that are still being written to.
     pub(super) fn cancel_uploads_of(
         &self,
         contents: &[&Digest],
         repositories: &[Repository],
-    ) -> Result<()> {
+    ) -> Result<usize> {
+        let mut unfinished = 0;
         let walk = Walk::unbounded();
         for repository in self.repositories(ListScope::RepositoriesWithUploads, &walk) {
             let repository = repository?;
@@ -30,16 +31,13 @@ impl Registry {
                 {
                     continue;
                 }
-                match self.cancel_upload(&repository, id) {
-                    Ok(()) | Err(Error::UploadUnknown(_)) => {}
-                    Err(Error::UploadBusy { .. }) => {
-                        tracing::warn!(%repository, %id, "not cancelled: an upload is being written to");
-                    }
-                    Err(error) => return Err(error),
+                if !self.interrupt_upload(&repository, id)? {
+                    tracing::warn!(%repository, %id, "not cancelled: an upload is being written to");
+                    unfinished += 1;
                 }
             }
         }
-        Ok(())
+        Ok(unfinished)
     }
 
     /// Returns whether the bytes of a session are the beginning of one of the contents.
