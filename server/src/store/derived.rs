@@ -137,6 +137,15 @@ impl Store {
         self.links_in(self.paths.links(repository, links))
     }
 
+    /// Iterates over the sha512 digests to which a repository links.
+    pub(crate) fn sha512_links(
+        &self,
+        repository: &Repository,
+        links: LinkKind,
+    ) -> impl Iterator<Item = Result<Digest>> {
+        self.links_of(&self.paths.links(repository, links), Algorithm::Sha512)
+    }
+
     /// Iterates over the manifests that a tag points or pointed at.
     pub(crate) fn tag_history(
         &self,
@@ -147,12 +156,19 @@ impl Store {
     }
 
     fn links_in(&self, folder: PathBuf) -> impl Iterator<Item = Result<Digest>> {
-        ALGORITHMS.into_iter().flat_map(move |algorithm| {
-            let hashes = self.disk.subfolders(&folder.join(algorithm.as_str()));
-            hashes.filter_map(move |hash| {
-                hash.map(|hash| Digest::from_hex(algorithm, &hash).ok())
-                    .transpose()
-            })
+        let algorithms = ALGORITHMS.into_iter();
+        algorithms.flat_map(move |algorithm| self.links_of(&folder, algorithm))
+    }
+
+    fn links_of(
+        &self,
+        folder: &Path,
+        algorithm: Algorithm,
+    ) -> impl Iterator<Item = Result<Digest>> + use<> {
+        let hashes = self.disk.subfolders(&folder.join(algorithm.as_str()));
+        hashes.filter_map(move |hash| {
+            hash.map(|hash| Digest::from_hex(algorithm, &hash).ok())
+                .transpose()
         })
     }
 

@@ -5,6 +5,7 @@
 //! is gone, so a purge that was interrupted can be repeated. Content that a manifest names which is
 //! pushed meanwhile stays. Start reading at [`Registry::purge`].
 
+mod aliases;
 mod content;
 mod removal;
 mod selection;
@@ -101,7 +102,8 @@ impl Registry {
         options: PurgeOptions,
         report: &mut dyn FnMut(&TrashEntry),
     ) -> Result<PurgeOutcome> {
-        let plan = self.plan_purge(target)?;
+        let mut plan = self.plan_purge(target)?;
+        self.add_aliases(&mut plan)?;
         if plan.is_empty() {
             return Ok(PurgeOutcome::Absent);
         }
@@ -173,9 +175,11 @@ impl Registry {
         for repository in repositories {
             self.plan_image(&repository, digest, None, plan)?;
         }
-        if self.has_content(digest)? {
-            plan.contents.insert(digest.clone());
-            plan.named.insert(digest.clone());
+        for stored in self.stored_digests(digest)? {
+            if self.has_content(&stored)? {
+                plan.contents.insert(stored.clone());
+                plan.named.insert(stored);
+            }
         }
         Ok(())
     }

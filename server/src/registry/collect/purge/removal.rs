@@ -102,9 +102,14 @@ impl Registry {
 impl Removal<'_> {
     /// Removes content, and the links to it where no manifest needs it, unless it is needed.
     fn remove_content(&mut self, digest: &Digest, is_named: bool) -> Result<()> {
-        let registry = self.registry;
-        let _lock = registry.lock_digests([digest.clone()]);
-        if !registry.collect.removal.may_be_removed(digest) {
+        let (registry, users) = (self.registry, self.users);
+        let links = || users.links.get(digest).into_iter().flatten();
+        // A push that names another digest of the content holds the lock of that one.
+        let linked = links().map(|(.., linked)| linked.clone());
+        let digests: BTreeSet<Digest> = linked.chain([digest.clone()]).collect();
+        let _lock = registry.lock_digests(digests.clone());
+        let removal = &registry.collect.removal;
+        if !digests.iter().all(|digest| removal.may_be_removed(digest)) {
             self.done.kept.insert(digest.clone(), None);
             return Ok(());
         }
@@ -117,10 +122,10 @@ impl Removal<'_> {
             None => self.remove_bytes(digest)?,
         }
         // The links after the bytes, so that the content is found if the purge is repeated.
-        for (repository, links) in self.users.links.get(digest).into_iter().flatten() {
-            let is_needed = self.users.is_needed_in(digest, repository) && !is_named;
-            if !is_needed && *links == LinkKind::Layers {
-                self.remove_link(repository, *links, digest)?;
+        for (repository, kind, linked) in links() {
+            let is_needed = users.is_needed_in(digest, repository) && !is_named;
+            if !is_needed && *kind == LinkKind::Layers {
+                self.remove_link(repository, *kind, linked)?;
             }
         }
         Ok(())

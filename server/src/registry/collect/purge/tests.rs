@@ -10,6 +10,7 @@ use super::super::super::power_cuts::{RecordedWorkload, VisibleState, WorkloadSt
 use super::super::super::{Error, Registry, UploadOwner, Walk};
 use super::super::{CollectOptions, ContentTarget, UntaggedPolicy};
 use super::{PurgeOptions, PurgeOutcome, PurgeReport};
+use crate::store::ObjectKey;
 use crate::wall_clock::unix_now;
 
 pub(super) const SECRET: &[u8] = b"the secret layer that somebody has pushed";
@@ -245,6 +246,67 @@ fn a_repository_is_purged_with_its_trash_and_its_name() {
     assert_eq!(purge(&registry, &target, false), PurgeOutcome::Absent);
     push_image(&registry, "team/a", "v1", &[SECRET, BASE]);
     assert_complete(&registry, "team/a", "v1");
+}
+
+/// Pushes an image whose layer a stock registry has stored: under its sha256 digest, with a link by
+/// its sha512 digest.
+fn push_stock_image(registry: &Registry, repository: &str, tag: &str, layer: &[u8]) -> Digest {
+    let (long, short) = (Digest::of_with(Algorithm::Sha512, layer), Digest::of(layer));
+    let repository = name(repository);
+    let (stored, link) = (
+        ObjectKey::Blob(&short),
+        ObjectKey::LayerLink(&repository, &long),
+    );
+    registry.store.put(stored, layer).unwrap();
+    registry
+        .store
+        .put(link, short.to_string().as_bytes())
+        .unwrap();
+    let (manifest, config) = image(tag, &[layer]);
+    push_blob(registry, &repository, &config);
+    let manifest = String::from_utf8(manifest).unwrap();
+    let manifest = manifest.replace(&short.to_string(), &long.to_string());
+    push(registry, &repository, tag, manifest.as_bytes()).unwrap();
+    long
+}
+
+#[test]
+fn content_of_a_stock_registry_with_two_digests_is_purged() {
+    for by_digest in [true, false] {
+        let root = folder();
+        let registry = Registry::open(root.path()).unwrap();
+        let secret = push_stock_image(&registry, "a", "v1", SECRET);
+        if by_digest {
+            let secret = ContentTarget::Digest(secret);
+            assert!(matches!(
+                purge(&registry, &secret, false),
+                PurgeOutcome::Refused(_)
+            ));
+            assert!(matches!(
+                purge(&registry, &secret, true),
+                PurgeOutcome::Purged(_)
+            ));
+        } else {
+            assert!(purged(&registry, &tag("a", "v1")).kept.is_empty());
+        }
+        assert_eq!(files_with(root.path(), SECRET), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn an_image_keeps_content_that_it_names_by_another_digest() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    push_stock_image(&registry, "a", "v1", BASE);
+    push_image(&registry, "b", "v1", &[SECRET, BASE]);
+    let report = purged(&registry, &tag("b", "v1"));
+    assert!(report.kept.contains_key(&Digest::of(BASE)));
+    assert_complete(&registry, "a", "v1");
+    let base = ContentTarget::Digest(Digest::of(BASE));
+    let PurgeOutcome::Refused(images) = purge(&registry, &base, false) else {
+        panic!("it was purged");
+    };
+    assert_eq!(images, [(name("a"), "v1".parse().unwrap())].into());
 }
 
 #[test]

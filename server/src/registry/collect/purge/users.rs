@@ -15,18 +15,21 @@ use crate::store::LinkKind;
 /// The manifests and repositories that use content.
 #[derive(Debug, Default)]
 pub(super) struct ContentUsers {
-    /// The repositories that link it.
-    pub(super) links: BTreeMap<Digest, BTreeSet<(Repository, LinkKind)>>,
+    /// The links to it.
+    pub(super) links: BTreeMap<Digest, BTreeSet<ContentLink>>,
     /// The manifests of these repositories that need it and that stay, some of them if there are
     /// many.
     manifests: BTreeMap<Digest, BTreeMap<Repository, BTreeSet<Digest>>>,
 }
 
+/// A link of a repository to content, with the digest by which it is linked.
+pub(super) type ContentLink = (Repository, LinkKind, Digest);
+
 impl ContentUsers {
     /// Adds a manifest that needs content, if its repository links the content.
     fn add(&mut self, digest: &Digest, repository: &Repository, manifest: &Digest) {
         let mut links = self.links.get(digest).into_iter().flatten();
-        if !links.any(|(of, _)| of == repository) {
+        if !links.any(|(of, ..)| of == repository) {
             return;
         }
         let manifests = self.manifests.entry(digest.clone()).or_default();
@@ -59,21 +62,27 @@ impl ContentUsers {
 
 impl Registry {
     /// Finds the repositories that link these contents, and the manifests there that need them,
-    /// except for the manifests that are removed.
+    /// except for the manifests that are removed. The contents include all digests of each content.
     pub(super) fn find_users(
         &self,
         contents: &BTreeSet<Digest>,
         removed: &[(Repository, Digest)],
     ) -> Result<ContentUsers> {
         let mut users = ContentUsers::default();
-        let mut repositories = BTreeSet::new();
+        let (mut repositories, mut aliases) = (BTreeSet::new(), BTreeMap::new());
         self.for_each_link_anywhere(&mut |repository, links, digest| {
-            let link = link_key(repository, links, digest);
-            if contents.contains(digest) && self.store.len(link)?.is_some() {
-                let linking = users.links.entry(digest.clone()).or_default();
-                linking.insert((repository.clone(), links));
-                repositories.insert(repository.clone());
+            let key = link_key(repository, links, digest);
+            if !contents.contains(digest) || self.store.len(key)?.is_none() {
+                return Ok(());
             }
+            let link = (repository.clone(), links, digest.clone());
+            if let Some(stored) = self.alias_target(repository, links, digest)? {
+                let linking = users.links.entry(stored.clone()).or_default();
+                linking.insert(link.clone());
+                aliases.insert((repository.clone(), digest.clone()), stored);
+            }
+            users.links.entry(digest.clone()).or_default().insert(link);
+            repositories.insert(repository.clone());
             Ok(())
         })?;
         let removed: BTreeSet<&(Repository, Digest)> = removed.iter().collect();
@@ -88,6 +97,9 @@ impl Registry {
                 for digest in self.named_digests(repository, &manifest)? {
                     if contents.contains(&digest) {
                         users.add(&digest, repository, &manifest);
+                        if let Some(stored) = aliases.get(&(repository.clone(), digest)) {
+                            users.add(stored, repository, &manifest);
+                        }
                     }
                 }
                 if contents.contains(&manifest) {
