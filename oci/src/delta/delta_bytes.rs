@@ -4,6 +4,7 @@ use std::io::Read;
 
 use super::entries::{MAX_ENTRIES, MAX_NUMBER_BYTES, TarEntries};
 use super::ops::MAX_OPS_BYTES;
+use super::section::Storage;
 use super::{DeltaError, MAX_BASES, MAX_HEADER_BYTES, table, varint};
 
 const MAGIC: &[u8] = b"imgsync-delta-1\n";
@@ -44,11 +45,11 @@ pub(super) fn write(start: &DeltaStart, bases: &TarEntries) -> Result<Vec<u8>, D
     varint::put(&mut bytes, start.patch_size);
     let entries = &start.entries;
     let sections = [
-        (&*entries.headers, Some(&*bases.headers)),
-        (&entries.flags, Some(&bases.flags)),
-        (&entries.mtimes, Some(&bases.mtimes)),
-        (&entries.sizes, Some(&bases.sizes)),
-        (&start.ops, Some(&[][..])),
+        (&*entries.headers, Storage::Compressed(&bases.headers)),
+        (&entries.flags, Storage::Compressed(&bases.flags)),
+        (&entries.mtimes, Storage::Compressed(&bases.mtimes)),
+        (&entries.sizes, Storage::Compressed(&bases.sizes)),
+        (&start.ops, Storage::Compressed(&[])),
     ];
     table::write(&mut bytes, &sections)?;
     Ok(bytes)

@@ -2,6 +2,7 @@
 
 use super::entries::{MAX_ENTRIES, MAX_NUMBER_BYTES, TarEntries};
 use super::pieces::{MAX_PIECES, MIN_HASHED_BYTES, PieceList};
+use super::section::Storage;
 use super::split::MAX_PIECE_BYTES;
 use super::{DeltaError, LayerIndex, MAX_HEADER_BYTES, MAX_INDEX_BYTES, table, varint};
 
@@ -21,15 +22,15 @@ pub(super) fn write(index: &LayerIndex) -> Result<Vec<u8>, DeltaError> {
     let mut bytes = MAGIC.to_vec();
     varint::put(&mut bytes, index.raw_size);
     let entries = &index.entries;
-    let none = Some(&[][..]);
+    let compressed = Storage::Compressed(&[]);
     let sections = [
-        (&*entries.headers, none),
-        (&entries.flags, none),
-        (&entries.mtimes, none),
-        (&entries.sizes, none),
-        (&lens, none),
+        (&*entries.headers, compressed),
+        (&entries.flags, compressed),
+        (&entries.mtimes, compressed),
+        (&entries.sizes, compressed),
+        (&lens, compressed),
         // Hashes do not compress.
-        (&hashes, None),
+        (&hashes, Storage::Raw),
     ];
     table::write(&mut bytes, &sections)?;
     if bytes.len() > MAX_INDEX_BYTES {

@@ -4,7 +4,12 @@ use std::io::{self, Read, Seek, Write};
 
 use super::old_pieces::OldPieces;
 use super::patch_plan::PatchFrame;
+use super::section::Storage;
 use super::{DeltaError, table};
+
+/// The most bytes of old and new pieces, of all frames, that are compressed well: this takes about a
+/// second for 8 MiB.
+const MAX_WELL_COMPRESSED_BYTES: usize = 16 * 1024 * 1024;
 
 /// Collects the new bytes of one planned frame after the other, and writes each when it is complete.
 #[derive(Debug)]
@@ -13,6 +18,8 @@ pub(super) struct PatchWriter<W> {
     frame: Option<PatchFrame>,
     content: Vec<u8>,
     target: W,
+    /// The number of bytes that are still compressed well.
+    well_compressed_left: usize,
     /// The number of bytes that were written.
     pub(super) size: u64,
 }
@@ -25,6 +32,7 @@ impl<W: Write> PatchWriter<W> {
             frames,
             content: Vec::new(),
             target,
+            well_compressed_left: MAX_WELL_COMPRESSED_BYTES,
             size: 0,
         }
     }
@@ -46,7 +54,18 @@ impl<W: Write> PatchWriter<W> {
         let prefix = old.read(&frame.old, frame.old_len)?;
         let mut bytes = Vec::new();
         let ranges = frame.old.to_bytes();
-        let sections = [(&*ranges, Some(&[][..])), (&*self.content, Some(&*prefix))];
+        let cost = prefix.len() + self.content.len();
+        let storage = match self.well_compressed_left.checked_sub(cost) {
+            Some(left) => {
+                self.well_compressed_left = left;
+                Storage::CompressedWell(&prefix)
+            }
+            None => Storage::Compressed(&prefix),
+        };
+        let sections = [
+            (&*ranges, Storage::Compressed(&[])),
+            (&*self.content, storage),
+        ];
         table::write(&mut bytes, &sections)?;
         self.target.write_all(&bytes)?;
         self.size += bytes.len() as u64;

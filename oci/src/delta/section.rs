@@ -6,27 +6,48 @@ use super::DeltaError;
 
 /// The levels that are tried.
 const LEVELS: &[i32] = &[3, 9];
-/// The level for content that is small together with its prefix.
+/// The level that takes twenty times as long.
 const HIGH_LEVEL: i32 = 19;
+/// The most bytes of content and prefix for which it is tried in any case.
 const MAX_HIGH_LEVEL_BYTES: usize = 256 * 1024;
+/// The size of a section from which on it is worth it with [`Storage::CompressedWell`].
+const MIN_HIGH_LEVEL_BYTES: usize = 16 * 1024;
 /// Bounds for the tables of the compressor, which would have 100 MB for the largest windows.
 const MAX_TABLE_LOG: u32 = 21;
 /// The smallest and the largest window of the library.
 const WINDOW_LOGS: std::ops::RangeInclusive<u32> = 10..=27;
 
-/// Returns the content as a zstd frame with `prefix` as the bytes before it, or as it is if that is
-/// not longer.
-pub(super) fn compress(content: &[u8], prefix: &[u8]) -> Result<Vec<u8>, DeltaError> {
+/// How a section is stored.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Storage<'a> {
+    /// As it is.
+    Raw,
+    /// As a zstd frame with these bytes before it.
+    Compressed(&'a [u8]),
+    /// As a smaller zstd frame that takes more time, unless it is small anyway.
+    CompressedWell(&'a [u8]),
+}
+
+/// Returns the content as it is stored: as it is, if compression does not make it shorter.
+pub(super) fn compress(content: &[u8], storage: Storage<'_>) -> Result<Vec<u8>, DeltaError> {
     let mut best = content.to_vec();
-    let total = content.len() + prefix.len();
-    let high = (total <= MAX_HIGH_LEVEL_BYTES).then_some(HIGH_LEVEL);
-    for level in LEVELS.iter().copied().chain(high) {
-        let frame = compress_at(level, content, prefix)?;
-        if frame.len() < best.len() {
-            best = frame;
-        }
+    let (prefix, is_worth_it) = match storage {
+        Storage::Raw => return Ok(best),
+        Storage::Compressed(prefix) => (prefix, false),
+        Storage::CompressedWell(prefix) => (prefix, true),
+    };
+    for level in LEVELS {
+        best = shorter(best, compress_at(*level, content, prefix)?);
+    }
+    let is_small = content.len() + prefix.len() <= MAX_HIGH_LEVEL_BYTES;
+    if is_small || is_worth_it && best.len() > MIN_HIGH_LEVEL_BYTES {
+        best = shorter(best, compress_at(HIGH_LEVEL, content, prefix)?);
     }
     Ok(best)
+}
+
+fn shorter(one: Vec<u8>, other: Vec<u8>) -> Vec<u8> {
+    if other.len() < one.len() { other } else { one }
 }
 
 fn compress_at(level: i32, content: &[u8], prefix: &[u8]) -> Result<Vec<u8>, DeltaError> {

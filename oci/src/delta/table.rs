@@ -2,23 +2,20 @@
 
 use std::io::Read;
 
-use super::{DeltaError, section, varint};
+use super::section::{self, Storage};
+use super::{DeltaError, varint};
 
 /// The most bytes of a section as it is stored. The largest sections are headers, which compress well.
 const MAX_STORED_BYTES: u64 = 8 * 1024 * 1024;
 
-/// Appends the table and the stored bytes of sections. Each is compressed with its prefix, or not at
-/// all if it has none.
+/// Appends the table and the stored bytes of sections.
 pub(super) fn write(
     bytes: &mut Vec<u8>,
-    sections: &[(&[u8], Option<&[u8]>)],
+    sections: &[(&[u8], Storage<'_>)],
 ) -> Result<(), DeltaError> {
     let mut all = Vec::new();
-    for (content, prefix) in sections {
-        let stored = match prefix {
-            Some(prefix) => section::compress(content, prefix)?,
-            None => content.to_vec(),
-        };
+    for (content, storage) in sections {
+        let stored = section::compress(content, *storage)?;
         if stored.len() as u64 > MAX_STORED_BYTES {
             let text = "the tar headers of the layer do not compress well enough";
             return Err(DeltaError::TooLarge(text.to_owned()));

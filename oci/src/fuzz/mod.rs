@@ -2,6 +2,7 @@
 //!
 //! This module is compiled only for tests and fuzzers; `fuzz/driver.rs` describes how it is run.
 
+mod deltas;
 mod manifests;
 mod names;
 mod ranges;
@@ -9,6 +10,7 @@ mod requests;
 
 pub use crate::certificate::fuzz_certificates as certificates;
 pub use crate::client::fuzz_challenges as challenges;
+pub use deltas::{deltas, layer_indexes, layers};
 pub use manifests::manifests;
 pub use names::names;
 pub use ranges::ranges;
@@ -23,6 +25,9 @@ fn targets_hold_their_properties() {
     driver::run(&[
         ("certificates", certificates),
         ("challenges", challenges),
+        ("deltas", deltas),
+        ("layer_indexes", layer_indexes),
+        ("layers", layers),
         ("manifests", manifests),
         ("names", names),
         ("ranges", ranges),
