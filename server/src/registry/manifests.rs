@@ -211,6 +211,7 @@ impl Registry {
         if is_new {
             self.check_manifest_space(repository, bytes.len() as u64)?;
         }
+        let was_stored = self.store.len(ObjectKey::Blob(&digest))?.is_some();
         let stored = self.store_manifest(repository, &digest, is_new, bytes);
         stored.map_err(|error| self.with_remedy(error))?;
         // Checked again, because a garbage collection that started before the manifest was stored
@@ -227,8 +228,11 @@ impl Registry {
             let tagged = self.put_tag(repository, tag, &digest);
             tagged.map_err(|error| self.with_remedy(error))?;
         }
-        if is_new {
-            self.count_link(repository, &digest, bytes.len() as u64, false);
+        let size = bytes.len() as u64;
+        if is_new && !was_stored {
+            self.count_link(repository, &digest, size, false);
+        } else if is_new || !was_stored {
+            self.count_until_next_count(repository, &digest, size);
         }
         self.protect_bytes(&digest);
         self.claim_manifest(repository, &digest, (&contents, &descendants), &tags)?;

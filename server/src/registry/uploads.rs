@@ -281,6 +281,8 @@ impl Registry {
         if is_new {
             self.count_link(repository, expected, sealed.size(), was_stored);
             self.log_blob_link(repository, expected);
+        } else if !was_stored {
+            self.count_until_next_count(repository, expected, sealed.size());
         }
         self.claim_blob(repository, expected)?;
         self.record_upload(repository);

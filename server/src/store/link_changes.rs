@@ -4,13 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{ObjectKey, Store};
 
-/// How many links were removed, and how often marks were removed from links.
+/// How many changes were not counted.
 #[derive(Debug, Default)]
 pub(super) struct LinkChanges(AtomicU64);
 
 impl Store {
-    /// Returns a number that changes when a repository has lost content, or when cached content of a
-    /// repository has become pushed content.
+    /// Returns a number that changes when a repository has lost content, when cached content of a
+    /// repository has become pushed content, and when it is not known what was added.
     pub(crate) fn uncounted_link_changes(&self) -> u64 {
         self.link_changes.0.load(Ordering::Relaxed)
     }
@@ -22,8 +22,8 @@ impl Store {
         }
     }
 
-    /// Records a change of links.
-    pub(super) fn note_link_change(&self) {
+    /// Records a change of links that is not added to a count.
+    pub(crate) fn note_link_change(&self) {
         self.link_changes.0.fetch_add(1, Ordering::Relaxed);
     }
 }

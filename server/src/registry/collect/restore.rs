@@ -263,19 +263,23 @@ impl Restoration<'_> {
             registry.note_manifest_change(repository);
         }
         registry.store.put(key, stored.to_string().as_bytes())?;
+        let size = registry.store.len(ObjectKey::Blob(stored))?;
+        let size = size.unwrap_or_default();
+        match links {
+            LinkKind::Layers => {
+                registry.count_link(repository, digest, size, true);
+                registry.log_blob_link(repository, digest);
+            }
+            LinkKind::Revisions => registry.count_until_next_count(repository, digest, size),
+        }
         let (repository, digest) = (repository.clone(), digest.clone());
         let target = stored.clone();
         self.report.restored.push(match links {
-            LinkKind::Layers => {
-                let size = registry.store.len(ObjectKey::Blob(stored))?;
-                registry.count_link(&repository, &digest, size.unwrap_or_default(), true);
-                registry.log_blob_link(&repository, &digest);
-                TrashEntry::Layer {
-                    repository,
-                    digest,
-                    target,
-                }
-            }
+            LinkKind::Layers => TrashEntry::Layer {
+                repository,
+                digest,
+                target,
+            },
             LinkKind::Revisions => TrashEntry::Revision {
                 repository,
                 digest,

@@ -84,9 +84,9 @@ impl Registry {
         lock(&self.space.count).0 = None;
     }
 
-    /// Adds a blob or a manifest to the quotas of a repository, to which it was just linked.
-    /// `was_stored` tells whether its bytes were there before: another repository may hold it.
-    /// A failure is only logged: the next count corrects it.
+    /// Adds a blob to the quotas of a repository, to which it was just linked. `was_stored` tells
+    /// whether its bytes were there before: another repository may hold it. A failure is only logged:
+    /// the next count corrects it.
     pub(in crate::registry) fn count_link(
         &self,
         repository: &Repository,
@@ -97,20 +97,40 @@ impl Registry {
         let configs = self.space.ledger().configs();
         let mut indexes: Vec<usize> = matching(&configs, repository).collect();
         if was_stored {
-            indexes.retain(|index| {
-                let quota = &configs[*index];
-                let is_other = |other: &Repository| other != repository && quota.applies_to(other);
-                let holder = self.find_linking_repository(digest, &is_other, &Walk::unbounded());
-                holder
-                    .unwrap_or_else(|error| {
-                        tracing::warn!(%error, "cannot find out whether a blob counts already");
-                        None
-                    })
-                    .is_none()
-            });
+            indexes.retain(|index| !self.is_counted(&configs[*index], repository, digest));
         }
         let mut ledger = self.space.ledger();
         ledger.add_stored(&configs, &indexes, size);
+    }
+
+    /// Adds content to the quotas of a repository of which it is not known whether they count it: a
+    /// manifest that other repositories have, or content that was lost and pushed again.
+    pub(in crate::registry) fn count_until_next_count(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        size: u64,
+    ) {
+        self.count_link(repository, digest, size, false);
+        self.store.note_link_change();
+    }
+
+    /// Returns whether a quota counts a blob for another repository.
+    fn is_counted(&self, quota: &QuotaConfig, repository: &Repository, digest: &Digest) -> bool {
+        let is_cached = |other: &Repository| {
+            let mark = self.is_marked(other, LinkKind::Layers, digest);
+            mark.unwrap_or(false)
+        };
+        let is_other = |other: &Repository| {
+            other != repository && quota.applies_to(other) && !is_cached(other)
+        };
+        let holder = self.find_linking_repository(digest, &is_other, &Walk::unbounded());
+        holder
+            .unwrap_or_else(|error| {
+                tracing::warn!(%error, "cannot find out whether a blob counts already");
+                None
+            })
+            .is_some()
     }
 
     fn count(&self) -> Result<LastCount> {

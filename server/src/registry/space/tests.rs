@@ -9,9 +9,9 @@ use super::ledger::{DiskRoom, Ledger};
 use super::{SpaceShortage, default_reserve};
 use crate::config::{QuotaConfig, SpaceConfig};
 use crate::registry::cache::tests::{cache_blob, folder, image, push, push_blob};
-use crate::registry::{Error, Registry, UploadOwner};
-use crate::store::DiskSpace;
+use crate::registry::{ContentTarget, Error, Registry, UploadOwner, Walk};
 use crate::store::testing::TestRng;
+use crate::store::{DiskSpace, ObjectKey};
 
 fn name(text: &str) -> Repository {
     text.parse().unwrap()
@@ -296,6 +296,46 @@ fn a_quota_counts_shared_blobs_once_and_no_cached_ones() {
         (used(&registry, "team/a"), used(&registry, "other")),
         (1500, 1800)
     );
+}
+
+#[test]
+fn a_quota_stays_exact_if_content_is_linked_again() {
+    let root = folder();
+    let registry = Registry::open(root.path()).unwrap();
+    registry.set_space_limits(&limits(0, &[quota(&["team/**"], 100_000)]), None);
+    let assert_exact = |step: &str| {
+        let counted = used(&registry, "team/a");
+        registry.discard_count();
+        assert_eq!(counted, used(&registry, "team/a"), "{step}");
+    };
+    assert_exact("nothing");
+    let (manifest, config) = image("one", &[]);
+    for repository in ["team/a", "team/b"] {
+        push_blob(&registry, &name(repository), &config);
+        push(&registry, &name(repository), "v1", &manifest).unwrap();
+        assert_exact(repository);
+    }
+    // Another repository of the quota has the blob only in its cache.
+    cache_blob(&registry, &name("team/cached"), &[9; 5000], 1000);
+    upload(&registry, "team/c", &[&[9; 5000]]).unwrap();
+    assert_exact("cached");
+    // A blob that was lost counts again when it is pushed again.
+    let lost = Digest::of(&config);
+    registry.store.delete(ObjectKey::Blob(&lost)).unwrap();
+    registry.discard_count();
+    used(&registry, "team/a");
+    push_blob(&registry, &name("team/a"), &config);
+    assert_exact("lost");
+    let (tag, walk) = ("v1".parse().unwrap(), Walk::unbounded());
+    let digest = Digest::of(&manifest).to_string().parse().unwrap();
+    registry
+        .delete_manifest(&name("team/b"), &digest, &walk)
+        .unwrap();
+    used(&registry, "team/a");
+    registry
+        .restore(&ContentTarget::Tag(name("team/b"), tag))
+        .unwrap();
+    assert_exact("restored");
 }
 
 #[test]
