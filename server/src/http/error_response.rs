@@ -188,7 +188,10 @@ impl From<Error> for ErrorResponse {
                 Self::new(ErrorCode::RangeInvalid, text)
             }
             Error::DigestMismatch { .. } => Self::new(ErrorCode::DigestInvalid, text),
-            Error::TooManyReverifications => Self::busy(ErrorCode::Unavailable, text),
+            Error::TooManyReverifications | Error::TooManyAssemblies => {
+                Self::busy(ErrorCode::Unavailable, text)
+            }
+            Error::AssemblyInvalid(_) => Self::new(ErrorCode::BodyInvalid, text),
             Error::ManifestInvalid(_) | Error::SizeMismatch { .. } => {
                 Self::new(ErrorCode::ManifestInvalid, text)
             }

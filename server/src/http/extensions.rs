@@ -14,7 +14,7 @@ pub(super) fn discover(config: &Config) -> Response<ResponseBody> {
         "https://github.com/opencontainers/distribution-spec/blob/main/extensions/_oci.md";
     let mut calls = vec!["layers/resolve", "repository/delete", "trash/restore"];
     if config.imgsync.delta.is_enabled && !config.storage.is_read_only {
-        calls.push("layers/index");
+        calls.extend(["layers/index", "layers/assemble"]);
     }
     let calls = calls.iter().map(|call| format!("{EXTENSION_NAME}/{call}"));
     let body = json!({ "extensions": [
@@ -28,8 +28,9 @@ pub(super) fn discover(config: &Config) -> Response<ResponseBody> {
             "name": EXTENSION_NAME,
             // The extension has no public specification, so a URN stands for it.
             "url": "urn:imgsync:ext:layers",
-            "description": "tells which layers, named by diffID, are held, and as which blobs; deletes \
-                            repositories, and restores what was deleted",
+            "description": "tells which layers, named by diffID, are held, and as which blobs; \
+                            assembles layers from other layers and a delta; deletes repositories, and \
+                            restores what was deleted",
             "endpoints": calls.collect::<Vec<_>>(),
         },
     ]});

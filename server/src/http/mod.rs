@@ -5,6 +5,7 @@
 
 mod access_log;
 mod app;
+mod assemble;
 mod authentication;
 mod blobs;
 mod blocking;
@@ -311,8 +312,9 @@ async fn dispatch(
         RepositoryOperation::GetLayerIndex { digest } => {
             layer_index::get(app, repository, digest, headers).await
         }
-        RepositoryOperation::AssembleLayer | RepositoryOperation::GetAssembly { .. } => {
-            Err(ErrorResponse::new(ErrorCode::NotFound, ""))
+        RepositoryOperation::AssembleLayer => assemble::post(app, caller, repository, body).await,
+        RepositoryOperation::GetAssembly { diff_id } => {
+            assemble::get(app, caller, repository, diff_id).await
         }
         RepositoryOperation::Restore => trash::restore(app, repository, body).await,
         RepositoryOperation::DeleteRepository => {

@@ -57,6 +57,12 @@ pub(crate) enum Error {
         /// How many bytes only images without a tag hold, if that is known and they are kept.
         untagged_bytes: Option<u64>,
     },
+    /// A request to assemble a layer cannot be met.
+    #[error("{0}")]
+    AssemblyInvalid(String),
+    /// The request is valid, but too many layers are to be assembled.
+    #[error("too many layers are being assembled; upload the whole layer, or try again later")]
+    TooManyAssemblies,
     /// The request is valid, but too many others wait for a blob to be verified.
     #[error("too many blobs are being verified; try again later")]
     TooManyReverifications,

@@ -75,6 +75,11 @@ impl UploadLock {
         &self.flags.is_contended
     }
 
+    /// Returns the flag that is set when the writer must stop.
+    pub(super) fn interrupted_flag(&self) -> &Arc<AtomicBool> {
+        &self.flags.is_interrupted
+    }
+
     /// Returns whether the writer must stop.
     pub(super) fn is_interrupted(&self) -> bool {
         self.flags.is_interrupted.load(Ordering::Relaxed)

@@ -15,7 +15,7 @@ use super::error::{Error, Result};
 use super::open_uploads::UploadOwner;
 use super::space::UploadClaim;
 use super::upload_locks::{self, UploadLock};
-use crate::store::{Ingest, ObjectKey};
+use crate::store::{Ingest, ObjectCursor, ObjectKey, SealedIngest};
 
 /// How long a request that writes to a session may take to notice that the session is cancelled. If
 /// the client is silent, it waits for the bytes of the client for some seconds.
@@ -30,6 +30,16 @@ pub(crate) struct UploadWriter {
     id: UploadId,
     /// The bytes of the session.
     pub(crate) ingest: Ingest,
+    claim: UploadClaim,
+    lock: UploadLock,
+}
+
+/// An upload session with all its bytes, which match the digest that the client named.
+pub(super) struct SealedUpload {
+    registry: Registry,
+    repository: Repository,
+    id: UploadId,
+    bytes: SealedIngest,
     claim: UploadClaim,
     lock: UploadLock,
 }
@@ -133,7 +143,8 @@ impl Registry {
         Ok(())
     }
 
-    /// Cancels a session, also while a request writes to it: waits until that was interrupted.
+    /// Cancels a session, also while a request writes to it or a layer is assembled from it: waits until
+    /// that was interrupted.
     /// Returns false if it goes on nevertheless.
     ///
     /// # Errors
@@ -145,6 +156,7 @@ impl Registry {
                 self.remove_upload(repository, id)?;
                 return Ok(true);
             }
+            self.drop_waiting_assembly(id);
             if started_at.elapsed() >= MAX_INTERRUPTION_WAIT {
                 return Ok(false);
             }
@@ -231,9 +243,35 @@ impl UploadWriter {
     /// Finishes the session: its bytes become a blob of the repository.
     ///
     /// # Errors
+    /// As [`UploadWriter::seal`].
+    pub(crate) fn commit(self, expected: &Digest) -> Result<()> {
+        let upload = self.seal(expected)?;
+        let SealedUpload {
+            registry,
+            repository,
+            id,
+            ..
+        } = &upload;
+        let committed = registry.commit_blob(repository, &upload.bytes);
+        committed.map_err(|error| registry.refuse_upload(repository, *id, error))?;
+        let job = DiffIdJob(repository.clone(), expected.clone());
+        if let Err(error) = registry.store.delete_finished_upload(repository, *id) {
+            tracing::warn!(%id, %error, "cannot remove the files of a finished upload");
+        }
+        registry.forget_upload(*id);
+        let registry = registry.clone();
+        drop(upload);
+        registry.diff_id_queue.push(job);
+        Ok(())
+    }
+
+    /// Makes the bytes durable and checks their digest. Nobody else can write to the session or cancel
+    /// it until the result is dropped.
+    ///
+    /// # Errors
     /// [`Error::DigestMismatch`], and [`Error::NoSpace`] on a full disk, which also remove the session
     /// and its bytes; [`Error::UploadUnknown`] if the session is being cancelled; [`Error::Store`].
-    pub(crate) fn commit(self, expected: &Digest) -> Result<()> {
+    pub(super) fn seal(self, expected: &Digest) -> Result<SealedUpload> {
         self.check_interruption()?;
         let Self {
             registry,
@@ -243,53 +281,100 @@ impl UploadWriter {
             claim,
             lock,
         } = self;
-        let committed = registry.commit_upload(&repository, id, ingest, expected);
-        committed.map_err(|error| registry.refuse_upload(&repository, id, error))?;
-        drop((claim, lock));
-        registry
-            .diff_id_queue
-            .push(DiffIdJob(repository, expected.clone()));
+        let sealed = ingest.seal(expected.algorithm());
+        let bytes =
+            sealed.map_err(|error| registry.refuse_upload(&repository, id, error.into()))?;
+        if bytes.digest() != expected {
+            registry.remove_upload(&repository, id)?;
+            return Err(Error::DigestMismatch {
+                expected: expected.clone(),
+                actual: bytes.digest().clone(),
+            });
+        }
+        Ok(SealedUpload {
+            registry,
+            repository,
+            id,
+            bytes,
+            claim,
+            lock,
+        })
+    }
+}
+
+impl SealedUpload {
+    /// Returns the ID of the session.
+    pub(super) fn id(&self) -> UploadId {
+        self.id
+    }
+
+    /// Returns the number of bytes.
+    pub(super) fn size(&self) -> u64 {
+        self.bytes.size()
+    }
+
+    /// Returns the flag that is set when somebody waits to cancel the session.
+    pub(super) fn interrupted_flag(&self) -> Arc<AtomicBool> {
+        Arc::clone(self.lock.interrupted_flag())
+    }
+
+    /// Opens the bytes to read them.
+    ///
+    /// # Errors
+    /// [`Error::UploadUnknown`] if another program removed the session; [`Error::Store`].
+    pub(super) fn open(&self) -> Result<ObjectCursor> {
+        let opened = self
+            .registry
+            .store
+            .open_upload_data(&self.repository, self.id)?;
+        let (reader, _) = opened.ok_or(Error::UploadUnknown(self.id))?;
+        Ok(ObjectCursor::new(reader, self.size()))
+    }
+
+    /// Claims room for a blob of `bytes` bytes that is made from the session.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`]; [`Error::Store`].
+    pub(super) fn claim_result(&self, bytes: u64) -> Result<()> {
+        self.claim.extend(self.size().saturating_add(bytes))
+    }
+
+    /// Records that `bytes` bytes of the result are on the disk.
+    pub(super) fn set_result_written(&mut self, bytes: u64) {
+        let kept = self.size();
+        self.claim.set_written(kept.saturating_add(bytes), kept);
+    }
+
+    /// Removes the session and its bytes.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub(super) fn remove(self) -> Result<()> {
+        self.registry.remove_upload(&self.repository, self.id)?;
         Ok(())
     }
 }
 
 impl Registry {
-    fn commit_upload(
-        &self,
-        repository: &Repository,
-        id: UploadId,
-        ingest: Ingest,
-        expected: &Digest,
-    ) -> Result<()> {
-        let store = &self.store;
-        let sealed = ingest.seal(expected.algorithm())?;
-        if sealed.digest() != expected {
-            self.remove_upload(repository, id)?;
-            return Err(Error::DigestMismatch {
-                expected: expected.clone(),
-                actual: sealed.digest().clone(),
-            });
-        }
-        let _digest_lock = self.lock_digests([expected.clone()]);
-        let (key, link) = (
-            ObjectKey::LayerLink(repository, expected),
-            expected.to_string(),
-        );
+    /// Makes sealed bytes a blob of a repository.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub(super) fn commit_blob(&self, repository: &Repository, bytes: &SealedIngest) -> Result<()> {
+        let (store, digest) = (&self.store, bytes.digest());
+        let _digest_lock = self.lock_digests([digest.clone()]);
+        let (key, link) = (ObjectKey::LayerLink(repository, digest), digest.to_string());
         let is_new = store.len(key)?.is_none();
-        let was_stored = store.len(ObjectKey::Blob(expected))?.is_some();
-        store.commit_ingest(&sealed, &[(key, link.as_bytes())])?;
+        let was_stored = store.len(ObjectKey::Blob(digest))?.is_some();
+        store.commit_ingest(bytes, &[(key, link.as_bytes())])?;
         if is_new {
-            self.count_link(repository, expected, sealed.size(), was_stored);
-            self.log_blob_link(repository, expected);
+            self.count_link(repository, digest, bytes.size(), was_stored);
+            self.log_blob_link(repository, digest);
         } else if !was_stored {
-            self.count_until_next_count(repository, expected, sealed.size());
+            self.count_until_next_count(repository, digest, bytes.size());
         }
-        self.claim_blob(repository, expected)?;
+        self.claim_blob(repository, digest)?;
         self.record_upload(repository);
-        if let Err(error) = store.delete_finished_upload(repository, id) {
-            tracing::warn!(%id, %error, "cannot remove the files of a finished upload");
-        }
-        self.forget_upload(id);
         Ok(())
     }
 }

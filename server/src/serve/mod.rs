@@ -85,6 +85,9 @@ pub async fn run(
     let diff_id_worker = registry
         .start_diff_id_worker()
         .map_err(|error| Error::Start(error.to_string()))?;
+    let assembly_worker = registry
+        .start_assembly_worker()
+        .map_err(|error| Error::Start(error.to_string()))?;
     let listener = Listener::bind(&config.http.listen_address, ADDRESS_KEY).await?;
     let exposure = Exposure::of(&listener, tls.is_some());
     exposure.warn(&auth, &config);
@@ -127,6 +130,7 @@ pub async fn run(
     // Not waited for here, so that a second stop signal is noticed meanwhile.
     let stop = move || {
         writing.write_pulls();
+        assembly_worker.stop();
         diff_id_worker.stop();
     };
     spawn_blocking(stop)

@@ -127,6 +127,14 @@ impl PartialBlob {
 }
 
 impl SealedIngest {
+    pub(super) fn of_file(data_path: PathBuf, digest: Digest, size: u64) -> Self {
+        Self {
+            data_path,
+            digest,
+            size,
+        }
+    }
+
     /// Returns the digest of the bytes.
     pub(crate) fn digest(&self) -> &Digest {
         &self.digest
@@ -277,11 +285,11 @@ impl Ingest {
         } else {
             hash_prefix(file, algorithm, size)?
         };
-        Ok(SealedIngest {
-            data_path: path.to_owned(),
-            digest: hasher.finish(),
+        Ok(SealedIngest::of_file(
+            path.to_owned(),
+            hasher.finish(),
             size,
-        })
+        ))
     }
 }
 

@@ -54,7 +54,8 @@ async fn the_api_is_announced() {
             "_imgsync/layers/resolve",
             "_imgsync/repository/delete",
             "_imgsync/trash/restore",
-            "_imgsync/layers/index"
+            "_imgsync/layers/index",
+            "_imgsync/layers/assemble"
         ])
     );
     for extension in extensions {

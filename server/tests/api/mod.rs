@@ -1,5 +1,6 @@
 //! Tests of the distribution API and of the extension `_imgsync`.
 
+mod assemble;
 mod blobs;
 mod conformance;
 mod cors;

@@ -1,13 +1,35 @@
 //! Assembles layers from other layers of the repository and a delta ([`imgsync_oci::delta`]).
+//!
+//! A request is checked ([`plan`]) and queued ([`jobs`]); one thread ([`worker`]) assembles one layer at
+//! a time ([`run`]). Jobs are in memory only: after a restart, the client sends the request again, for
+//! which its upload session stays. The layer becomes visible through the same commit as an upload, after
+//! its diffID was checked. Start reading at [`Registry::start_assembly`].
 
-use std::sync::{Mutex, PoisonError};
+mod jobs;
+mod plan;
+mod run;
+mod sources;
+mod start;
+mod worker;
 
+#[cfg(test)]
+mod tests;
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use self::jobs::AssemblyJobs;
+use self::run::PreparedAssembly;
 use super::Registry;
 use crate::config::DeltaConfig;
 
 /// The assemblies, and what limits them.
 pub(super) struct Assemblies {
     config: Mutex<DeltaConfig>,
+    jobs: Mutex<AssemblyJobs<PreparedAssembly>>,
+    /// Notified when a job is queued, and when the worker must stop.
+    changed: Condvar,
+    /// Lets one request at a time be checked and queued, so that two equal ones make one job.
+    starting: Mutex<()>,
 }
 
 impl Default for Assemblies {
@@ -18,7 +40,16 @@ impl Default for Assemblies {
         };
         Self {
             config: Mutex::new(config),
+            jobs: Mutex::default(),
+            changed: Condvar::new(),
+            starting: Mutex::default(),
         }
+    }
+}
+
+impl Assemblies {
+    fn jobs(&self) -> MutexGuard<'_, AssemblyJobs<PreparedAssembly>> {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

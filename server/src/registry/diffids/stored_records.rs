@@ -1,8 +1,11 @@
 //! Reads, writes and removes the stored layer records.
 
+use imgsync_oci::layer::LayerDigests;
+use imgsync_oci::media::Compression;
 use imgsync_oci::{Digest, Repository};
 
-use super::record::{self, LayerRecord};
+use super::DiffIdJob;
+use super::record::{self, ComputedLayer, LayerRecord};
 use crate::registry::Registry;
 use crate::registry::error::Result;
 use crate::store::{DerivedKey, ObjectKey};
@@ -14,6 +17,44 @@ impl Registry {
         Ok(record
             .and_then(|record| record.layer)
             .map(|layer| layer.size))
+    }
+
+    /// Returns the uncompressed size in bytes that is recorded for a blob.
+    pub(in crate::registry) fn recorded_raw_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        let record = self.read_layer_record(digest)?;
+        Ok(record
+            .and_then(|record| record.layer)
+            .and_then(|layer| layer.raw_size))
+    }
+
+    /// Records a layer of a repository that was compressed here, so that it is found at once. Its index
+    /// is computed in the background.
+    pub(in crate::registry) fn record_gzip_layer(
+        &self,
+        repository: &Repository,
+        digests: LayerDigests,
+    ) -> Result<()> {
+        let digest = digests.digest;
+        let _lock = self.lock_digests([digest.clone()]);
+        if self.find_linked_blob(repository, &digest)?.is_none() {
+            return Ok(());
+        }
+        let record = match self.read_layer_record(&digest)? {
+            Some(record) if record.layer.is_some() => record,
+            _ => LayerRecord {
+                layer: Some(ComputedLayer {
+                    diff_id: digests.diff_id,
+                    compression: Compression::Gzip,
+                    size: digests.size,
+                    raw_size: Some(digests.raw_size),
+                }),
+                repositories: Vec::new(),
+            },
+        };
+        self.add_to_record(repository, &digest, record)?;
+        let job = DiffIdJob(repository.clone(), digest);
+        self.diff_id_queue.push(job);
+        Ok(())
     }
 
     /// Reads the layer record of a blob. A damaged record counts as absent.

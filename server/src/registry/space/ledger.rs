@@ -183,6 +183,28 @@ impl Ledger {
         Ok(())
     }
 
+    /// Claims `bytes` bytes of the disk for temporary files, if uploads may write `planned` more bytes
+    /// besides.
+    ///
+    /// # Errors
+    /// Returns the shortage; nothing is claimed.
+    pub(super) fn claim_scratch(
+        &mut self,
+        bytes: u64,
+        planned: u64,
+        disk: &DiskRoom,
+    ) -> Result<(), SpaceShortage> {
+        let needed = bytes.saturating_add(planned);
+        disk.check(self.unwritten.saturating_add(needed))?;
+        self.unwritten += bytes;
+        Ok(())
+    }
+
+    /// Releases bytes that were claimed for temporary files: they are written, or not needed.
+    pub(super) fn release_scratch(&mut self, bytes: u64) {
+        self.unwritten -= bytes;
+    }
+
     /// Records a session that has `written` bytes, if it is not known. It may have been opened before
     /// the server was started.
     pub(super) fn open(&mut self, repository: &Repository, id: UploadId, written: u64) {

@@ -9,6 +9,7 @@ mod count;
 mod ledger;
 mod refusal;
 mod relief;
+mod scratch_claim;
 mod shortage;
 mod upload_claim;
 
@@ -19,6 +20,7 @@ use std::time::Instant;
 use imgsync_oci::Repository;
 use imgsync_oci::endpoint::UploadId;
 
+pub(in crate::registry) use self::scratch_claim::ScratchClaim;
 pub(crate) use self::shortage::SpaceShortage;
 pub(in crate::registry) use self::upload_claim::UploadClaim;
 

@@ -1,0 +1,253 @@
+//! The table of assemblies: which ones wait, which one runs, and how the others ended. No I/O.
+//!
+//! Start reading at [`AssemblyJobs`].
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use imgsync_oci::endpoint::UploadId;
+use imgsync_oci::ext::assemble::AssemblyState;
+use imgsync_oci::{Descriptor, Digest, Repository};
+
+/// How many assemblies wait, at most.
+const MAX_WAITING_JOBS: usize = 8;
+/// How long it is remembered how an assembly ended.
+const RESULT_AGE: Duration = Duration::from_secs(3600);
+/// How many results are remembered.
+const MAX_RESULTS: usize = 1000;
+
+/// Names an assembly: the repository, and the diffID of the layer.
+pub(super) type AssemblyKey = (Repository, Digest);
+
+/// The number of bytes of an uncompressed layer that are done, for those who ask.
+#[derive(Debug, Clone)]
+pub(super) struct AssemblyProgress {
+    done: Arc<AtomicU64>,
+    of: u64,
+}
+
+impl AssemblyProgress {
+    pub(super) fn new(of: u64) -> Self {
+        let done = Arc::default();
+        Self { done, of }
+    }
+
+    /// Records that `bytes` more bytes are done.
+    pub(super) fn add(&self, bytes: u64) {
+        self.done.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn state(&self) -> AssemblyState {
+        AssemblyState::Working {
+            done: self.done.load(Ordering::Relaxed),
+            of: self.of,
+        }
+    }
+}
+
+/// An assembly that waits or runs.
+#[derive(Debug)]
+pub(super) struct WorkingAssembly {
+    pub(super) progress: AssemblyProgress,
+    /// The session with the delta.
+    pub(super) session: UploadId,
+    pub(super) bases: Vec<Digest>,
+}
+
+/// The assemblies. `T` is what the worker needs for one.
+#[derive(Debug)]
+pub(super) struct AssemblyJobs<T> {
+    /// Whether a worker is running.
+    is_open: bool,
+    queue: VecDeque<(AssemblyKey, T)>,
+    working: HashMap<AssemblyKey, WorkingAssembly>,
+    /// How the last assemblies ended, and when.
+    results: HashMap<AssemblyKey, (AssemblyState, Instant)>,
+}
+
+impl<T> Default for AssemblyJobs<T> {
+    fn default() -> Self {
+        Self {
+            is_open: false,
+            queue: VecDeque::new(),
+            working: HashMap::new(),
+            results: HashMap::new(),
+        }
+    }
+}
+
+impl<T> AssemblyJobs<T> {
+    /// Accepts jobs from now on.
+    pub(super) fn open(&mut self) {
+        self.is_open = true;
+    }
+
+    /// Accepts no more jobs, and forgets those that wait. Returns them.
+    pub(super) fn close(&mut self) -> VecDeque<(AssemblyKey, T)> {
+        self.is_open = false;
+        self.working.clear();
+        std::mem::take(&mut self.queue)
+    }
+
+    /// Returns whether the worker should keep running.
+    pub(super) fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// Returns whether one more job can be queued.
+    pub(super) fn has_room(&self) -> bool {
+        self.is_open && self.queue.len() < MAX_WAITING_JOBS
+    }
+
+    /// Returns whether no job waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty()
+    }
+
+    /// Queues a job, instead of an earlier result.
+    pub(super) fn push(&mut self, key: AssemblyKey, working: WorkingAssembly, job: T) {
+        self.results.remove(&key);
+        self.working.insert(key.clone(), working);
+        self.queue.push_back((key, job));
+    }
+
+    /// Takes the job that waited for the longest. It counts as running until it is finished.
+    pub(super) fn take(&mut self) -> Option<(AssemblyKey, T)> {
+        self.queue.pop_front()
+    }
+
+    /// Forgets the jobs that wait and for which `is_dropped` is true. Returns them.
+    pub(super) fn drop_waiting(&mut self, is_dropped: impl Fn(&T) -> bool) -> Vec<T> {
+        let (dropped, kept) = std::mem::take(&mut self.queue)
+            .into_iter()
+            .partition::<VecDeque<_>, _>(|(_, job)| is_dropped(job));
+        self.queue = kept;
+        for (key, _) in &dropped {
+            self.working.remove(key);
+        }
+        dropped.into_iter().map(|(_, job)| job).collect()
+    }
+
+    /// Returns the sessions of the assemblies that have one of these bases.
+    pub(super) fn sessions_with_bases(&self, bases: &[&Digest]) -> HashSet<UploadId> {
+        let has_base = |working: &&WorkingAssembly| {
+            let mut own = working.bases.iter();
+            own.any(|base| bases.contains(&base))
+        };
+        let found = self.working.values().filter(has_base);
+        found.map(|working| working.session).collect()
+    }
+
+    /// Records how a job ended at `now`; `None` if nobody should be told.
+    pub(super) fn finish(&mut self, key: AssemblyKey, result: Option<AssemblyState>, now: Instant) {
+        self.working.remove(&key);
+        let is_recent = |ended_at: Instant| now.saturating_duration_since(ended_at) < RESULT_AGE;
+        self.results.retain(|_, (_, ended_at)| is_recent(*ended_at));
+        if self.results.len() >= MAX_RESULTS {
+            let oldest = self
+                .results
+                .iter()
+                .min_by_key(|(_, (_, ended_at))| *ended_at);
+            let oldest = oldest.map(|(key, _)| key.clone());
+            oldest.map(|key| self.results.remove(&key));
+        }
+        if let Some(result) = result {
+            self.results.insert(key, (result, now));
+        }
+    }
+
+    /// Records that the repository holds a layer already.
+    pub(super) fn insert_held(&mut self, key: AssemblyKey, blob: Descriptor, now: Instant) {
+        self.finish(key, Some(AssemblyState::Held { blob }), now);
+    }
+
+    /// Forgets how a job ended.
+    pub(super) fn forget(&mut self, key: &AssemblyKey) {
+        self.results.remove(key);
+    }
+
+    /// Returns the state of an assembly, if it is known.
+    pub(super) fn state(&self, key: &AssemblyKey) -> Option<AssemblyState> {
+        let working = self.working.get(key);
+        let working = working.map(|working| working.progress.state());
+        working.or_else(|| Some(self.results.get(key)?.0.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(number: usize) -> AssemblyKey {
+        let digest = Digest::of(number.to_string().as_bytes());
+        ("a".parse().unwrap(), digest)
+    }
+
+    fn working(of: u64) -> WorkingAssembly {
+        WorkingAssembly {
+            progress: AssemblyProgress::new(of),
+            session: UploadId::random(),
+            bases: vec![Digest::of(&of.to_le_bytes())],
+        }
+    }
+
+    fn failed(reason: &str) -> AssemblyState {
+        let reason = reason.to_owned();
+        AssemblyState::Failed { reason }
+    }
+
+    #[test]
+    fn jobs_run_in_order_and_their_results_are_remembered() {
+        let mut jobs = AssemblyJobs::default();
+        assert!(!jobs.has_room());
+        jobs.open();
+        for number in 0..MAX_WAITING_JOBS {
+            assert!(jobs.has_room());
+            jobs.push(key(number), working(7), number);
+        }
+        assert!(!jobs.has_room());
+        let waiting = AssemblyState::Working { done: 0, of: 7 };
+        assert_eq!(jobs.take(), Some((key(0), 0)));
+        assert!(jobs.has_room());
+        for number in [0, 1] {
+            assert_eq!(jobs.state(&key(number)), Some(waiting.clone()));
+        }
+        let now = Instant::now();
+        jobs.finish(key(0), Some(failed("why")), now);
+        assert_eq!(jobs.state(&key(0)), Some(failed("why")));
+        let another = ("b".parse().unwrap(), key(0).1);
+        assert_eq!(jobs.state(&another), None);
+        // A new job replaces the result.
+        jobs.push(key(0), working(8), 0);
+        let again = AssemblyState::Working { done: 0, of: 8 };
+        assert_eq!(jobs.state(&key(0)), Some(again));
+        let bases = [7, 8, 9].map(|of: u64| Digest::of(&of.to_le_bytes()));
+        for (base, count) in bases.iter().zip([7, 1, 0]) {
+            assert_eq!(jobs.sessions_with_bases(&[base]).len(), count);
+        }
+        assert_eq!(jobs.drop_waiting(|job| *job == 3), [3]);
+        assert_eq!(jobs.state(&key(3)), None);
+        let dropped: Vec<_> = jobs.close().into_iter().map(|(_, job)| job).collect();
+        assert_eq!(dropped, [1, 2, 4, 5, 6, 7, 0]);
+        assert_eq!(jobs.state(&key(1)), None);
+        assert!(!jobs.has_room() && jobs.is_empty());
+    }
+
+    #[test]
+    fn results_are_bounded_in_number_and_in_time() {
+        let (mut jobs, start) = (AssemblyJobs::<()>::default(), Instant::now());
+        let second = Duration::from_secs(1);
+        for number in 0..=MAX_RESULTS {
+            jobs.finish(key(number), Some(failed("x")), start + second);
+            if number == 0 {
+                jobs.finish(key(0), Some(failed("oldest")), start);
+            }
+        }
+        assert_eq!(jobs.results.len(), MAX_RESULTS);
+        assert_eq!(jobs.state(&key(0)), None);
+        jobs.finish(key(0), None, start + RESULT_AGE + second);
+        assert!(jobs.results.is_empty());
+    }
+}

@@ -1,0 +1,1 @@
+//! Tests of assemblies, on a real disk.

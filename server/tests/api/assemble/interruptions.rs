@@ -1,0 +1,64 @@
+//! Servers that end during an assembly.
+
+use super::*;
+
+/// Kills the server at several moments of an assembly. Afterwards nothing of it is left or visible, and
+/// the client can ask again for the same session.
+#[tokio::test]
+async fn a_killed_server_leaves_nothing_and_can_be_asked_again() {
+    let root = tempfile::tempdir().unwrap();
+    let mut server = Server::start(root.path());
+    let old = layer_pairs::sources(false, 1500, 8000);
+    let new = layer_pairs::sources(true, 1500, 8000);
+    let mut assembly = Assembly::prepare(&server, "a", &old, &new).await;
+    let session = assembly.upload(&server, "a").await;
+    for percent in [0, 1, 50, 90] {
+        assert_eq!(assembly.post(&server, "a").await.status(), 202);
+        let threshold = new.len() as u64 * percent / 100;
+        let is_held = wait_until_done(&assembly, &server, threshold).await;
+        server.kill_and_restart();
+        assert_eq!(temporary_files(root.path()), Vec::<PathBuf>::new());
+        assert_eq!(assembly.poll(&server, "a").await, None);
+        assert_eq!(assembly.has_blob(&server, "a").await, is_held);
+        let status = server.get(&session).await.status();
+        assert_eq!(status, if is_held { 404 } else { 204 });
+    }
+    assert_eq!(assembly.post(&server, "a").await.status(), 202);
+    assembly.assert_held(&assembly.wait(&server, "a").await);
+    let path = format!("/v2/a/blobs/{}", assembly.digest());
+    let blob = server.get(&path).await;
+    assert!(blob.bytes().await.unwrap() == assembly.expected);
+}
+
+/// Waits until this many bytes are done. Returns whether the layer is held: it went too fast.
+async fn wait_until_done(assembly: &Assembly, server: &Server, threshold: u64) -> bool {
+    loop {
+        match assembly.poll(server, "a").await {
+            Some(AssemblyState::Working { done, .. }) if done < threshold => {}
+            Some(AssemblyState::Working { .. }) => return false,
+            Some(AssemblyState::Held { .. }) => return true,
+            state => panic!("{state:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_shuts_down_drops_the_assembly_and_keeps_the_session() {
+    let root = tempfile::tempdir().unwrap();
+    let mut server = Server::start(root.path());
+    let old = layer_pairs::sources(false, 1500, 8000);
+    let new = layer_pairs::sources(true, 1500, 8000);
+    let mut assembly = Assembly::prepare(&server, "a", &old, &new).await;
+    let session = assembly.upload(&server, "a").await;
+    assert_eq!(assembly.post(&server, "a").await.status(), 202);
+    let is_held = wait_until_done(&assembly, &server, 1).await;
+    server.terminate();
+    assert!(server.wait().success());
+    assert_eq!(temporary_files(root.path()), Vec::<PathBuf>::new());
+    let server = Server::start(root.path());
+    assert_eq!(assembly.has_blob(&server, "a").await, is_held);
+    let status = server.get(&session).await.status();
+    assert_eq!(status, if is_held { 404 } else { 204 });
+    assert_eq!(assembly.post(&server, "a").await.status(), 202);
+    assembly.assert_held(&assembly.wait(&server, "a").await);
+}
