@@ -57,8 +57,13 @@ pub(super) fn write(start: &DeltaStart, bases: &TarEntries) -> Result<Vec<u8>, D
 
 /// Reads the start of a delta, and nothing after it. Returns the number of its bytes as well.
 /// `bases` are the joined streams of the bases.
+///
+/// # Errors
+/// Also if the delta is for another raw size, or for bases of other sizes.
 pub(super) fn read(
     mut delta: impl Read,
+    expected_raw_size: u64,
+    expected_base_sizes: &[u64],
     bases: &TarEntries,
 ) -> Result<(DeltaStart, u64), DeltaError> {
     let mut bytes = Vec::new();
@@ -78,6 +83,12 @@ pub(super) fn read(
     let mut base_sizes = Vec::new();
     for _ in 0..count {
         base_sizes.push(varint::take(&mut rest)?);
+    }
+    if raw_size != expected_raw_size {
+        return Err(unfit("a layer of another size"));
+    }
+    if base_sizes != expected_base_sizes {
+        return Err(unfit("other bases"));
     }
     let patch_size = varint::take(&mut rest)?;
     let mut sizes = Vec::new();
@@ -126,4 +137,8 @@ pub(super) fn read(
         patch_size,
     };
     Ok((start, len))
+}
+
+fn unfit(what: &str) -> DeltaError {
+    DeltaError::Invalid(format!("the delta is for {what}"))
 }

@@ -50,14 +50,9 @@ impl<D: Read + Seek, F: Read + Seek> DeltaReader<D, F> {
             std::mem::take(&mut index.entries)
         }));
         delta.seek(SeekFrom::Start(0))?;
-        let (start, start_size) = delta_bytes::read((&mut delta).take(size), &joined)?;
+        let (start, start_size) =
+            delta_bytes::read((&mut delta).take(size), raw_size, &base_sizes, &joined)?;
         drop(joined);
-        if start.raw_size != raw_size {
-            return Err(invalid("it is for a layer of another size"));
-        }
-        if start.base_sizes != base_sizes {
-            return Err(invalid("it is for other bases"));
-        }
         start.entries.content_size(raw_size)?;
         let patch_end = start_size.checked_add(start.patch_size);
         let patch_end = patch_end.filter(|end| *end <= size);

@@ -14,6 +14,7 @@ mod layer_pairs;
 #[path = "../../../../tests/support/zip.rs"]
 mod zip;
 
+mod hostile;
 mod round_trips;
 mod sizes;
 
