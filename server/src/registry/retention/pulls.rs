@@ -24,6 +24,8 @@ const MANY_WAITING: usize = MAX_WAITING / 4;
 pub(in crate::registry) struct PullTimes {
     hasher: RandomState,
     state: Mutex<PullState>,
+    /// Held while pulls are written.
+    writer: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -34,6 +36,8 @@ struct PullState {
     written_today: HashSet<u64>,
     waiting: HashMap<Repository, HashMap<Digest, u64>>,
     waiting_count: usize,
+    /// The pulls that are being written.
+    writing: HashMap<Repository, HashMap<Digest, u64>>,
     /// The last day on which a pull was not recorded.
     lost_on: Option<u64>,
 }
@@ -41,6 +45,10 @@ struct PullState {
 impl PullTimes {
     fn lock(&self) -> MutexGuard<'_, PullState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock_writer(&self) -> MutexGuard<'_, ()> {
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -59,6 +67,13 @@ impl PullState {
                 self.waiting_count += 1;
             }
         }
+    }
+
+    /// Returns the pulls of a repository that are not on the disk, or were written just now.
+    fn days_in_memory(&self, repository: &Repository) -> Vec<(Digest, u64)> {
+        let days = [&self.waiting, &self.writing].map(|days| days.get(repository));
+        let days = days.into_iter().flatten().flatten();
+        days.map(|(digest, day)| (digest.clone(), *day)).collect()
     }
 }
 
@@ -87,14 +102,17 @@ impl Registry {
 
     /// Writes the pulls that wait. Those of a repository that cannot be written wait on.
     pub(crate) fn write_pulls(&self) {
-        let (waiting, today) = {
+        let _writer = self.pull_times.lock_writer();
+        let (writing, today) = {
             let mut state = self.pull_times.lock();
             state.waiting_count = 0;
-            (std::mem::take(&mut state.waiting), state.today)
+            state.writing = std::mem::take(&mut state.waiting);
+            (state.writing.clone(), state.today)
         };
-        for (repository, days) in waiting {
+        for (repository, days) in writing {
             let written = self.write_pulls_of(&repository, &days);
             let mut state = self.pull_times.lock();
+            state.writing.remove(&repository);
             match written {
                 Ok(()) if state.today == today && state.written_today.len() < 10 * MAX_WAITING => {
                     let hasher = &self.pull_times.hasher;
@@ -146,16 +164,17 @@ impl Registry {
     /// Returns on which days manifests of a repository were last pulled; `None` if that cannot be
     /// read.
     pub(super) fn pull_days(&self, repository: &Repository) -> PullDays {
+        // Read before the disk, so that pulls that are written in between are not missed.
+        let in_memory = self.pull_times.lock().days_in_memory(repository);
         let stored = self.store.pull_days(repository);
         let stored = stored.unwrap_or_else(|error| {
             tracing::warn!(%repository, %error, "cannot read when images were pulled");
             None
         });
         let mut days = stored?;
-        let state = self.pull_times.lock();
-        for (digest, day) in state.waiting.get(repository).into_iter().flatten() {
-            let known = days.entry(digest.clone()).or_default();
-            *known = (*known).max(*day);
+        for (digest, day) in in_memory {
+            let known = days.entry(digest).or_default();
+            *known = day.max(*known);
         }
         Some(days)
     }
@@ -170,6 +189,8 @@ impl Registry {
 mod tests {
     use super::*;
     use crate::registry::cache::tests::{folder, image, push, push_blob};
+    use crate::store::Store;
+    use std::sync::{Arc, OnceLock};
 
     const DAY: u64 = SECONDS_PER_DAY;
 
@@ -210,6 +231,31 @@ mod tests {
         let registry = Registry::open(root.path()).unwrap();
         let expected = HashMap::from([(images[0].clone(), 100), (images[1].clone(), 101)]);
         assert_eq!(registry.pull_days(&name()), Some(expected));
+    }
+
+    #[test]
+    fn pulls_are_known_while_they_are_written() {
+        let root = folder();
+        let writing = Arc::new(OnceLock::<Registry>::new());
+        let known = Arc::new(Mutex::new(Vec::new()));
+        let hook = {
+            let (writing, known) = (Arc::clone(&writing), Arc::clone(&known));
+            move || {
+                let days = writing.get().map(|registry| registry.pull_days(&name()));
+                known.lock().unwrap().extend(days);
+                Ok(())
+            }
+        };
+        let registry = Registry::with_store(Store::open_with_hook(root.path(), hook).unwrap());
+        let images = push_images(&registry, 1);
+        registry.record_pull(&name(), &images[0], 100 * DAY);
+        assert!(writing.set(registry.clone()).is_ok());
+        registry.write_pulls();
+        let known = known.lock().unwrap();
+        assert!(!known.is_empty());
+        for days in known.iter() {
+            assert_eq!(days, &Some(HashMap::from([(images[0].clone(), 100)])));
+        }
     }
 
     #[test]
