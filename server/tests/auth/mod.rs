@@ -2,6 +2,7 @@
 
 mod access;
 mod cost;
+mod deltas;
 mod log;
 mod uploads;
 mod users;

@@ -77,13 +77,23 @@ fn run(registry: &Registry) {
     if let Err(error) = rustix::process::setpriority_process(None, WORKER_NICENESS) {
         tracing::debug!(%error, "cannot lower the priority of the thread that assembles layers");
     }
-    while let Some((key, job)) = wait_for_job(registry) {
-        let result = run_logged(registry, &key, job);
-        registry
-            .assemblies
-            .jobs()
-            .finish(key, result, Instant::now());
-    }
+    while run_next(registry) {}
+}
+
+/// Waits for the next job and runs it. Returns false if the worker must stop.
+pub(super) fn run_next(registry: &Registry) -> bool {
+    let Some((key, job)) = wait_for_job(registry) else {
+        return false;
+    };
+    run_job(registry, key, job);
+    true
+}
+
+/// Runs a job, and records how it ended.
+pub(super) fn run_job(registry: &Registry, key: AssemblyKey, job: PreparedAssembly) {
+    let result = run_logged(registry, &key, job);
+    let mut jobs = registry.assemblies.jobs();
+    jobs.finish(key, result, Instant::now());
 }
 
 /// Waits for the next job; `None` if the worker must stop.
