@@ -25,6 +25,13 @@ pub(crate) fn decompress<'a>(
     if compression == Compression::None {
         return Ok(Box::new(reader));
     }
-    let decoder = Decoder::new(reader, compression, MAX_ZSTD_WINDOW_LOG)?;
-    Ok(Box::new(decoder))
+    Ok(Box::new(decoder(reader, compression)?))
+}
+
+/// Returns a decoder of a compressed stream, which other threads can use if they can use `reader`.
+///
+/// # Errors
+/// Fails as [`decompress`] does.
+pub(crate) fn decoder<R: Read>(reader: R, compression: Compression) -> io::Result<Decoder<R>> {
+    Decoder::new(reader, compression, MAX_ZSTD_WINDOW_LOG)
 }

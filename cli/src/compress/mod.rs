@@ -14,7 +14,7 @@ use std::io;
 
 use imgsync_oci::layer::GzipError;
 
-pub(crate) use decompress::decompress;
+pub(crate) use decompress::{decoder, decompress};
 pub(crate) use imgsync_oci::layer::fill;
 pub use imgsync_oci::layer::{LayerDigests, gzip};
 pub use layer_digests::compute_layer_digests;

@@ -1,6 +1,8 @@
 //! Pushes an image from a Docker daemon with containerd's store: reads single blobs from the content
 //! store of the daemon, and where that fails, exports the whole image.
 
+use std::sync::Arc;
+
 use imgsync_oci::Digest;
 
 use super::context::{PushContext, PushedManifest};
@@ -30,7 +32,7 @@ pub(super) async fn push(
         Err(reason) => reason,
     };
     let skip_layer = skip_present_blobs(context);
-    let take_layer = Box::new(|_: &Digest, _| ());
+    let take_layer = Arc::new(|_: &Digest, _| ());
     let read = export(context, found, (skip_layer, take_layer), Some(&reason)).await?;
     push_image(context, &read.image, read.blobs).await
 }

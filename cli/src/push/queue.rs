@@ -31,8 +31,8 @@ impl EarlyLayers {
         queue: UnboundedSender<QueuedBlob>,
     ) -> TakeLayer {
         let (early, names) = (self.clone(), BlobNames::of_image(single));
-        let mut deltas = plan.deltas();
-        Box::new(move |diff_id, layer| {
+        let deltas = plan.deltas();
+        Arc::new(move |diff_id, layer| {
             early.lock().insert(diff_id.clone());
             // There is no receiver any more if an upload has failed, and that failure is returned.
             let _ = queue.unbounded_send(QueuedBlob {
@@ -42,7 +42,7 @@ impl EarlyLayers {
                     diff_id: diff_id.clone(),
                     layer,
                 },
-                delta: deltas.remove(diff_id),
+                delta: deltas.get(diff_id).cloned(),
             });
         })
     }

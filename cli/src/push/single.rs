@@ -63,6 +63,8 @@ pub(super) async fn push_from_daemon(
             }
         }
         queue.close_channel();
+        // Beside the uploads. If one fails, dropping the image removes them.
+        read.remove_traces().await;
         Ok::<_, Failure>(read)
     };
     let (read, uploaded) = tokio::try_join!(reading, upload_all(&context.upload, queued))?;

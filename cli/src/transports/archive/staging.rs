@@ -71,7 +71,7 @@ pub(crate) fn stage_by_digest(
     spool: &Spool,
     mut needed: HashSet<Digest>,
     are_all_needed: bool,
-    mut packing: LayerPacking,
+    packing: &LayerPacking,
 ) -> Result<HashMap<Digest, Slice>, Error> {
     let mut found = HashMap::new();
     let mut stager = EntryStager::new(stream, from, spool);
@@ -93,7 +93,7 @@ pub(crate) fn stage_by_digest(
         }
         if (named.is_some() || are_all_needed) && stager.may_be_layer(len)? {
             let layer = (&*entry.name, named.as_ref());
-            let diff_id = stager.pack_needed(layer, &needed, &mut packing)?;
+            let diff_id = stager.pack_needed(layer, &needed, packing)?;
             needed.remove(&diff_id);
             continue;
         }
@@ -278,7 +278,7 @@ impl<'a, R: Read> EntryStager<'a, R> {
         &mut self,
         (name, named): (&str, Option<&Digest>),
         needed: &HashSet<Digest>,
-        packing: &mut LayerPacking,
+        packing: &LayerPacking,
     ) -> Result<Digest, Error>
     where
         R: Send,

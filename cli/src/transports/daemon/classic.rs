@@ -4,7 +4,8 @@ use std::collections::{HashMap, HashSet};
 
 use imgsync_oci::{Algorithm, Digest};
 
-use super::{DaemonImage, ReadMethod, export_name, loopback};
+use super::loopback::{self, EngineTraces, LoopbackRead};
+use super::{DaemonImage, ReadMethod, export_name};
 use crate::image::limits::MAX_METADATA_BYTES;
 use crate::image::{Error, ImageBlobs, Layer, SingleImage, Slice, config};
 use crate::report::{ProgressTask, TaskReader};
@@ -45,7 +46,7 @@ impl DaemonImage {
     }
 
     /// Reads the config and the layers that `unneeded` does not skip, except those that are given to
-    /// `packing`.
+    /// `packing`. Also returns the traces that are to be removed from the daemon.
     pub(super) async fn read_classic(
         &self,
         config: &Digest,
@@ -53,7 +54,7 @@ impl DaemonImage {
         packing: LayerPacking,
         mut unneeded: SkipLayer,
         mut begin: impl FnMut(ReadMethod) -> ProgressTask,
-    ) -> Result<(SingleImage, ImageBlobs), Error> {
+    ) -> Result<(SingleImage, ImageBlobs, Option<EngineTraces>), Error> {
         let mut needed: HashSet<_> = self.diff_ids.iter().cloned().collect();
         let (earlier, own_config) = (spool.clone(), config.clone());
         let (needed, mut slices) = run_blocking(move || {
@@ -67,14 +68,18 @@ impl DaemonImage {
             (needed, slices)
         })
         .await;
+        let mut traces = None;
         if !needed.is_empty() {
-            let read = self.read_needed(config, spool, packing, needed, &mut begin);
-            slices.extend(read.await?);
+            let read = self.read_needed(config, (spool, packing), needed, &mut begin);
+            let read = read.await?;
+            slices.extend(read.blobs);
+            traces = read.traces;
         }
         let from = export_name(&self.engine);
         let (config, diff_ids) = (config.clone(), self.diff_ids.clone());
         let assembled = run_blocking(move || assemble_image(&from, config, diff_ids, slices));
-        assembled.await
+        let (single, blobs) = assembled.await?;
+        Ok((single, blobs, traces))
     }
 
     /// Returns how the blobs with these digests would be read. Changes nothing in the daemon.
@@ -91,13 +96,14 @@ impl DaemonImage {
     async fn read_needed(
         &self,
         config: &Digest,
-        spool: &Spool,
-        packing: LayerPacking,
-        needed: HashSet<Digest>,
+        (spool, packing): (&Spool, LayerPacking),
+        mut needed: HashSet<Digest>,
         begin: &mut impl FnMut(ReadMethod) -> ProgressTask,
-    ) -> Result<HashMap<Digest, Slice>, Error> {
-        let reason = match loopback::read_layers(self, config, &needed, spool, begin).await {
-            Ok(slices) => return Ok(slices),
+    ) -> Result<LoopbackRead, Error> {
+        let storing = (spool, &packing);
+        let read = loopback::read_layers(self, config, &mut needed, storing, begin);
+        let reason = match read.await {
+            Ok(read) => return Ok(read),
             Err(error) => error.to_string(),
         };
         self.reserve(spool, &needed)?;
@@ -105,7 +111,10 @@ impl DaemonImage {
             reason: Some(reason),
         });
         let export = self.export_needed(config, spool, packing, needed, task);
-        export.await
+        Ok(LoopbackRead {
+            blobs: export.await?,
+            traces: None,
+        })
     }
 
     /// Exports the image, and keeps the entries with these digests.
@@ -127,7 +136,7 @@ impl DaemonImage {
         let (from, spool) = (export_name(&self.engine), spool.clone());
         let staged = run_blocking(move || {
             let staged =
-                staging::stage_by_digest(export, &from, &spool, needed, are_all_needed, packing)?;
+                staging::stage_by_digest(export, &from, &spool, needed, are_all_needed, &packing)?;
             for bytes in staged.values().filter_map(Slice::memory_bytes) {
                 spool.persist_small(bytes, Algorithm::Sha256);
             }

@@ -1,9 +1,9 @@
-//! Describes an image in a daemon, with two small requests.
+//! Describes an image in a daemon, with one or two small requests.
 
 use imgsync_oci::manifest::Platform;
 use imgsync_oci::{Digest, LocalName, Tag};
 
-use super::client::{DaemonClient, DaemonHeaders};
+use super::client::{ApiVersion, DaemonClient, DaemonHeaders};
 use super::responses::{ImageInspect, InspectDescriptor, SystemInfo};
 use super::tags::list_tags;
 use super::{DaemonAddress, DaemonImage, ImageStore, export_name};
@@ -42,17 +42,20 @@ pub async fn find_at(
             root: digest.clone(),
             media_type: Some(media_type.clone()),
         },
-        None if info.has_containerd_store() => ImageStore::Containerd {
-            root: image.id.clone(),
-            media_type: None,
-        },
+        None if info.as_ref().is_some_and(SystemInfo::has_containerd_store) => {
+            ImageStore::Containerd {
+                root: image.id.clone(),
+                media_type: None,
+            }
+        }
         None => ImageStore::Classic {
             config: image.id.clone(),
         },
     };
     let address = engine.address();
     let from = format!("the image in the Docker daemon at {address}");
-    let insecure_registries = address.is_local().then(|| info.insecure_registries());
+    let insecure_registries = info.filter(|_| address.is_local());
+    let insecure_registries = insecure_registries.map(|info| info.insecure_registries());
     let (name, alternatives) = choose_name(name, image.repo_tags.as_deref().unwrap_or_default());
     Ok(DaemonImage {
         name,
@@ -70,25 +73,37 @@ pub async fn find_at(
     })
 }
 
-/// Describes an image, and a daemon that is not podman: podman has one kind of store and reports no
-/// registries, and its description takes long. Over a network, a further request takes longer.
+/// Describes an image, and the daemon as far as that is needed to know its store. A description of
+/// the daemon takes long, because the daemon runs other programs for it; over a network, a further
+/// request takes longer.
 async fn describe(
     engine: &DaemonClient,
     name: &str,
     platforms: &Platforms,
-) -> Result<(ImageInspect, DaemonHeaders, SystemInfo), Error> {
+) -> Result<(ImageInspect, DaemonHeaders, Option<SystemInfo>), Error> {
     let inspected = engine.inspect(name, !platforms.is_empty());
     if !engine.address().is_local() {
         let ((image, headers), info) = futures::future::try_join(inspected, engine.info()).await?;
-        return Ok((image, headers, info));
+        return Ok((image, headers, Some(info)));
     }
     let (image, headers) = inspected.await?;
     let info = if headers.is_podman {
-        SystemInfo::default()
+        // podman has one kind of store, and reports no registries.
+        Some(SystemInfo::default())
+    } else if image.descriptor.is_some() || has_one_store(&headers) {
+        None
     } else {
-        engine.info().await?
+        Some(engine.info().await?)
     };
     Ok((image, headers, info))
+}
+
+/// Returns whether images without a descriptor can only be in a classic store: Docker before version
+/// 23 (API 1.42) has no other, and since version 28 (API 1.48) images in the other one have a
+/// descriptor.
+fn has_one_store(headers: &DaemonHeaders) -> bool {
+    let version = headers.api_version;
+    version.is_some_and(|api| api < ApiVersion(1, 42) || api >= ApiVersion(1, 48))
 }
 
 /// Sorts tags by version.

@@ -1,6 +1,6 @@
 //! Images in a Docker or podman daemon, over its HTTP API, as source and as target.
 //!
-//! Two small requests describe an image. An export transfers every layer, so it is requested only
+//! One or two small requests describe an image. An export transfers every layer, so it is requested only
 //! when bytes are needed, and by the image's ID, because the name may have moved meanwhile. Where
 //! the daemon has containerd's store, `content` reads single blobs instead. Start at [`DaemonImage`]
 //! and [`DaemonTarget`].
@@ -47,6 +47,7 @@ pub use address::DaemonAddress;
 use client::{ApiVersion, DaemonClient};
 pub use engine_settings::ask_insecure_registries;
 pub use find::find_at;
+use loopback::EngineTraces;
 pub use related::RelatedImage;
 pub use ssh::SshDestination;
 pub use tags::find_tags;
@@ -70,7 +71,8 @@ pub struct DaemonImage {
     /// Docker's `RepoDigests`.
     pub repo_digests: Vec<String>,
     /// The registries that the daemon reaches without TLS verification: names, and networks such as
-    /// `10.0.0.0/8`. `None` for a daemon on another machine, whose settings do not apply here.
+    /// `10.0.0.0/8`. `None` if the daemon was not asked, and for a daemon on another machine, whose
+    /// settings do not apply here.
     pub insecure_registries: Option<Vec<String>>,
     /// The bytes of all layers, as the daemon counts them.
     size: Option<u64>,
@@ -124,6 +126,17 @@ pub struct ReadImage {
     pub image: Image,
     /// The bytes of what was read, without the layers that were compressed while they were read.
     pub blobs: ImageBlobs,
+    traces: Option<EngineTraces>,
+}
+
+impl ReadImage {
+    /// Removes what the read has left in the daemon. Otherwise it is removed when this value is
+    /// dropped, which blocks.
+    pub async fn remove_traces(&mut self) {
+        if let Some(traces) = self.traces.take() {
+            traces.remove().await;
+        }
+    }
 }
 
 /// How the layers of an image are read from a daemon.
@@ -227,10 +240,11 @@ impl DaemonImage {
         match &self.store {
             ImageStore::Classic { config } => {
                 let read = self.read_classic(config, spool, packing, unneeded, begin);
-                let (single, blobs) = read.await?;
+                let (single, blobs, traces) = read.await?;
                 Ok(ReadImage {
                     image: self.with_content(ImageContent::Single(single)),
                     blobs,
+                    traces,
                 })
             }
             ImageStore::Containerd { root, media_type } => {
@@ -239,7 +253,11 @@ impl DaemonImage {
                 let (content, blobs, notes) = exported.await?;
                 let mut image = self.with_content(content);
                 image.notes = notes;
-                Ok(ReadImage { image, blobs })
+                Ok(ReadImage {
+                    image,
+                    blobs,
+                    traces: None,
+                })
             }
         }
     }

@@ -55,12 +55,12 @@ pub enum LocatedImage {
 /// digest of a compressed blob) and with their number, if known, on a thread that may block.
 pub type SkipLayer = Box<dyn FnMut(&Digest, Option<u64>) -> bool + Send>;
 
-/// Takes a layer of an export that is compressed while it is read. Called with its diffID, before any
-/// of its bytes were read, or when it is complete if only its bytes tell the diffID, on a thread that
-/// may block.
-pub type TakeLayer = Box<dyn FnMut(&Digest, GrowingLayer) + Send>;
+/// Takes a layer that is compressed while it is read. Called with its diffID, before any of its bytes
+/// were read, or when it is complete if only its bytes tell the diffID. Does not block.
+pub type TakeLayer = Arc<dyn Fn(&Digest, GrowingLayer) + Send + Sync>;
 
-/// How the layers of an export are compressed while they are read.
+/// How layers are compressed while they are read.
+#[derive(Clone)]
 pub struct LayerPacking {
     /// The number of threads.
     pub threads: usize,
@@ -68,7 +68,7 @@ pub struct LayerPacking {
     pub take_layer: TakeLayer,
 }
 
-/// Finds an image. A daemon is sent two small requests; of a file or folder the metadata is read,
+/// Finds an image. A daemon is sent one or two small requests; of a file or folder the metadata is read,
 /// and compressed layers whose digests are not stated; a stream is read to its end, because the
 /// writer of a pipe would fail otherwise. Layers of a stream that `unneeded` does not skip are put
 /// into the spool.

@@ -98,7 +98,7 @@ fn a_full_disk_leaves_nothing_in_the_daemon() {
     };
     let fixture = SourcesFixture::new();
     let name = unique("loopback");
-    let mut contents = vec![(71, 12_000_000), (72, 1_500_000)];
+    let mut contents = vec![(71, 24_000_000), (72, 3_000_000)];
     let image = DockerImage::existing(&name);
     MACHINE.build(&fixture.scratch, &name, &files(&contents), "1");
     fixture.push("app", &[], &name);

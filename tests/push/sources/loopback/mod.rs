@@ -4,6 +4,7 @@
 mod harm;
 mod kills;
 mod layers;
+mod traces;
 
 use super::SourcesFixture;
 use crate::support::archive::Entry;

@@ -51,19 +51,19 @@ impl DaemonClient {
     /// Creates a container of an image, and does not start it.
     ///
     /// # Errors
-    /// Returns an error if the daemon is unreachable, has no such image, or refuses.
+    /// Returns an error if the daemon is unreachable, has no such image, or refuses; the status is 409
+    /// if there is a container of that name.
     pub(in crate::transports::daemon) async fn create_container(
         &self,
         name: &str,
-        image: &Digest,
+        image: &str,
     ) -> Result<(), Error> {
-        let id = image.to_string();
         let path = format!("/containers/create?name={}", encoded(name));
         // An image need not have a command, but a container must.
-        let config = json!({"Image": id, "Cmd": ["imgsync"], "Entrypoint": []});
+        let config = json!({"Image": image, "Cmd": ["imgsync"], "Entrypoint": []});
         let request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
         let body = bytes_body(config.to_string());
-        self.in_time(self.send(request, body, &id)).await?;
+        self.in_time(self.send(request, body, image)).await?;
         Ok(())
     }
 

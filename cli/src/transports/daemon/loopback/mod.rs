@@ -13,9 +13,10 @@ mod receive;
 mod registry;
 mod responses;
 mod server;
+mod share;
 mod traces;
 
-pub(super) use traces::remove_leftovers;
+pub(super) use traces::{EngineTraces, remove_leftovers};
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -26,7 +27,7 @@ use super::{DaemonAddress, DaemonImage, ReadMethod};
 use crate::image::Slice;
 use crate::report::ProgressTask;
 use crate::spool::Spool;
-use docker::DockerPlan;
+use crate::transports::LayerPacking;
 use registry::{LoopbackRegistry, Refusal};
 
 /// The time without any request or byte from the engine after which it is given up.
@@ -43,13 +44,12 @@ impl LoopbackError {
     }
 }
 
-/// How an engine is made to send single layers.
-#[derive(Debug)]
-enum LoopbackPlan {
-    /// podman asks which layers it must send.
-    Podman,
-    /// Docker is stopped once it has sent them.
-    Docker(DockerPlan),
+/// The content that was read from an engine.
+pub(super) struct LoopbackRead {
+    /// The bytes of what is no layer. Layers are given to [`LayerPacking`].
+    pub(super) blobs: HashMap<Digest, Slice>,
+    /// The traces that the push has left in the engine and that are still to be removed.
+    pub(super) traces: Option<EngineTraces>,
 }
 
 /// Returns how the layers with the wanted diffIDs, and the config, would be read. Changes nothing in
@@ -61,61 +61,60 @@ pub(super) async fn check(
     image: &DaemonImage,
     wanted: &HashSet<Digest>,
 ) -> Result<ReadMethod, LoopbackError> {
-    if let LoopbackPlan::Docker(plan) = plan(image, wanted).await? {
-        plan.check_registry(&image.engine).await?;
+    check_wanted(image, wanted)?;
+    if !image.is_podman {
+        docker::check(image, wanted).await?;
     }
     Ok(read_method(image, wanted))
 }
 
-/// Reads the wanted layers, by diffID, and the config if it is wanted. The layers are verified, and
-/// put into the spool uncompressed. Calls `begin` before the first request that costs something.
+/// Reads the wanted layers, by diffID, and the config if it is wanted. The layers are verified,
+/// compressed, and given to `packing`; `wanted` lacks them then. Calls `begin` before the first request
+/// that costs something.
 ///
 /// # Errors
-/// Returns an error if an export is expected to be quicker, and if the engine fails. No layer is
-/// lost then that the spool has already.
+/// Returns an error if an export is expected to be quicker, and if the engine fails. A layer that was
+/// given to `packing` before is not lost.
 pub(super) async fn read_layers(
     image: &DaemonImage,
     config: &Digest,
-    wanted: &HashSet<Digest>,
-    spool: &Spool,
+    wanted: &mut HashSet<Digest>,
+    (spool, packing): (&Spool, &LayerPacking),
     begin: &mut impl FnMut(ReadMethod) -> ProgressTask,
-) -> Result<HashMap<Digest, Slice>, LoopbackError> {
-    check_address(image)?;
-    let plan = plan(image, wanted).await?;
-    let _task = begin(read_method(image, wanted));
-    match plan {
-        LoopbackPlan::Podman => {
-            let registry = LoopbackRegistry::new(wanted.clone(), spool, Refusal::BeforeUpload);
-            podman::push(image, config, registry).await
-        }
-        LoopbackPlan::Docker(plan) => plan.read(image, config, spool).await,
-    }
+) -> Result<LoopbackRead, LoopbackError> {
+    check_wanted(image, wanted)?;
+    let begin = || begin(read_method(image, wanted));
+    // podman sends the config, too.
+    let (blobs, refusal) = if image.is_podman {
+        (wanted.clone(), Refusal::BeforeUpload)
+    } else {
+        docker::expected_uploads(image, wanted)
+    };
+    let registry = LoopbackRegistry::new(blobs, spool, packing, refusal);
+    let read = if image.is_podman {
+        podman::read(image, config, &registry, begin).await
+    } else {
+        docker::read(image, wanted, &registry, spool, begin).await
+    };
+    let taken = registry.taken();
+    wanted.retain(|digest| !taken.contains(digest));
+    read
 }
 
-async fn plan(
-    image: &DaemonImage,
-    wanted: &HashSet<Digest>,
-) -> Result<LoopbackPlan, LoopbackError> {
-    check_address(image)?;
-    if image.is_podman {
-        // podman compresses what it sends, which an export saves.
-        if image.diff_ids.iter().all(|layer| wanted.contains(layer)) {
-            return Err(LoopbackError::new("all of it is needed"));
-        }
-        return Ok(LoopbackPlan::Podman);
+/// Checks that an export is not the better or the only way.
+fn check_wanted(image: &DaemonImage, wanted: &HashSet<Digest>) -> Result<(), LoopbackError> {
+    if let DaemonAddress::Ssh(_) = image.engine.address() {
+        return Err(LoopbackError::new("the daemon runs on another machine"));
     }
-    let plan = DockerPlan::new(image, wanted).await?;
-    Ok(LoopbackPlan::Docker(plan))
+    // The engine compresses what it sends, which an export saves.
+    let is_all = image.diff_ids.iter().all(|layer| wanted.contains(layer));
+    if is_all && (image.is_podman || !image.diff_ids.is_empty()) {
+        return Err(LoopbackError::new("all of it is needed"));
+    }
+    Ok(())
 }
 
-fn check_address(image: &DaemonImage) -> Result<(), LoopbackError> {
-    match image.engine.address() {
-        DaemonAddress::Ssh(_) => Err(LoopbackError::new("the daemon runs on another machine")),
-        _ => Ok(()),
-    }
-}
-
-/// Describes the plan.
+/// Describes how the wanted layers are read.
 fn read_method(image: &DaemonImage, wanted: &HashSet<Digest>) -> ReadMethod {
     ReadMethod::SingleLayers {
         read: wanted

@@ -1,27 +1,28 @@
 //! Reads layers from podman, which asks for each layer by its diffID before it sends it, and sends
 //! the config as it is.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use imgsync_oci::Digest;
 
 use super::registry::LoopbackRegistry;
 use super::server::LoopbackServer;
-use super::{LoopbackError, wait_until_complete};
-use crate::image::Slice;
+use super::{LoopbackError, LoopbackRead, wait_until_complete};
+use crate::report::ProgressTask;
 use crate::transports::daemon::DaemonImage;
 
-/// Pushes the image to the registry.
+/// Reads the blobs that the registry expects.
 ///
 /// # Errors
 /// Returns the reason why an export is needed.
-pub(super) async fn push(
+pub(super) async fn read(
     image: &DaemonImage,
     config: &Digest,
-    registry: Arc<LoopbackRegistry>,
-) -> Result<HashMap<Digest, Slice>, LoopbackError> {
-    let server = LoopbackServer::start(&registry).await;
+    registry: &Arc<LoopbackRegistry>,
+    begin: impl FnOnce() -> ProgressTask,
+) -> Result<LoopbackRead, LoopbackError> {
+    let _task = begin();
+    let server = LoopbackServer::start(registry).await;
     let server = server.map_err(|error| {
         LoopbackError::new(format!(
             "no port on the loopback interface is free: {error}"
@@ -31,7 +32,7 @@ pub(super) async fn push(
     let auth = registry.registry_auth();
     let pushing = image.engine.podman_push(config, &destination, &auth);
     let pushed = tokio::select! {
-        complete = wait_until_complete(&registry) => complete,
+        complete = wait_until_complete(registry) => complete,
         pushed = pushing => match pushed {
             _ if registry.is_complete() => Ok(()),
             Ok(message) => Err(LoopbackError::new(message)),
@@ -40,5 +41,8 @@ pub(super) async fn push(
     };
     registry.end();
     pushed.map_err(|error| registry.failure().map_or(error, LoopbackError::new))?;
-    Ok(registry.received())
+    Ok(LoopbackRead {
+        blobs: registry.received(),
+        traces: None,
+    })
 }

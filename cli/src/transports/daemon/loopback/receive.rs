@@ -1,7 +1,8 @@
-//! Receives the bytes of an upload: decompresses a layer into the spool, and computes its digests.
+//! Receives the bytes of an upload: compresses a layer again into the spool, in the format of this
+//! tool, and computes its digests.
 
 use std::collections::HashSet;
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -11,9 +12,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::cache::BlobRef;
-use crate::compress;
+use crate::compress::{self, CompressError};
 use crate::image::Slice;
-use crate::spool::{Spool, SpoolKind};
+use crate::spool::{GrowingLayer, Spool, SpoolKind};
 use crate::transports::daemon::chunk_reader::{ChunkReader, chunk_channel};
 
 /// The most chunks that wait for the thread that decompresses.
@@ -21,6 +22,9 @@ const MAX_QUEUED_CHUNKS: usize = 4;
 /// The largest blob that is kept in memory, in bytes: a config.
 const MAX_MEMORY_BYTES: u64 = 256 * 1024;
 const BUFFER_BYTES: usize = 256 * 1024;
+/// The most threads that compress one layer: an engine compresses a layer more slowly than two
+/// threads do, and sends several layers at a time.
+const MAX_THREADS: usize = 2;
 
 /// A blob that has arrived.
 #[derive(Debug, Clone)]
@@ -29,8 +33,17 @@ pub(super) struct ReceivedBlob {
     pub(super) source_digest: Digest,
     /// The blob as the engine sent it.
     pub(super) sent: BlobRef,
-    /// The uncompressed bytes; `None` if they are not wanted.
-    pub(super) bytes: Option<Slice>,
+    /// The content; `None` if it is not wanted.
+    pub(super) content: Option<ReceivedContent>,
+}
+
+/// The content of a wanted blob.
+#[derive(Debug, Clone)]
+pub(super) enum ReceivedContent {
+    /// The bytes of a blob that was sent uncompressed: a config.
+    Bytes(Slice),
+    /// A layer that was compressed, and compressed again.
+    Layer(GrowingLayer),
 }
 
 /// The upload of one blob.
@@ -41,12 +54,13 @@ pub(super) struct BlobReceiver {
 }
 
 impl BlobReceiver {
-    /// Starts a thread that decompresses into the spool, and keeps a blob with one of the `wanted`
-    /// digests.
-    pub(super) fn start(spool: &Spool, wanted: &Arc<HashSet<Digest>>) -> Self {
+    /// Starts a thread that puts the blob into the spool, and keeps it if it has one of the `wanted`
+    /// digests. Layers are compressed with `threads`.
+    pub(super) fn start(spool: &Spool, wanted: &Arc<HashSet<Digest>>, threads: usize) -> Self {
         let (chunks, reader) = chunk_channel(MAX_QUEUED_CHUNKS);
         let (spool, wanted) = (spool.clone(), Arc::clone(wanted));
-        let thread = tokio::task::spawn_blocking(move || spool_blob(reader, &spool, &wanted));
+        let receive = move || receive(reader, &spool, &wanted, threads.min(MAX_THREADS));
+        let thread = tokio::task::spawn_blocking(receive);
         Self { chunks, thread }
     }
 
@@ -70,11 +84,12 @@ impl BlobReceiver {
     }
 }
 
-/// Stores the decompressed bytes of a blob under their digest.
-fn spool_blob(
+/// Puts a blob into the spool, and keeps it if it is wanted.
+fn receive(
     reader: ChunkReader,
     spool: &Spool,
     wanted: &HashSet<Digest>,
+    threads: usize,
 ) -> io::Result<ReceivedBlob> {
     let mut sent = HashingReader {
         reader,
@@ -85,32 +100,15 @@ fn spool_blob(
     sent.by_ref().take(4).read_to_end(&mut start)?;
     let compression = Compression::of_bytes(&start);
     let whole = BufReader::with_capacity(BUFFER_BYTES, start.chain(&mut sent));
-    let mut decoded = compress::decompress(whole, compression)?;
-    let mut hasher = Hasher::new(Algorithm::Sha256);
-    let mut writer = BufWriter::with_capacity(BUFFER_BYTES, spool.create_draft()?);
-    let mut buffer = vec![0; BUFFER_BYTES];
-    loop {
-        let len = decoded.read(&mut buffer)?;
-        if len == 0 {
-            break;
-        }
-        hasher.update(&buffer[..len]);
-        writer.write_all(&buffer[..len])?;
-    }
-    drop(decoded);
-    let source_digest = hasher.finish();
-    let draft = writer
-        .into_inner()
-        .map_err(io::IntoInnerError::into_error)?;
-    let len = draft.len();
-    let bytes = if !wanted.contains(&source_digest) {
-        None
-    } else if len <= MAX_MEMORY_BYTES {
-        let file = draft.into_file();
-        Some(Slice::memory(Slice::part(&file, 0, len).read_all()?))
+    let (source_digest, content) = if compression == Compression::None {
+        store_bytes(whole, spool, wanted)?
     } else {
-        let file = draft.persist(SpoolKind::Bytes, &source_digest);
-        Some(Slice::part(&file, 0, len))
+        pack_layer(
+            compress::decoder(whole, compression)?,
+            spool,
+            wanted,
+            threads,
+        )?
     };
     Ok(ReceivedBlob {
         source_digest,
@@ -118,8 +116,61 @@ fn spool_blob(
             digest: sent.hasher.finish(),
             size: sent.size,
         },
-        bytes,
+        content,
     })
+}
+
+/// Compresses a tar. Returns its diffID and, if it is wanted, the layer.
+fn pack_layer(
+    tar: impl Read + Send,
+    spool: &Spool,
+    wanted: &HashSet<Digest>,
+    threads: usize,
+) -> io::Result<(Digest, Option<ReceivedContent>)> {
+    let mut draft = spool.create_layer()?;
+    let layer = draft.growing()?;
+    let digests = draft.compress(tar, threads).map_err(|error| match error {
+        CompressError::Read(error) | CompressError::Write(error) => error,
+        error => io::Error::other(error),
+    })?;
+    let diff_id = digests.diff_id.clone();
+    let is_wanted = wanted.contains(&diff_id);
+    if is_wanted {
+        draft.complete(&digests);
+    }
+    let content = is_wanted.then_some(ReceivedContent::Layer(layer));
+    Ok((diff_id, content))
+}
+
+/// Stores bytes as they are. Returns their digest and, if they are wanted, the bytes.
+fn store_bytes(
+    mut reader: impl Read,
+    spool: &Spool,
+    wanted: &HashSet<Digest>,
+) -> io::Result<(Digest, Option<ReceivedContent>)> {
+    let mut hasher = Hasher::new(Algorithm::Sha256);
+    let mut draft = spool.create_draft()?;
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let len = reader.read(&mut buffer)?;
+        if len == 0 {
+            break;
+        }
+        hasher.update(&buffer[..len]);
+        draft.write_all(&buffer[..len])?;
+    }
+    let digest = hasher.finish();
+    let len = draft.len();
+    let slice = if !wanted.contains(&digest) {
+        None
+    } else if len <= MAX_MEMORY_BYTES {
+        let file = draft.into_file();
+        Some(Slice::memory(Slice::part(&file, 0, len).read_all()?))
+    } else {
+        let file = draft.persist(SpoolKind::Bytes, &digest);
+        Some(Slice::part(&file, 0, len))
+    };
+    Ok((digest, slice.map(ReceivedContent::Bytes)))
 }
 
 /// Hashes and counts what is read.

@@ -17,10 +17,11 @@ use tokio::sync::{Semaphore, watch};
 
 use super::announcements::{Announcements, ShortId};
 use super::identification::Identification;
-use super::receive::{BlobReceiver, ReceivedBlob};
+use super::receive::{BlobReceiver, ReceivedBlob, ReceivedContent};
 use super::responses::{self, LoopbackResponse};
 use crate::image::Slice;
 use crate::spool::Spool;
+use crate::transports::LayerPacking;
 
 /// The user name of the login.
 const USERNAME: &str = "imgsync";
@@ -38,19 +39,20 @@ pub(super) enum Refusal {
     /// response holds the push up; others are denied, which ends the push only when Docker comes to
     /// them.
     DuringUpload {
-        /// The topmost layer that is not wanted: its upload gets no response.
+        /// The topmost layer that is not wanted, if a wanted one is below it: its upload gets no
+        /// response.
         held: Option<ShortId>,
     },
 }
 
 /// The registry of one push.
-#[derive(Debug)]
 pub(super) struct LoopbackRegistry {
     authorization: String,
     password: String,
     pub(super) wanted: Arc<HashSet<Digest>>,
     pub(super) refusal: Refusal,
     spool: Spool,
+    packing: LayerPacking,
     /// The layers that Docker reports to push.
     pub(super) announcements: Announcements,
     /// Has one permit while no upload waits for its layer to be known.
@@ -71,13 +73,21 @@ struct RegistryState {
     complete: HashMap<Digest, ReceivedBlob>,
     /// Wanted layers whose upload is known.
     identified: HashSet<ShortId>,
+    /// Layers that were given away, by diffID.
+    taken: HashSet<Digest>,
     /// The reason why a blob cannot be stored.
     failure: Option<String>,
 }
 
 impl LoopbackRegistry {
-    /// Returns a registry that takes the blobs with these diffIDs, or digests of configs.
-    pub(super) fn new(wanted: HashSet<Digest>, spool: &Spool, refusal: Refusal) -> Arc<Self> {
+    /// Returns a registry that takes the blobs with these diffIDs, or digests of configs. Each layer
+    /// is given to `packing` once all its bytes have arrived and are right.
+    pub(super) fn new(
+        wanted: HashSet<Digest>,
+        spool: &Spool,
+        packing: &LayerPacking,
+        refusal: Refusal,
+    ) -> Arc<Self> {
         let password = UploadId::random().to_string();
         let login = BASE64_STANDARD.encode(format!("{USERNAME}:{password}"));
         Arc::new(Self {
@@ -86,6 +96,7 @@ impl LoopbackRegistry {
             wanted: Arc::new(wanted),
             refusal,
             spool: spool.clone(),
+            packing: packing.clone(),
             announcements: Announcements::default(),
             identifying: Semaphore::new(1),
             state: Mutex::default(),
@@ -120,13 +131,20 @@ impl LoopbackRegistry {
         self.lock().failure.clone()
     }
 
-    /// Returns the uncompressed bytes of what has arrived.
+    /// Returns the bytes of what has arrived, without the layers.
     pub(super) fn received(&self) -> HashMap<Digest, Slice> {
         let state = self.lock();
         let complete = state.complete.iter();
-        let slices =
-            complete.filter_map(|(digest, blob)| Some((digest.clone(), blob.bytes.clone()?)));
-        slices.collect()
+        let bytes = complete.filter_map(|(digest, blob)| match &blob.content {
+            Some(ReceivedContent::Bytes(bytes)) => Some((digest.clone(), bytes.clone())),
+            Some(ReceivedContent::Layer(_)) | None => None,
+        });
+        bytes.collect()
+    }
+
+    /// Returns the diffIDs of the layers that were given away, also if the push fails.
+    pub(super) fn taken(&self) -> HashSet<Digest> {
+        self.lock().taken.clone()
     }
 
     /// Ends the push: releases the connections that are held.
@@ -223,7 +241,7 @@ impl LoopbackRegistry {
         id: UploadId,
         mut body: Incoming,
     ) -> LoopbackResponse {
-        let receiver = BlobReceiver::start(&self.spool, &self.wanted);
+        let receiver = BlobReceiver::start(&self.spool, &self.wanted, self.packing.threads);
         let mut identification = Identification::new(self);
         let mut received = 0;
         loop {
@@ -263,9 +281,19 @@ impl LoopbackRegistry {
         if !self.wanted.contains(&blob.source_digest) && self.refusal != Refusal::BeforeUpload {
             return self.refuse(layer).await;
         }
+        self.take_layer(&blob);
         self.lock().uploaded.insert(id, blob);
         identification.complete();
         responses::session(&location(repository, id), &id.to_string(), received)
+    }
+
+    /// Gives a layer away, unless the engine has sent it before.
+    fn take_layer(&self, blob: &ReceivedBlob) {
+        if let Some(ReceivedContent::Layer(layer)) = &blob.content
+            && self.lock().taken.insert(blob.source_digest.clone())
+        {
+            (self.packing.take_layer)(&blob.source_digest, layer.clone());
+        }
     }
 
     /// Refuses a layer that is not wanted: denies it, or does not answer before the push is over.
@@ -286,7 +314,7 @@ impl LoopbackRegistry {
         if blob.sent.digest != *digest {
             return responses::empty(StatusCode::BAD_REQUEST);
         }
-        if blob.bytes.is_some() {
+        if blob.content.is_some() {
             state.complete.insert(blob.source_digest.clone(), blob);
         }
         drop(state);

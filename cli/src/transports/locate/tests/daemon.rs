@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixListener;
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 
 use super::*;
 use crate::image::{DaemonImageName, name};
@@ -172,6 +172,29 @@ async fn a_classic_store_tells_everything_but_the_bytes() {
     }
 }
 
+/// Docker runs other programs to describe itself, so it is asked only if its store is not known.
+#[tokio::test]
+async fn a_daemon_with_one_store_is_not_asked_for_it() {
+    for (api, is_asked) in [
+        (Some("1.41"), false),
+        (Some("1.42"), true),
+        (Some("1.47"), true),
+        (Some("1.48"), false),
+    ] {
+        let daemon = FakeDaemon::start(DaemonScript {
+            api,
+            ..script("docker20-classic-store", false)
+        });
+        let found = daemon.find("sample/app:v1").await.unwrap();
+        assert!(matches!(found.store, ImageStore::Classic { .. }), "{api:?}");
+        let requests = daemon.requests();
+        let was_asked = requests.iter().any(|path| path == "/info");
+        assert_eq!(was_asked, is_asked, "{api:?}");
+        // Whoever connects to a registry asks later.
+        assert_eq!(found.insecure_registries.is_some(), is_asked, "{api:?}");
+    }
+}
+
 #[tokio::test]
 async fn of_a_classic_store_only_what_is_needed_is_kept() {
     let daemon = FakeDaemon::start(script("docker20-classic-store", false));
@@ -179,7 +202,7 @@ async fn of_a_classic_store_only_what_is_needed_is_kept() {
     let last = found.diff_ids.last().unwrap().clone();
     let needed = last.clone();
     let unneeded: SkipLayer = Box::new(move |digest, _| *digest != needed);
-    let ReadImage { image, blobs } = found
+    let ReadImage { image, blobs, .. } = found
         .read(&Spool::default(), packing(), unneeded, no_task)
         .await
         .unwrap();
@@ -216,7 +239,7 @@ async fn a_containerd_store_tells_its_root_and_the_rest_by_export() {
             assert_eq!(root.short(), id);
             assert!(found.image().is_none());
             assert_eq!(found.diff_ids.len(), 4);
-            let ReadImage { image, blobs } = found
+            let ReadImage { image, blobs, .. } = found
                 .read(&Spool::default(), packing(), skip_nothing(), no_task)
                 .await
                 .unwrap();
@@ -326,7 +349,7 @@ async fn of_a_containerd_store_one_platform_goes() {
             .await
             .unwrap();
         assert_eq!(found.selected_root().unwrap().hex(), ARM64_MANIFEST_HEX);
-        let ReadImage { image, blobs } = found
+        let ReadImage { image, blobs, .. } = found
             .read(&Spool::default(), packing(), skip_nothing(), no_task)
             .await
             .unwrap();
@@ -354,7 +377,7 @@ async fn of_several_platforms_the_index_goes_once_the_daemon_has_them() {
             .await
             .unwrap();
         assert!(found.selected_root().is_none());
-        let ReadImage { image, blobs } = found
+        let ReadImage { image, blobs, .. } = found
             .read(&Spool::default(), packing(), skip_nothing(), no_task)
             .await
             .unwrap();
@@ -383,7 +406,8 @@ async fn a_platform_that_the_daemon_lacks_is_said_before_any_export() {
         assert!(matches!(error, Error::PlatformNotFound { .. }), "{error}");
         assert!(error.to_string().contains("linux/s390x"), "{error}");
         assert!(error.to_string().ends_with(there), "{error}");
-        assert_eq!(daemon.requests().len(), 2);
+        let requests = daemon.requests();
+        assert!(!requests.iter().any(|path| path.ends_with("/get")));
     }
     let daemon = FakeDaemon::start(script("docker20-classic-store", false));
     daemon

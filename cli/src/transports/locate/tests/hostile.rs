@@ -343,8 +343,14 @@ fn reading_by_digest_ends_with_the_last_wanted_entry() {
     let wanted = HashSet::from([config, layer]);
     let spool = Spool::default();
     let half = bytes[..16 * 1024].chain(FailingReader);
-    let picked =
-        staging::stage_by_digest(half, "the export", &spool, wanted.clone(), false, packing());
+    let picked = staging::stage_by_digest(
+        half,
+        "the export",
+        &spool,
+        wanted.clone(),
+        false,
+        &packing(),
+    );
     let picked = picked.unwrap();
     for (digest, slice) in &picked {
         assert_eq!(Digest::of(&slice.read_all().unwrap()), *digest);
@@ -352,7 +358,7 @@ fn reading_by_digest_ends_with_the_last_wanted_entry() {
     assert_eq!(picked.into_keys().collect::<HashSet<_>>(), wanted);
     let wanted = HashSet::from([Digest::of(b"elsewhere")]);
     let missing =
-        staging::stage_by_digest(&bytes[..], "the export", &spool, wanted, false, packing());
+        staging::stage_by_digest(&bytes[..], "the export", &spool, wanted, false, &packing());
     let missing = missing.unwrap_err();
     assert!(matches!(missing, Error::Missing { .. }), "{missing}");
 }

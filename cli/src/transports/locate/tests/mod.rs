@@ -10,6 +10,7 @@ mod recorded;
 use std::collections::HashSet;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use imgsync_oci::Digest;
 use imgsync_oci::media::Compression;
@@ -36,7 +37,7 @@ fn skip_nothing() -> SkipLayer {
 fn packing() -> LayerPacking {
     LayerPacking {
         threads: 1,
-        take_layer: Box::new(|_, _| ()),
+        take_layer: Arc::new(|_, _| ()),
     }
 }
 
