@@ -3,6 +3,7 @@
 mod bad_networks;
 mod claims;
 mod cuts;
+mod deltas;
 mod invalid_input;
 mod invalid_input_secured;
 mod kills;

@@ -21,7 +21,9 @@ pub mod fake;
 pub mod http;
 pub mod image;
 pub mod imgsync;
+pub mod layer_pairs;
 pub mod listener;
+pub mod meddler;
 pub mod nginx;
 pub mod older_server;
 pub mod peers;
@@ -47,6 +49,7 @@ pub mod store;
 pub mod terminal;
 pub mod transcript;
 pub mod upstream;
+pub mod zip;
 
 pub use authority::CertificateAuthority;
 pub use containerd::Containerd;

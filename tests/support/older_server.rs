@@ -8,8 +8,9 @@ use std::sync::{Arc, Condvar, Mutex};
 use serde_json::Value;
 
 use super::bytes::digest;
-use super::fake::{self, FakeServer};
+use super::fake::FakeServer;
 use super::http::{self, Response};
+use super::meddler::{response, start_meddler};
 use super::run::wait_until;
 use super::transcript::{RecordedCommand, request_kind};
 
@@ -142,43 +143,13 @@ pub fn start_older_server(
     gate: &Arc<PatchGate>,
 ) -> FakeServer {
     let (recorded, gate) = (Arc::clone(recorded), Arc::clone(gate));
-    let address: Arc<Mutex<String>> = Arc::default();
-    let shared_address = Arc::clone(&address);
-    let fake = FakeServer::start(move |request| {
+    start_meddler(server, move |request, forward| {
         if request.method == "PATCH" && !gate.pass() {
-            return fake::status(500);
+            return response(500, "");
         }
         if request.target.ends_with("/resolve") {
             wait_for_diff_ids(server);
         }
-        let headers: Vec<_> = request
-            .headers
-            .iter()
-            .filter(|(name, _)| !["host", "content-length", "connection"].contains(&&**name))
-            .map(|(name, value)| (name.as_str(), value.as_str()))
-            .collect();
-        let (method, target) = (&request.method, &request.target);
-        let response = http::send(server, method, target, &headers, &request.body);
-        let response = recorded.strip(&request_kind(method, target), response);
-        let address = shared_address.lock().expect("the state").clone();
-        let mut reply = fake::status(response.status);
-        for (name, value) in response.headers {
-            // URLs in headers must lead to the proxy.
-            let value = value.replace(&server.to_string(), &address);
-            if name != "content-length" || method == "HEAD" {
-                reply = reply.header(header_name(&name), value);
-            }
-        }
-        reply.body(response.body)
-    });
-    *address.lock().expect("the state") = fake.address();
-    fake
-}
-
-/// Returns a `'static` name, with the spelling of `Content-Length` that `fake` knows.
-fn header_name(name: &str) -> &'static str {
-    match name {
-        "content-length" => "Content-Length",
-        other => other.to_owned().leak(),
-    }
+        recorded.strip(&request_kind(&request.method, &request.target), forward())
+    })
 }

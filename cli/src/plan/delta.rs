@@ -145,23 +145,24 @@ fn is_candidate(step: &BlobStep) -> bool {
     }
 }
 
-/// Returns the bases of each of the `wanted` layers. Only layers of the older image that the new one
-/// does not have are bases: a layer that both have was not replaced.
+/// Returns the bases of each of the `wanted` layers. Only layers that the other image does not have
+/// are paired: a layer that both have was not replaced.
 fn pair_layers(
     history: &[LayerHistory],
     older: &OlderImage,
     wanted: &HashSet<Digest>,
 ) -> HashMap<Digest, Vec<DeltaBase>> {
-    let kept: HashSet<&Digest> = history.iter().map(|layer| &layer.diff_id).collect();
+    let new_ids: HashSet<&Digest> = history.iter().map(|layer| &layer.diff_id).collect();
+    let old_ids: HashSet<&Digest> = older.layers.iter().map(|layer| &layer.diff_id).collect();
     // Both from the top, where the layers of an image are that are not those of its base image.
     let replaced = older.layers.iter().rev();
-    let mut replaced: Vec<&OlderLayer> = replaced
-        .filter(|layer| !kept.contains(&layer.diff_id) && is_usable(&layer.blob))
-        .collect();
+    let replaced = replaced.filter(|layer| !new_ids.contains(&layer.diff_id));
+    let mut replaced: Vec<&OlderLayer> = replaced.collect();
     let mut seen = HashSet::new();
     let unpaired = history.iter().rev();
+    let unpaired = unpaired.filter(|layer| !old_ids.contains(&layer.diff_id));
     let mut unpaired: Vec<&LayerHistory> = unpaired
-        .filter(|layer| wanted.contains(&layer.diff_id) && seen.insert(&layer.diff_id))
+        .filter(|layer| seen.insert(&layer.diff_id))
         .collect();
     let mut pairs = HashMap::new();
     unpaired.retain(|layer| {
@@ -189,17 +190,17 @@ fn pair_layers(
     for (position, layer) in unpaired.into_iter().enumerate() {
         let mut near: Vec<(usize, &OlderLayer)> = replaced.iter().copied().enumerate().collect();
         near.sort_by_key(|(other, _)| other.abs_diff(position));
-        if !near.is_empty() {
-            let near = near.into_iter().take(count).map(|(_, older)| older);
-            pairs.insert(layer.diff_id.clone(), bases(near));
-        }
+        let near = near.into_iter().take(count).map(|(_, older)| older);
+        pairs.insert(layer.diff_id.clone(), bases(near));
     }
+    pairs.retain(|layer, bases| wanted.contains(layer) && !bases.is_empty());
     pairs
 }
 
 fn bases<'a>(layers: impl Iterator<Item = &'a OlderLayer>) -> Vec<DeltaBase> {
     let mut seen = HashSet::new();
-    let distinct = layers.filter(|layer| seen.insert(&layer.blob.digest));
+    let usable = layers.filter(|layer| is_usable(&layer.blob));
+    let distinct = usable.filter(|layer| seen.insert(&layer.blob.digest));
     let bases = distinct.take(MAX_BASES).map(|layer| DeltaBase {
         blob: layer.blob.digest.clone(),
         size: layer.blob.size,

@@ -108,6 +108,7 @@ fn clean_spool(context: &PushContext, found: &LocatedImage, keeps_layers: bool) 
         }
         LocatedImage::Daemon(found) => found.forget(spool),
     };
+    spool.remove_deltas(&digests);
     if keeps_layers && context.max_kept_bytes > 0 {
         spool.keep_layers(&digests, context.max_kept_bytes);
     } else {

@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::Arc;
 
 use imgsync_oci::Digest;
@@ -15,7 +16,7 @@ use crate::disk::{self, TemporaryFile};
 /// the disk is full, leftovers of other images are deleted.
 #[derive(Debug)]
 pub struct Draft {
-    spool: Spool,
+    pub(super) spool: Spool,
     temporary: TemporaryFile,
     len: u64,
 }
@@ -69,11 +70,16 @@ impl Draft {
     /// after the bytes were verified. If the entry cannot be kept, the file is returned without a
     /// name.
     pub fn persist(self, kind: SpoolKind, digest: &Digest) -> Arc<File> {
+        let path = self.spool.path(kind, digest);
+        self.persist_at(kind, &path)
+    }
+
+    pub(super) fn persist_at(self, kind: SpoolKind, path: &Path) -> Arc<File> {
         if self.spool.is_persistent {
             // If the folder cannot be created, the file cannot be renamed either.
             let _ = self.spool.create_folder(kind);
         }
-        let (file, _) = self.temporary.rename(&self.spool.path(kind, digest));
+        let (file, _) = self.temporary.rename(path);
         Arc::new(file)
     }
 }

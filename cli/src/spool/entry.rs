@@ -54,13 +54,6 @@ impl Spool {
         Some(Slice::part(&file, 0, len))
     }
 
-    /// Returns the bytes of the delta with this [name](super::delta_name). They are not verified: the
-    /// registry finds out whether the delta makes the layer.
-    pub fn open_delta(&self, name: &Digest) -> Option<Slice> {
-        let (file, len) = self.open(SpoolKind::Deltas, name)?;
-        Some(Slice::part(&file, 0, len))
-    }
-
     /// Returns the bytes with this digest. Reads them to the end, and removes a damaged entry.
     /// Blocks the thread.
     pub fn find_bytes(&self, digest: &Digest) -> Option<Slice> {

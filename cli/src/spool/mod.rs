@@ -11,6 +11,7 @@
 //! without use, or when the space is needed. This module does not decide what to spool. Start reading at
 //! [`Spool`].
 
+mod deltas;
 mod disk_space;
 mod draft;
 mod entry;
@@ -46,7 +47,7 @@ pub enum SpoolKind {
     Compressed,
     /// The list of the parts of an image export, named by the digest of the request.
     Exports,
-    /// A delta of a layer, named by the digest of the name that [`delta_name`] returns.
+    /// A delta of a layer, named by the diffID and the blobs that it is based on.
     Deltas,
 }
 
@@ -61,14 +62,6 @@ impl SpoolKind {
             Self::Deltas => delta::FORMAT_NAME,
         }
     }
-}
-
-/// Returns the name in the spool of the delta of a layer against these blobs. A delta can be made in
-/// several ways, but an upload that was interrupted must go on with the same bytes.
-pub fn delta_name<'a>(diff_id: &Digest, bases: impl Iterator<Item = &'a Digest>) -> Digest {
-    let mut name = format!("{} {diff_id}", delta::FORMAT_NAME);
-    bases.for_each(|base| name.push_str(&format!(" {base}")));
-    Digest::of(name.as_bytes())
 }
 
 /// A folder for spool files.
@@ -136,10 +129,14 @@ impl Spool {
     /// Opens an entry, and returns it with its size in bytes. A shared lock keeps clean-up from
     /// deleting the entry while it is open.
     fn open(&self, kind: SpoolKind, digest: &Digest) -> Option<(Arc<File>, u64)> {
+        self.open_path(&self.path(kind, digest))
+    }
+
+    fn open_path(&self, path: &Path) -> Option<(Arc<File>, u64)> {
         if !self.is_persistent {
             return None;
         }
-        let file = File::open(self.path(kind, digest)).ok()?;
+        let file = File::open(path).ok()?;
         let data = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
         disk::mark_in_use(&file);
         // If the time cannot be set, the entry may be deleted too early and is created again later.

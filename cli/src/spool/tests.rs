@@ -228,14 +228,20 @@ fn small_layers_of_a_pushed_image_are_not_kept() {
 fn a_delta_is_found_by_its_layer_and_its_bases() {
     let (_folder, spool) = spool();
     let [layer, one, two] = [b"layer", b"one  ", b"two  "].map(|text| Digest::of(text));
-    let name = delta_name(&layer, [&one, &two].into_iter());
-    draft(&spool, b"delta").persist(SpoolKind::Deltas, &name);
-    let found = spool.open_delta(&name).unwrap();
+    let (only, both, swapped) = (
+        [one.clone()],
+        [one.clone(), two.clone()],
+        [two, one.clone()],
+    );
+    draft(&spool, b"delta").persist_delta(&layer, &both);
+    let found = spool.open_delta(&layer, &both).unwrap();
     assert_eq!(&found.read_all().unwrap()[..], b"delta");
-    for bases in [&[&two, &one][..], &[&one], &[]] {
-        let other = delta_name(&layer, bases.iter().copied());
-        assert!(spool.open_delta(&other).is_none());
+    for others in [&swapped[..], &only, &[]] {
+        assert!(spool.open_delta(&layer, others).is_none());
     }
-    spool.remove(SpoolKind::Deltas, [&name]);
-    assert!(spool.open_delta(&name).is_none());
+    assert!(spool.open_delta(&one, &both).is_none());
+    spool.remove_deltas(&only);
+    assert!(spool.open_delta(&layer, &both).is_some());
+    spool.remove_deltas(std::slice::from_ref(&layer));
+    assert!(spool.open_delta(&layer, &both).is_none());
 }

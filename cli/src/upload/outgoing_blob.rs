@@ -29,6 +29,8 @@ pub(super) struct OutgoingBlob {
 /// A layer that the registry assembles from a delta.
 #[derive(Debug)]
 pub(super) struct LayerAssembly {
+    /// The name of the layer in messages.
+    pub(super) label: String,
     /// The blobs that the delta is based on, in its order.
     pub(super) bases: Vec<Digest>,
     pub(super) diff_id: Digest,

@@ -4,6 +4,7 @@
 
 mod compressed;
 mod content_store;
+mod deltas;
 mod forms;
 mod loopback;
 mod platforms;

@@ -36,7 +36,12 @@ impl PodmanService {
         }
     }
 
-    fn host(&self) -> String {
+    /// Loads an image from an archive of `docker save`.
+    pub(super) fn load(&self, archive: &Path) {
+        self.podman.load(text(archive));
+    }
+
+    pub(super) fn host(&self) -> String {
         format!("unix://{}", self.socket().display())
     }
 

@@ -216,6 +216,21 @@ fn a_base_must_be_a_tar_of_some_size() {
     }
 }
 
+/// Layers that are too small for a delta count for the position, too.
+#[test]
+fn small_layers_are_paired_and_get_no_delta() {
+    let layers = [layer("large 2", None), layer("small 2", None)];
+    let mut image = older(&[("large 1", None), ("small 1", None)]);
+    image.layers[1].blob = blob("small 1", MIN_BASE_BYTES - 1);
+    let mut plan = plan(&layers, None);
+    let wanted = raw(&layers[..1]);
+    plan.plan_deltas(&wanted, &layers, &image);
+    let deltas = plan.deltas();
+    assert_eq!(deltas.len(), 1);
+    let bases = &deltas[&layers[0].diff_id].bases;
+    assert_eq!(bases[0].blob, image.layers[0].blob.digest);
+}
+
 #[test]
 fn the_bases_are_named() {
     let plan = DeltaPlan {

@@ -52,7 +52,7 @@ impl BlobUpload<'_> {
             format: delta::FORMAT_NAME.to_owned(),
             compression: compress::FORMAT_NAME.to_owned(),
         };
-        let text = format!("waiting for the registry to assemble {}", self.blob.label());
+        let text = format!("waiting for the registry to assemble {}", assembly.label);
         let task = ProgressTask::start(self.report, &text, Some(assembly.raw_size));
         let (mut busy_since, mut forgotten) = (None, 0);
         loop {

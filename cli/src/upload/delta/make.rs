@@ -17,13 +17,11 @@ use crate::compress::decompress;
 use crate::image::{Slice, SliceReader};
 use crate::plan::{DeltaPlan, MIN_DELTA_LAYER_BYTES};
 use crate::report::ProgressTask;
-use crate::spool::{Draft, Spool, SpoolKind, delta_name};
+use crate::spool::Spool;
 use crate::upload::upload_all::QueueRun;
 
 /// A delta in the spool.
 pub(super) struct MadeDelta {
-    /// The name in the spool.
-    pub(super) name: Digest,
     pub(super) digest: Digest,
     pub(super) bytes: Slice,
     /// The blobs that it is based on.
@@ -39,7 +37,7 @@ impl QueueRun<'_> {
     ) -> Result<MadeDelta, NoDelta> {
         let layer = &packed.layer;
         if layer.blob.size < MIN_DELTA_LAYER_BYTES {
-            return Err(NoDelta::NotWorthwhile);
+            return Err(NoDelta::SmallLayer);
         }
         let planned = plan.bases.iter().map(|base| base.blob.clone()).collect();
         if let Some(delta) = self.find_delta(packed, planned).await {
@@ -47,70 +45,83 @@ impl QueueRun<'_> {
         }
         // The bases and the delta are held in memory to some extent. The semaphore is never closed.
         let _turn = self.delta_turn.acquire().await.ok();
-        let (mut opened, mut bases, mut reason) = (Vec::new(), Vec::new(), None);
-        for base in &plan.bases {
-            match open_base(self.context, base).await {
-                Ok(open) => {
-                    opened.push(open);
-                    bases.push(base.blob.clone());
-                }
-                Err(text) => reason = Some(text),
-            }
-        }
-        if let (true, Some(reason)) = (opened.is_empty(), reason) {
-            return Err(NoDelta::Failed(reason));
-        }
+        let (bases, opened) = self.open_bases(packed, plan).await?;
         if bases.len() < plan.bases.len()
             && let Some(delta) = self.find_delta(packed, bases.clone()).await
         {
             return Ok(delta);
         }
-        let name = delta_name(&packed.diff_id, bases.iter());
         let spool = self.context.spool.clone();
+        let (diff_id, own_bases) = (packed.diff_id.clone(), bases.clone());
         let text = format!("making a delta of {}", packed.label);
         let passes = ProgressTask::start(&self.context.report, &text, Some(2 * layer.blob.size));
         let input = PassReader::new(&layer.bytes, passes);
-        let encoding = tokio::task::spawn_blocking(move || encode(&spool, &name, &input, opened));
+        let encoding = tokio::task::spawn_blocking(move || {
+            let names = (&diff_id, &*own_bases);
+            encode(&spool, names, &input, opened)
+        });
         let encoded = encoding.await.unwrap_or_else(|_| {
             let reason = "the thread that makes a delta panicked".to_owned();
             Err(NoDelta::Failed(reason))
         });
-        encoded.map(|(name, digest, bytes)| MadeDelta {
-            name,
+        encoded.map(|(digest, bytes)| MadeDelta {
             digest,
             bytes,
             bases,
         })
+    }
+
+    /// Opens those of the planned bases that can be used, at least one.
+    async fn open_bases(
+        &self,
+        packed: &PackedLayer<'_>,
+        plan: &DeltaPlan,
+    ) -> Result<(Vec<Digest>, Vec<EncodeBase<File>>), NoDelta> {
+        let text = format!("reading the earlier version of {}", packed.label);
+        let _task = ProgressTask::start(&self.context.report, &text, None);
+        let (mut bases, mut opened, mut reason) = (Vec::new(), Vec::new(), None);
+        for base in &plan.bases {
+            match open_base(self.context, base).await {
+                Ok(open) => {
+                    bases.push(base.blob.clone());
+                    opened.push(open);
+                }
+                Err(text) => reason = Some(text),
+            }
+        }
+        match reason {
+            Some(reason) if opened.is_empty() => Err(NoDelta::Failed(reason)),
+            _ => Ok((bases, opened)),
+        }
     }
 
     /// Returns the delta that an earlier push has made against these bases. One with other bytes could
     /// not continue its upload.
     async fn find_delta(&self, packed: &PackedLayer<'_>, bases: Vec<Digest>) -> Option<MadeDelta> {
-        let name = delta_name(&packed.diff_id, bases.iter());
-        let spool = self.context.spool.clone();
+        let (spool, diff_id) = (self.context.spool.clone(), packed.diff_id.clone());
         let found = tokio::task::spawn_blocking(move || {
-            let bytes = spool.open_delta(&name)?;
+            let bytes = spool.open_delta(&diff_id, &bases)?;
             let mut hashed = HashedWriter::new(io::sink());
             io::copy(&mut bytes.reader().ok()?, &mut hashed).ok()?;
-            Some((name, hashed.hasher.finish(), bytes))
+            Some(MadeDelta {
+                digest: hashed.hasher.finish(),
+                bytes,
+                bases,
+            })
         });
-        let (name, digest, bytes) = found.await.ok().flatten()?;
-        Some(MadeDelta {
-            name,
-            digest,
-            bytes,
-            bases,
-        })
+        // A thread that panicked found nothing.
+        found.await.ok().flatten()
     }
 }
 
-/// Writes a delta to the spool. Returns its name there, its digest and its bytes. Blocks the thread.
+/// Writes a delta to the spool, with the diffID of the layer and the bases as its name. Returns its
+/// digest and its bytes. Blocks the thread.
 fn encode(
     spool: &Spool,
-    name: &Digest,
+    (diff_id, names): (&Digest, &[Digest]),
     layer: &PassReader,
     mut bases: Vec<EncodeBase<File>>,
-) -> Result<(Digest, Digest, Slice), NoDelta> {
+) -> Result<(Digest, Slice), NoDelta> {
     let failed = |error: io::Error| NoDelta::Failed(error.to_string());
     let mut delta = HashedWriter::new(spool.create_draft().map_err(failed)?);
     let open = || decompress(layer.next_pass()?, Compression::Gzip);
@@ -122,10 +133,10 @@ fn encode(
         EncodeError::Delta(error) => NoDelta::Failed(error.to_string()),
     })?;
     let HashedWriter { writer, hasher } = delta;
-    let size = Draft::len(&writer);
-    let file = writer.persist(SpoolKind::Deltas, name);
+    let size = writer.len();
+    let file = writer.persist_delta(diff_id, names);
     let bytes = Slice::part(&file, 0, size);
-    Ok((name.clone(), hasher.finish(), bytes))
+    Ok((hasher.finish(), bytes))
 }
 
 /// Reads a compressed layer several times, and shows how far it is.

@@ -19,7 +19,7 @@ use crate::cache::BlobRef;
 use crate::exit::Failure;
 use crate::plan::DeltaPlan;
 use crate::report::{PlannedSize, SentDelta};
-use crate::spool::{SpoolKind, SpooledLayer};
+use crate::spool::SpooledLayer;
 use make::MadeDelta;
 
 /// A layer that is compressed.
@@ -31,6 +31,8 @@ struct PackedLayer<'a> {
 
 /// Why no delta was made of a layer.
 enum NoDelta {
+    /// The layer is small.
+    SmallLayer,
     /// It would save less than half of the bytes.
     NotWorthwhile,
     /// The reason, for the user.
@@ -52,6 +54,7 @@ impl QueueRun<'_> {
             Ok(delta) => self.upload_delta(&packed, plan, delta, pass).await?,
             Err(no_delta) => {
                 match no_delta {
+                    NoDelta::SmallLayer => {}
                     NoDelta::NotWorthwhile => report.detail(&format!(
                         "{label}: sent whole, because a delta would have more than half of its size"
                     )),
@@ -129,6 +132,7 @@ impl QueueRun<'_> {
             is_known_missing: false,
         };
         let assembly = LayerAssembly {
+            label: label.to_owned(),
             bases: delta.bases,
             diff_id: packed.diff_id.clone(),
             raw_size: packed.layer.raw_size,
@@ -139,7 +143,9 @@ impl QueueRun<'_> {
         fallback_pass.arrive();
         let outgoing = OutgoingBlob::delta(&pending, assembly);
         let end = upload_behind_barrier(&context.writer, outgoing, report, pass).await?;
-        context.spool.remove(SpoolKind::Deltas, [&delta.name]);
+        context
+            .spool
+            .remove_deltas(std::slice::from_ref(&packed.diff_id));
         match end {
             UploadEnd::Stored(UploadOutcome::Sent { .. }) => report.show_delta(&SentDelta {
                 label: label.to_owned(),

@@ -1,0 +1,133 @@
+//! Tests what a push does with the answers of a server that does not assemble the layer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use serde_json::json;
+
+use super::{DeltaFixture, LIMITED, PushResult};
+use crate::support::fake::{FakeServer, Request};
+use crate::support::http::Response;
+use crate::support::layer_pairs::compiled_python;
+use crate::support::meddler::{response, start_meddler};
+use crate::support::prelude::*;
+
+/// Decides about the answer to a request about an assembly. The number counts them.
+type Answer = fn(usize, &Request, &dyn Fn() -> Response) -> Response;
+
+fn fault(status: u16, code: &str) -> Response {
+    let body = json!({"errors": [{"code": code, "message": "no"}]});
+    response(status, body.to_string())
+}
+
+/// Pushes the second version of an image through a server that answers in this way. Returns the result,
+/// and the requests.
+fn push_through(answer: Answer) -> (PushResult, Vec<Request>) {
+    let fixture = DeltaFixture::new();
+    let [old, new] = [false, true].map(|is_new| compiled_python(is_new, 250));
+    let (old, new) = (
+        fixture.archive("old", &[&old]),
+        fixture.archive("new", &[&new]),
+    );
+    fixture.push(&[], &old, "app:v1");
+    let count = Arc::new(AtomicUsize::new(0));
+    let meddler: FakeServer = start_meddler(fixture.server.address(), move |request, forward| {
+        if request.target.contains("/layers/assemble") {
+            answer(count.fetch_add(1, Ordering::SeqCst), request, forward)
+        } else {
+            forward()
+        }
+    });
+    let mut command = DeltaFixture::command(&fixture.home);
+    command.args(["push", "--json"]).args(LIMITED).arg(&new);
+    command.arg(format!("{}/app:v2", meddler.address()));
+    let pushed = PushResult::of(run(&mut command));
+    fixture.check_image("app:v2", &new);
+    let left = archive::read_folder(&fixture.home.join("cache/imgsync/spool/delta-1"));
+    assert!(left.is_empty(), "{}", left.len());
+    (pushed, meddler.requests())
+}
+
+/// Counts the requests to assemble a layer.
+fn assembly_requests(requests: &[Request]) -> usize {
+    let posts = requests.iter();
+    let posts = posts.filter(|request| request.line().ends_with("/layers/assemble"));
+    posts.count()
+}
+
+#[test]
+fn a_layer_that_is_not_assembled_is_sent_whole_with_one_note() {
+    let answers: [(Answer, &str); 5] = [
+        (|_, _, _| fault(403, "DENIED"), "403"),
+        (
+            |_, _, _| fault(404, "BLOB_UPLOAD_UNKNOWN"),
+            "lost the upload session",
+        ),
+        (
+            |_, _, _| fault(400, "DIGEST_INVALID"),
+            "received other bytes",
+        ),
+        (
+            |_, _, _| {
+                let failed = json!({"state": "failed", "reason": "the diffID is another one"});
+                response(202, failed.to_string())
+            },
+            "the diffID is another one",
+        ),
+        (
+            |_, _, _| {
+                let blob = json!({
+                    "mediaType": "application/vnd.docker.image.rootfs.diff.tar.gzip",
+                    "digest": digest(b"other"), "size": 5,
+                });
+                response(202, json!({"state": "held", "blob": blob}).to_string())
+            },
+            "made another blob",
+        ),
+    ];
+    for (answer, reason) in answers {
+        let (pushed, _) = push_through(answer);
+        assert!(pushed.deltas().is_empty(), "{}", pushed.outcome);
+        let notes = pushed.events("note");
+        let fallbacks = notes.iter().filter_map(|note| note["text"].as_str());
+        let fallbacks = fallbacks.filter(|text| text.contains("the layer is sent whole"));
+        let fallbacks: Vec<_> = fallbacks.collect();
+        assert_eq!(fallbacks.len(), 1, "{reason}: {}", pushed.outcome);
+        assert!(
+            fallbacks[0].contains(reason),
+            "{reason}: {}",
+            pushed.outcome
+        );
+    }
+}
+
+/// A server that was started again knows of no assembly, and one that is busy asks to wait.
+#[test]
+fn a_forgotten_or_delayed_assembly_is_requested_again() {
+    let (pushed, requests) = push_through(|count, _, forward| match count {
+        0 => response(503, ""),
+        1 => response(
+            202,
+            json!({"state": "working", "done": 0, "of": 9}).to_string(),
+        ),
+        2 => fault(404, "BLOB_UNKNOWN"),
+        _ => forward(),
+    });
+    assert_eq!(pushed.deltas().len(), 1, "{}", pushed.outcome);
+    assert!(!pushed.has_note("whole"), "{}", pushed.outcome);
+    assert_eq!(assembly_requests(&requests), 3);
+}
+
+/// The session is lost once: the delta is sent again, and not the layer.
+#[test]
+fn a_lost_session_costs_the_delta_only() {
+    let (pushed, requests) = push_through(|count, _, forward| match count {
+        0 => fault(404, "BLOB_UPLOAD_UNKNOWN"),
+        _ => forward(),
+    });
+    assert_eq!(pushed.deltas().len(), 1, "{}", pushed.outcome);
+    assert_eq!(assembly_requests(&requests), 2);
+    let patches = requests.iter().filter(|request| request.method == "PATCH");
+    let sent: usize = patches.map(|request| request.body.len()).sum();
+    assert!(sent < 100_000, "{sent}");
+}
