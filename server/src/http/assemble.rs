@@ -1,7 +1,7 @@
 //! Serves the extension that assembles layers from other layers and a delta
 //! ([`imgsync_oci::ext::assemble`]).
 
-use hyper::header::LOCATION;
+use hyper::header::{HeaderValue, LOCATION, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use imgsync_oci::endpoint::{Action, RepositoryOperation};
 use imgsync_oci::ext::assemble::{AssembleRequest, AssemblyState, MAX_ASSEMBLE_REQUEST_BYTES};
@@ -17,6 +17,9 @@ use super::request_body::RequestBody;
 use super::responses::{self, header_value};
 use crate::auth::AccessScope;
 use crate::registry::Error;
+
+/// The `Retry-After` value, in seconds, while a layer is assembled.
+const WORKING_RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// Serves `POST /v2/<name>/_imgsync/layers/assemble`. It requires the permissions to push and to pull.
 pub(super) async fn post(
@@ -82,5 +85,10 @@ fn check_access(app: &App, caller: &Caller, repository: &Repository) -> Result<(
 }
 
 fn state_response(status: StatusCode, state: &AssemblyState) -> Response<ResponseBody> {
-    responses::json(status, format!("{}\n", json!(state)))
+    let mut response = responses::json(status, format!("{}\n", json!(state)));
+    if matches!(state, AssemblyState::Working { .. }) {
+        let headers = response.headers_mut();
+        headers.insert(RETRY_AFTER, WORKING_RETRY_AFTER);
+    }
+    response
 }
