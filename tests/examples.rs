@@ -148,9 +148,12 @@ fn mirrors_yaml_files_can_be_parsed() {
     // Two entries with the same source and target are one job with the rules of both.
     assert_eq!(config.jobs[0].rules.len(), 2);
     let (_, registry) = config.registries.iter().next().unwrap();
-    assert_eq!(registry.username.as_deref(), Some("mirror"));
-    assert_eq!(registry.password_env.as_deref(), Some("MIRROR_PASSWORD"));
-    assert_eq!(registry.password_file, None);
+    assert_eq!(registry.settings.username.as_deref(), Some("mirror"));
+    assert_eq!(
+        registry.settings.password_env.as_deref(),
+        Some("MIRROR_PASSWORD")
+    );
+    assert_eq!(registry.settings.password_file, None);
 }
 
 /// Returns the documented fields of each JSON event.

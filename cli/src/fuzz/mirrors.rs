@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use imgsync_oci::{Registry, RemoteName, Tag};
 
-use crate::mirror::config;
+use crate::mirror::config::{self, RegistryEntry};
 use crate::mirror::job::{MirrorJob, MirrorTarget};
 use crate::mirror::location::{SourceLocation, TargetLocation};
 use crate::mirror::selection::{MissingDates, TagDates, select_tags};
@@ -38,7 +38,7 @@ pub fn mirrors(data: &[u8]) {
         }
     };
     assert!(!config.jobs.is_empty());
-    for (registry, settings) in &config.registries {
+    for (registry, RegistryEntry { settings, .. }) in &config.registries {
         assert_eq!(registry.as_str().parse().as_ref(), Ok(registry));
         assert_eq!(settings.check(), Ok(()));
         for path in [&settings.password_file, &settings.ca_file]

@@ -26,7 +26,16 @@ pub struct MirrorConfig {
     /// The mirrors in the order of the file. Entries with the same source and target are one mirror.
     pub jobs: Vec<MirrorJob>,
     /// How to connect and log in to registries.
-    pub registries: BTreeMap<Registry, RegistrySettings>,
+    pub registries: BTreeMap<Registry, RegistryEntry>,
+}
+
+/// The settings of a registry, and where they are in the file.
+#[derive(Debug, Clone)]
+pub struct RegistryEntry {
+    /// The number of the line.
+    pub line: u64,
+    /// The settings.
+    pub settings: RegistrySettings,
 }
 
 /// Parses the text of a file. Relative paths start at `folder`.
@@ -48,7 +57,9 @@ pub fn parse(text: &str, folder: &Path) -> Result<MirrorConfig, String> {
         for path in [&mut settings.password_file, &mut settings.ca_file] {
             *path = path.take().map(|path| folder.join(path));
         }
-        config.registries.insert(registry, settings);
+        let line = entry.referenced.line();
+        let entry = RegistryEntry { line, settings };
+        config.registries.insert(registry, entry);
     }
     if let Some(defaults) = &file.defaults
         && (defaults.value.source.is_some() || defaults.value.target.is_some())

@@ -259,9 +259,13 @@ fn jobs_from_file(path: &Path) -> Result<(Vec<MirrorJob>, MirrorAccess), Failure
     };
     let ask_engine = daemon::ask_insecure_registries;
     let mut hosts = Vec::new();
-    for (registry, settings) in &config.registries {
+    for (registry, entry) in &config.registries {
         if is_used(registry) {
-            let access = RegistryAccess::parse_host(settings)?;
+            let access = RegistryAccess::parse_host(&entry.settings);
+            let access = access.map_err(|failure| Failure {
+                what: format!("{shown}: line {}: {}", entry.line, failure.what),
+                ..failure
+            })?;
             hosts.push((registry.clone(), access.with_engine(ask_engine)));
         }
     }

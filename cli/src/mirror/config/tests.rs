@@ -66,7 +66,7 @@ mirrors:
     assert_eq!(app.to.to_string(), "oci:/etc/imgsync/app");
     let one = &config.jobs[2];
     assert!(one.rules[0].is_empty() && !one.prune && !one.platforms.is_empty());
-    let registry = |name: &str| config.registries[&name.parse().unwrap()].clone();
+    let registry = |name: &str| config.registries[&name.parse().unwrap()].settings.clone();
     let ci = RegistrySettings {
         username: Some("ci".to_owned()),
         password_file: Some("/etc/imgsync/secret.txt".into()),
