@@ -8,7 +8,8 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::net::unix::OwnedWriteHalf;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
 use super::{CommandContext, CommandOutput, ControlCommand, MAX_LINE_BYTES, OutputLine, commands};
@@ -73,26 +74,24 @@ pub(in crate::serve) async fn run_control_socket(
                 continue;
             }
         };
-        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
-            continue;
-        };
+        let permit = Arc::clone(&permits).try_acquire_owned().ok();
         let (registry, server) = (registry.clone(), Arc::clone(&server));
         let config = config.load_full();
         tokio::spawn(async move {
-            if let Err(error) = serve(stream, registry, config, server).await {
+            if let Err(error) = serve(stream, registry, config, server, permit).await {
                 tracing::debug!(%error, "a command was not served");
             }
-            drop(permit);
         });
     }
 }
 
-/// Reads a command, executes it and sends its output.
+/// Reads a command, executes it and sends its output. Without a permit, the command is refused.
 async fn serve(
     stream: UnixStream,
     registry: Registry,
     config: Arc<Config>,
     server: Arc<ServerState>,
+    permit: Option<OwnedSemaphorePermit>,
 ) -> std::io::Result<()> {
     let user = stream.peer_cred()?.uid();
     if user != 0 && user != rustix::process::getuid().as_raw() {
@@ -102,6 +101,12 @@ async fn serve(
     let mut line = String::new();
     let mut reader = BufReader::new(reader.take(MAX_LINE_BYTES));
     timeout(COMMAND_TIMEOUT, reader.read_line(&mut line)).await??;
+    let Some(_permit) = permit else {
+        let refused = OutputLine::Failure(format!(
+            "the server runs {MAX_COMMANDS} commands already; try again when one of them has ended"
+        ));
+        return send_line(&mut writer, &refused).await;
+    };
     let (sender, mut lines) = mpsc::channel(MAX_WAITING_LINES);
     let executed = tokio::task::spawn_blocking(move || {
         let relay = sender.clone();
@@ -124,9 +129,7 @@ async fn serve(
     });
     let relay = async {
         while let Some(line) = lines.recv().await {
-            let mut json = serde_json::to_vec(&line)?;
-            json.push(b'\n');
-            writer.write_all(&json).await?;
+            send_line(&mut writer, &line).await?;
         }
         Ok::<_, std::io::Error>(())
     };
@@ -138,4 +141,10 @@ async fn serve(
     drop(lines);
     relayed?;
     executed.await.map_err(std::io::Error::other)
+}
+
+async fn send_line(writer: &mut OwnedWriteHalf, line: &OutputLine) -> std::io::Result<()> {
+    let mut json = serde_json::to_vec(line)?;
+    json.push(b'\n');
+    writer.write_all(&json).await
 }
