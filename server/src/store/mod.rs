@@ -17,6 +17,7 @@ mod error;
 mod folders;
 mod ingest;
 mod inventory;
+mod last_collection;
 mod link_changes;
 mod listings;
 mod lists;

@@ -301,6 +301,11 @@ impl StorePaths {
         self.own_root.join("retention-1")
     }
 
+    /// Returns the file about the last garbage collection.
+    pub(super) fn last_collection(&self) -> PathBuf {
+        self.own_root.join("collection-1")
+    }
+
     /// Returns the file in which earlier versions listed the manifests that they had read.
     pub(super) fn examined(&self, repository: &Repository) -> PathBuf {
         self.derived_repository(repository).join("_examined")

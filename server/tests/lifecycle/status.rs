@@ -79,6 +79,29 @@ async fn a_running_server_tells_its_state() {
     ] {
         assert!(text.contains(part), "no {part:?} in {text}");
     }
+    drop(server);
+    let _server = Server::start(root.path());
+    let restarted = status_json(root.path(), &[]);
+    assert_eq!(restarted["collection"]["last"], after["collection"]["last"]);
+}
+
+#[test]
+fn a_command_beyond_the_limit_is_told_so() {
+    let root = tempfile::tempdir().unwrap();
+    let _server = Server::start(root.path());
+    let socket = root.path().join("imgsync/control-1");
+    let mut waiting = Vec::new();
+    for _ in 0..4 {
+        let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();
+        std::io::Write::write_all(&mut stream, b"{\"command\":\"pause-collection\"}\n").unwrap();
+        waiting.push(stream);
+    }
+    let (_, details, code) = status(root.path(), &[]);
+    assert_eq!(code, 1);
+    assert!(
+        details.contains("the server runs 4 commands already"),
+        "{details}"
+    );
 }
 
 #[tokio::test]

@@ -31,6 +31,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use imgsync_oci::{Digest, Repository};
+use serde::{Deserialize, Serialize};
 
 use self::candidates::Candidates;
 use self::leases::Leases;
@@ -59,7 +60,8 @@ pub(crate) struct CollectOptions {
 }
 
 /// The result of a collection.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct CollectStats {
     /// Number of manifests that were removed from repositories.
     pub(crate) manifests: usize,
@@ -81,7 +83,7 @@ pub(crate) struct CollectStats {
 }
 
 /// A collection that has ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct CollectionRecord {
     /// When it ended, in Unix seconds.
     pub(crate) ended_at: u64,
@@ -108,7 +110,7 @@ pub(super) struct CollectState {
     running: Mutex<()>,
     /// The purge or the deletion of a repository that is running.
     pub(super) removal: RemovalWatch,
-    /// The last collection that was not a dry run.
+    /// The last collection since the start that was not a dry run.
     last: Mutex<Option<CollectionRecord>>,
     /// By how many seconds the clock of a test is ahead.
     #[cfg(test)]
@@ -255,9 +257,23 @@ impl Registry {
         self.collect.keep_bytes(digest);
     }
 
-    /// Returns the last collection since the start that was not a dry run.
-    pub(crate) fn last_collection(&self) -> Option<CollectionRecord> {
-        *lock(&self.collect.last)
+    /// Returns the last collection that was not a dry run.
+    ///
+    /// # Errors
+    /// Returns an error of the store.
+    pub(crate) fn last_collection(&self) -> Result<Option<CollectionRecord>> {
+        let since_start = *lock(&self.collect.last);
+        match since_start {
+            Some(last) => Ok(Some(last)),
+            None => Ok(self.store.last_collection()?),
+        }
+    }
+
+    fn remember_collection(&self, record: CollectionRecord) {
+        *lock(&self.collect.last) = Some(record);
+        if let Err(error) = self.store.put_last_collection(&record) {
+            tracing::warn!(%error, "cannot store what the last garbage collection has done");
+        }
     }
 
     /// Waits for the collection that is running, and lets no other one start while the value is held.
@@ -299,7 +315,7 @@ impl Registry {
         self.collect.set_bytes(None);
         self.collect.leases.expire(now, options.grace.as_secs());
         if !options.is_dry_run {
-            *lock(&self.collect.last) = Some(CollectionRecord {
+            self.remember_collection(CollectionRecord {
                 ended_at: unix_now(),
                 stats: collection.stats,
                 is_failed: collected.is_err(),

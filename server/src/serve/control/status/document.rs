@@ -88,7 +88,7 @@ pub(super) struct UploadsStatus {
 #[serde(rename_all = "camelCase")]
 pub(super) struct CollectionStatus {
     pub(super) enabled: bool,
-    /// `None` if there was none since the start.
+    /// `None` if there was none.
     pub(super) last: Option<LastCollection>,
     pub(super) next_at: Option<String>,
 }

@@ -129,7 +129,7 @@ fn gather(
         },
         collection: CollectionStatus {
             enabled: config.imgsync.gc.is_enabled && !config.storage.is_read_only,
-            last: last_collection(registry),
+            last: last_collection(registry)?,
             next_at: server.collection_schedule.next().map(time_text),
         },
         trash: TrashStatus {
@@ -213,15 +213,16 @@ fn measure(
     })
 }
 
-fn last_collection(registry: &Registry) -> Option<LastCollection> {
-    registry.last_collection().map(|last| LastCollection {
+fn last_collection(registry: &Registry) -> Result<Option<LastCollection>, String> {
+    let last = registry.last_collection().map_err(error_text)?;
+    Ok(last.map(|last| LastCollection {
         ended_at: time_text(last.ended_at),
         manifests: last.stats.manifests,
         blobs: last.stats.blobs,
         bytes: last.stats.bytes,
         damaged_manifests: last.stats.damaged,
         failed: last.is_failed,
-    })
+    }))
 }
 
 fn upstreams(server: &ServerState) -> Vec<UpstreamStatus> {

@@ -120,7 +120,7 @@ fn describe_collection(collection: &CollectionStatus, lines: &mut Vec<String>) {
             let at = &last.ended_at;
             format!("{at}, moved {blobs} blobs and manifests to the trash, {bytes}{failed}")
         }
-        None => "none since the start".to_owned(),
+        None => "none".to_owned(),
     };
     lines.push(format!("last garbage collection: {last}"));
     let next = match (&collection.next_at, collection.enabled) {
