@@ -47,6 +47,18 @@ pub enum QueuedContent {
     },
 }
 
+impl QueuedContent {
+    /// Returns the diffID of a layer that this tool compresses.
+    pub(super) fn compressed_here(&self) -> Option<&Digest> {
+        match self {
+            Self::Raw { diff_id }
+            | Self::Growing { diff_id, .. }
+            | Self::Packed { diff_id, .. } => Some(diff_id),
+            Self::Ready { .. } => None,
+        }
+    }
+}
+
 /// Compresses a raw layer, and verifies its diffID. The compressed layer is kept in the spool, and
 /// replaces the spool's copy of the raw one. Blocks the thread.
 ///

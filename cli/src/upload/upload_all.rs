@@ -151,15 +151,11 @@ impl QueueRun<'_> {
             label,
             delta,
         } = &queued;
+        if let (Some(plan), Some(diff_id)) = (delta, content.compressed_here()) {
+            let blob = self.upload_as_delta(&queued, plan, pass).await?;
+            return Ok((diff_id.clone(), blob));
+        }
         match content {
-            QueuedContent::Raw { diff_id }
-            | QueuedContent::Growing { diff_id, .. }
-            | QueuedContent::Packed { diff_id, .. }
-                if let Some(plan) = delta =>
-            {
-                let blob = self.upload_as_delta(&queued, plan, pass).await?;
-                Ok((diff_id.clone(), blob))
-            }
             QueuedContent::Raw { diff_id } => {
                 let layer = (diff_id, &**label, bytes);
                 let blob = self.pack_and_upload(layer, pass).await?;
