@@ -18,6 +18,7 @@ mod cache;
 mod doctor;
 mod examples;
 mod formats;
+mod installer;
 mod messages;
 mod mirror;
 mod peers;

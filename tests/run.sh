@@ -6,6 +6,9 @@
 #   tests/run.sh push::              the tests of one area: a folder of tests/ or server/tests/
 #   tests/run.sh push::quirks::      the tests of one module
 #   tests/run.sh --test flows        one program: flows (tests/), main (server/tests, oci/tests)
+#   tests/run.sh --packages          only what a release consists of (tests/packages.sh): static programs,
+#                                    installer, Debian packages, container images. Takes minutes, so it is
+#                                    not part of the other tests
 #
 # Installs and starts the third-party programs (tests/peers.sh), builds, checks format and lints,
 # and runs the tests. Stops dockerd at the end, if this script has started it. Without CI=true, a
@@ -36,6 +39,13 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
+
+if [ "${1:-}" = --packages ]; then
+    shift
+    # In CI, missing packages and targets are installed.
+    bash tests/packages.sh ${CI:+--install} "$@"
+    exit
+fi
 
 step 'third-party programs'
 docker version >/dev/null 2>&1 || stop_daemon=yes

@@ -1,57 +1,90 @@
 #!/usr/bin/env bash
-# Builds the container image of imgsync-server: one static program and nothing else. It replaces
-# registry:2 and registry:3, with the same port (5000), the same volume (/var/lib/registry), and the
-# same configuration files, variables and commands.
+# Builds a container image of imgsync-server, or of imgsync: one static program and nothing else.
 #
-#   examples/container/build.sh [NAME[:TAG]]      default: imgsync-server:VERSION
+#   examples/container/build.sh [OPTIONS] [NAME[:TAG]]      default: imgsync-server:VERSION
 #
-# Needs Rust and Docker. Only cargo uses the network. If CARGO_TARGET_DIR is set, cargo builds there.
-# IMGSYNC_SERVER=PATH uses an existing program, which must be linked statically.
+#   --program NAME       imgsync-server (default) or imgsync
+#   --programs FOLDER    use the programs that packaging/build.sh has written to FOLDER
+#   --arch ARCH          x86_64 or aarch64 (default: the architecture of this machine)
+#
+# The image of the server replaces registry:2 and registry:3, with the same port (5000), the same volume
+# (/var/lib/registry), and the same configuration files, variables and commands. It does not run as root:
+# see "Container images" in docs/install.md.
+#
+# Needs Docker, and Rust if there is no --programs. Only cargo uses the network.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
-cd "$top"
+# shellcheck source=packaging/common.sh
+. "$top/packaging/common.sh"
 
-say() { printf '%s\n' "$*" >&2; }
-fail() { say "build.sh: $*"; exit 1; }
+program=imgsync-server
+programs=
+arch=$machine
+name=
+while [ $# -gt 0 ]; do
+    case $1 in
+        --program) program=${2:?--program needs a value}; shift ;;
+        --programs) programs=$(realpath "${2:?--programs needs a value}"); shift ;;
+        --arch) arch=${2:?--arch needs a value}; shift ;;
+        -*) fail "unknown option $1" ;;
+        *) name=$1 ;;
+    esac
+    shift
+done
+check_architecture "$arch"
+case $program in imgsync | imgsync-server) ;; *) fail "unknown program $program" ;; esac
 
-# The glibc target: a musl toolchain is often not installed, and its allocator is slower.
-machine=$(uname -m)
-target=$machine-unknown-linux-gnu
-case $machine in x86_64 | aarch64) ;; *) fail "machine $machine is not supported" ;; esac
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+if [ -z "$programs" ]; then
+    programs=$scratch/programs
+    "$top/packaging/build.sh" --arch "$arch" --program "$program" "$programs"
+fi
+name=${name:-$program:$(version "$programs" "$arch" "$program")}
+case ${name##*/} in *:*) ;; *) name=$name:latest ;; esac
 
-if [ -n "${IMGSYNC_SERVER:-}" ]; then
-    program=$IMGSYNC_SERVER
+root=$scratch/root
+mkdir -p "$root/bin"
+install -m 755 "$programs/$arch/$program" "$root/bin/$program"
+if [ "$program" = imgsync-server ]; then
+    mkdir -p "$root/etc/imgsync" "$root/var/lib/registry"
+    # The program has this name in the stock image: existing entrypoints and `docker exec` use it.
+    ln -s imgsync-server "$root/bin/registry"
+    install -m 644 "$here/config.yml" "$root/etc/imgsync/config.yml"
+    # A new volume gets these permissions, so any user can run the container.
+    chmod 1777 "$root/var/lib/registry"
+    # The user has no name, and a number that nothing else on the machine should have.
+    settings='"User": "65532:65532", "Volumes": {"/var/lib/registry": {}}, "ExposedPorts": {"5000/tcp": {}},
+        "Healthcheck": {"Test": ["CMD", "/bin/imgsync-server", "health"],
+            "Interval": 30000000000, "Timeout": 15000000000, "StartPeriod": 10000000000}'
 else
-    command -v cargo >/dev/null 2>&1 || PATH=$PATH:$HOME/.cargo/bin
-    # With --target, RUSTFLAGS apply to the program and not to build scripts.
-    RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" \
-        cargo build --release --target "$target" -p imgsync-server --bin imgsync-server >&2
-    program=${CARGO_TARGET_DIR:-$top/target}/$target/release/imgsync-server
-fi
-[ -x "$program" ] || fail "$program does not exist"
-if readelf --program-headers "$program" 2>/dev/null | grep -q INTERP; then
-    fail "$program is not linked statically"
+    # The tool runs as root, because the socket of Docker belongs to root.
+    install -d -m 1777 "$root/tmp"
+    install -d -m 700 "$root/root"
+    settings='"Env": ["HOME=/root"]'
 fi
 
-version=$("$program" --version)
-name=${1:-imgsync-server:${version##* }}
-
-context=$(mktemp -d)
-trap 'rm -rf "$context"' EXIT
-root=$context/root
-mkdir -p "$root/bin" "$root/etc/imgsync" "$root/var/lib/registry"
-install -m 755 "$program" "$root/bin/imgsync-server"
-# The program has this name in the stock image: existing entrypoints and `docker exec` use it.
-ln -s imgsync-server "$root/bin/registry"
-install -m 644 "$here/config.yml" "$root/etc/imgsync/config.yml"
-# A new volume gets these permissions, so any user can run the container.
-chmod 1777 "$root/var/lib/registry"
-tar --create --file "$context/root.tar" --directory "$root" \
-    --owner=0 --group=0 --numeric-owner --sort=name --mtime='1970-01-01 00:00:00Z' .
-rm -rf "$root"
-cp "$here/Dockerfile" "$context/Dockerfile"
-
-docker build --quiet --network none --tag "$name" "$context" >&2
+# The image is an archive as `docker save` writes it: `docker build` needs an extension (buildx) for other
+# platforms than that of the machine. The same programs give the same image.
+SOURCE_DATE_EPOCH=$(source_date)
+date=$(date --utc --date "@$SOURCE_DATE_EPOCH" +%Y-%m-%dT%H:%M:%SZ)
+archive=$scratch/archive
+mkdir "$archive"
+pack() { tar --create --owner=0 --group=0 --numeric-owner --sort=name --mtime="@$SOURCE_DATE_EPOCH" "$@"; }
+pack --directory "$root" --file "$archive/layer.tar" .
+diff_id=sha256:$(sha256sum <"$archive/layer.tar" | cut -d ' ' -f 1)
+cat >"$archive/config.json" <<JSON
+{
+    "created": "$date", "os": "linux", "architecture": "$(debian_name "$arch")",
+    "config": {"Entrypoint": ["/bin/$program"], $settings},
+    "rootfs": {"type": "layers", "diff_ids": ["$diff_id"]},
+    "history": [{"created": "$date", "created_by": "examples/container/build.sh"}]
+}
+JSON
+cat >"$archive/manifest.json" <<JSON
+[{"Config": "config.json", "RepoTags": ["$name"], "Layers": ["layer.tar"]}]
+JSON
+pack --directory "$archive" . | docker load --quiet >&2
 say "built $name, $(docker image inspect --format '{{.Size}}' "$name") bytes"
 printf '%s\n' "$name"

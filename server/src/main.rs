@@ -80,7 +80,7 @@ fn serve(args: ServeArgs) -> ExitCode {
     let stamps = stamps.with(&loaded.config);
     match run_server(setup, stamps, loaded, log) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error.to_string(), error.hint(), EXIT_FAILURE),
+        Err(error) => fail(&error.to_string(), error.hint().as_deref(), EXIT_FAILURE),
     }
 }
 
@@ -199,7 +199,7 @@ fn print_config(args: ServeArgs) -> ExitCode {
             }
             printed
         }
-        Err(error) => fail(&error.to_string(), error.hint(), EXIT_FAILURE),
+        Err(error) => fail(&error.to_string(), error.hint().as_deref(), EXIT_FAILURE),
     }
 }
 
@@ -212,7 +212,7 @@ fn health(args: ServeArgs) -> ExitCode {
     match run_briefly(check) {
         Ok(Ok(address)) => print_result(&format!("{address} is healthy\n")),
         Ok(Err(error)) => fail(&error.to_string(), Some(error.hint()), EXIT_FAILURE),
-        Err(error) => fail(&error.to_string(), error.hint(), EXIT_FAILURE),
+        Err(error) => fail(&error.to_string(), error.hint().as_deref(), EXIT_FAILURE),
     }
 }
 
@@ -340,7 +340,7 @@ fn run_in_storage(
     };
     match command(&loaded.config) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error.to_string(), error.hint(), EXIT_FAILURE),
+        Err(error) => fail(&error.to_string(), error.hint().as_deref(), EXIT_FAILURE),
     }
 }
 

@@ -1,10 +1,14 @@
 //! Tests the container image as a replacement for the stock registry's image.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::sync::OnceLock;
 
 use crate::support::prelude::*;
 
 const REQUIRED_PROGRAMS: [&str; 3] = ["docker", "busybox", "docker-registry"];
+const ANY_PORT: &str = "REGISTRY_HTTP_ADDR=127.0.0.1:0";
+/// The user and the group of the image.
+const IMAGE_USER: &str = "65532:65532";
 const STOCK_CONFIG: &str = "/etc/docker/registry/config.yml";
 
 /// Builds the image once and returns its name.
@@ -28,7 +32,6 @@ fn image_name() -> &'static str {
             // The tests do not need a fast program.
             .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
-            .env_remove("IMGSYNC_SERVER")
             .stdin(Stdio::null())
             .output()
             .expect("bash");
@@ -89,6 +92,12 @@ fn logs(id: &str) -> String {
     outcome.stdout + &outcome.stderr
 }
 
+/// Returns the user and the group that own a folder, for `docker run --user` and `chown`.
+fn owner(folder: &Path) -> String {
+    let metadata = folder.metadata().expect("a folder");
+    format!("{}:{}", metadata.uid(), metadata.gid())
+}
+
 fn volume_option(folder: &Path, mount_point: &str) -> String {
     format!("{}:{mount_point}", folder.display())
 }
@@ -111,7 +120,8 @@ fn the_image_works_with_the_volume_and_variables_of_the_stock_registry() {
     stock.stop();
 
     let data = volume_option(&root, "/var/lib/registry");
-    let options = ["--volume", &data, "--env", "REGISTRY_HTTP_ADDR=127.0.0.1:0"];
+    let owner = owner(&root);
+    let options = ["--volume", &data, "--env", ANY_PORT, "--user", &owner];
     let container = Container::start(&options, &[]);
     let remote = |name: &str| format!("{}/team/{name}:v1", container.address);
     assert_eq!(check::at_registry(container.address, "team/old:v1"), found);
@@ -169,9 +179,61 @@ fn the_image_runs_as_any_user() {
     }
     let _docker = serial::docker();
     let options = ["--user", "12345:12345", "--read-only", "--cap-drop", "ALL"];
-    let address = ["--env", "REGISTRY_HTTP_ADDR=127.0.0.1:0"];
+    let address = ["--env", ANY_PORT];
     let container = Container::start(&[&options[..], &address].concat(), &[]);
     let target = "/v2/a/blobs/uploads/";
     let opened = http::send(container.address, "POST", target, &[], b"");
     assert_eq!(opened.status, 202, "the volume is writable");
+}
+
+#[test]
+fn a_folder_that_a_root_container_left_is_explained() {
+    if !programs_available(&REQUIRED_PROGRAMS) {
+        return;
+    }
+    let _docker = serial::docker();
+    let scratch = Scratch::new();
+    let root = scratch.folder("root");
+    std::fs::create_dir_all(root.join("docker/registry/v2")).unwrap();
+    let data = volume_option(&root, "/var/lib/registry");
+    let options = ["--network", "host", "--volume", &data, "--env", ANY_PORT];
+    let mut refused = Command::new("docker");
+    refused
+        .args(["run", "--rm"])
+        .args(options)
+        .arg(image_name());
+    let chown = format!("chown -R {IMAGE_USER}");
+    let user = format!("docker run --user {}", owner(&root));
+    run(&mut refused).failed(
+        1,
+        &["/var/lib/registry", "Permission denied", &chown, &user],
+    );
+
+    // The tests may run without root, who alone can change the owner.
+    if owner(&root) != "0:0" {
+        return;
+    }
+    must(Command::new("chown").args(["-R", IMAGE_USER]).arg(&root));
+    let container = Container::start(&["--volume", &data, "--env", ANY_PORT], &[]);
+    let target = "/v2/a/blobs/uploads/";
+    let opened = http::send(container.address, "POST", target, &[], b"");
+    assert_eq!(opened.status, 202);
+}
+
+#[test]
+fn docker_shows_whether_the_server_is_healthy() {
+    if !programs_available(&REQUIRED_PROGRAMS) {
+        return;
+    }
+    let _docker = serial::docker();
+    // The health check asks the address of the configuration, so it must be a fixed one.
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = port.local_addr().unwrap();
+    drop(port);
+    let variable = format!("REGISTRY_HTTP_ADDR={address}");
+    let container = Container::start(&["--env", &variable, "--health-interval", "1s"], &[]);
+    wait_until("a healthy container", || {
+        let format = "{{.State.Health.Status}}";
+        (docker(&["inspect", "--format", format, &container.id]) == "healthy").then_some(())
+    });
 }

@@ -42,6 +42,13 @@ pub fn tar_of(entries: &[Entry]) -> Vec<u8> {
     tar.into_inner().expect("a tar in memory")
 }
 
+/// Compresses bytes with gzip, as other tools do.
+pub fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).expect("writing to memory");
+    encoder.finish().expect("writing to memory")
+}
+
 /// Writes a tar file with these entries.
 pub fn write_tar(entries: &[Entry], path: &Path) {
     std::fs::write(path, tar_of(entries)).expect("an archive");

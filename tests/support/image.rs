@@ -1,10 +1,8 @@
 //! Images with known bytes, as docker-archive, OCI layout or compressed layers.
 
-use std::io::Write;
-
 use serde_json::json;
 
-use super::archive::{Entry, tar_of};
+use super::archive::{Entry, gzip, tar_of};
 use super::bytes::digest;
 
 /// The name of the config in the docker-archives.
@@ -78,13 +76,7 @@ impl Image {
 
     /// Returns the layers compressed with gzip, as other tools push them.
     pub fn compressed(&self) -> Vec<Vec<u8>> {
-        let compress = |layer: &Vec<u8>| {
-            let level = flate2::Compression::fast();
-            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
-            encoder.write_all(layer).expect("writing to memory");
-            encoder.finish().expect("writing to memory")
-        };
-        self.layers.iter().map(compress).collect()
+        self.layers.iter().map(|layer| gzip(layer)).collect()
     }
 
     /// Returns the OCI manifest for the compressed layers.

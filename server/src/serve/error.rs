@@ -1,6 +1,9 @@
 //! The reasons for which the server does not start.
 
+use std::borrow::Cow;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 
 use super::DEBUG_ADDRESS_KEY;
 use crate::listen::{BindError, TlsError};
@@ -34,7 +37,16 @@ pub enum Error {
 
 impl Error {
     /// Returns what the operator can do about it, in the imperative.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Store(error @ store::Error::Io { path, .. }) if error.is_forbidden() => {
+                owner_hint(path).map(Cow::Owned)
+            }
+            _ => self.fixed_hint().map(Cow::Borrowed),
+        }
+    }
+
+    fn fixed_hint(&self) -> Option<&'static str> {
         match self {
             Self::Store(store::Error::Locked { .. }) => {
                 Some("stop the other server, or use another folder with --root")
@@ -74,4 +86,21 @@ impl Error {
             | Self::Start(_) => None,
         }
     }
+}
+
+/// Returns the hint for a file or folder that this user may not create or write: often a container that
+/// ran as root has left the folder.
+fn owner_hint(path: &Path) -> Option<String> {
+    let (folder, metadata) = path
+        .ancestors()
+        .find_map(|above| Some((above, above.metadata().ok()?)))?;
+    let user = rustix::process::geteuid().as_raw();
+    let group = rustix::process::getegid().as_raw();
+    let (owner, owner_group) = (metadata.uid(), metadata.gid());
+    Some(format!(
+        "{} belongs to user {owner}, and this program runs as user {user}: as root, run \
+         chown -R {user}:{group} on the storage folder, or run the program as the owner (in a \
+         container: docker run --user {owner}:{owner_group})",
+        folder.display()
+    ))
 }

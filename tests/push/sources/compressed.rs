@@ -1,16 +1,8 @@
 //! Tests archives that are compressed as a whole.
 
-use std::io::Write;
-
 use super::{SourcesFixture, recorded_archive, text};
 use crate::support::docker;
 use crate::support::prelude::*;
-
-fn compress_gzip(bytes: &[u8]) -> Vec<u8> {
-    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    encoder.write_all(bytes).expect("writing to memory");
-    encoder.finish().expect("writing to memory")
-}
 
 #[test]
 fn every_recorded_archive_gives_the_same_image_when_compressed() {
@@ -26,7 +18,7 @@ fn every_recorded_archive_gives_the_same_image_when_compressed() {
         let plain = fixture.push(&format!("plain{count}"), &[], text(&path));
         let bytes = std::fs::read(&path).expect("an archive");
         let gzip = fixture.scratch.path(&format!("{count}.tar.gz"));
-        std::fs::write(&gzip, compress_gzip(&bytes)).expect("a file");
+        std::fs::write(&gzip, archive::gzip(&bytes)).expect("a file");
         let zstandard = fixture.scratch.path(&format!("{count}.tar.zst"));
         let compressed = zstd::stream::encode_all(&*bytes, 3).expect("writing to memory");
         std::fs::write(&zstandard, compressed).expect("a file");
@@ -79,7 +71,7 @@ fn the_output_of_docker_save_through_gzip_is_pushed() {
 #[test]
 fn an_incomplete_compressed_archive_is_refused() {
     let fixture = SourcesFixture::new();
-    let whole = compress_gzip(
+    let whole = archive::gzip(
         &std::fs::read(recorded_archive("docker20-classic-store.tar")).expect("an archive"),
     );
     let path = fixture.scratch.path("app.tar.gz");

@@ -1,0 +1,116 @@
+#!/bin/sh
+# Installs imgsync or imgsync-server from a release, after verifying its checksum. For Linux on x86-64 and
+# ARM64.
+#
+#   sh install.sh [OPTIONS] [PROGRAM...]      default: imgsync
+#
+#   --version VERSION   a release, for example 0.1.0 (default: the latest release)
+#   --to FOLDER         default: /usr/local/bin for root, ~/.local/bin for other users
+#
+# IMGSYNC_RELEASES    address of the releases, for example of a mirror
+set -eu
+
+# packaging/release.sh writes the address here, so that the installer of a release needs no variable.
+default_releases=
+
+say() { printf '%s\n' "$*" >&2; }
+fail() { say "install.sh: $*"; exit 1; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+download() {
+    if have curl; then
+        # No redirect from HTTPS to plain HTTP.
+        protocols='=http,https'
+        case $1 in https://*) protocols='=https' ;; esac
+        curl --proto "$protocols" --fail --silent --show-error --location --retry 3 --output "$2" "$1" ||
+            fail "cannot download $1"
+    elif have wget; then
+        wget -q -O "$2" "$1" || fail "cannot download $1"
+    else
+        fail 'curl or wget is needed'
+    fi
+}
+
+checksum() {
+    if have sha256sum; then
+        sha256sum "$1"
+    elif have shasum; then
+        shasum -a 256 "$1"
+    else
+        fail 'sha256sum or shasum is needed'
+    fi
+}
+
+# Prints the architecture in the names of the archives.
+architecture() {
+    [ "$(uname -s)" = Linux ] || fail "there are only programs for Linux; build imgsync from source"
+    case $(uname -m) in
+        x86_64 | amd64) echo x86_64 ;;
+        aarch64 | arm64) echo aarch64 ;;
+        *) fail "there are no programs for $(uname -m); build imgsync from source" ;;
+    esac
+}
+
+# Verifies a downloaded file with the list of checksums.
+verify() {
+    expected=$(awk -v name="$1" '$2 == name || $2 == "*" name { print $1 }' "$scratch/SHA256SUMS")
+    [ -n "$expected" ] || fail "SHA256SUMS of the release does not list $1"
+    actual=$(checksum "$scratch/$1")
+    actual=${actual%% *}
+    [ "$actual" = "$expected" ] ||
+        fail "the checksum of $1 is wrong, so nothing is installed: expected $expected, got $actual"
+}
+
+install_program() {
+    archive=$1-$arch-linux.tar.gz
+    download "$address/$archive" "$scratch/$archive"
+    verify "$archive"
+    tar -xzf "$scratch/$archive" -C "$scratch" "$1"
+    chmod 755 "$scratch/$1"
+    # A rename, because a running program cannot be overwritten.
+    if ! { cp "$scratch/$1" "$folder/.$1.new" && mv -f "$folder/.$1.new" "$folder/$1"; }; then
+        fail "cannot write $folder/$1; use sudo, or choose another folder with --to"
+    fi
+    version=$("$folder/$1" --version) || fail "$folder/$1 does not run on this machine"
+    say "installed $version in $folder"
+}
+
+# In a function, so that an incomplete download of this script does nothing.
+main() {
+    version=
+    folder=
+    programs=
+    while [ $# -gt 0 ]; do
+        case $1 in
+            --version) version=${2:?--version needs a value}; shift ;;
+            --to) folder=${2:?--to needs a value}; shift ;;
+            imgsync | imgsync-server) programs="$programs $1" ;;
+            *) fail "unknown argument $1; use imgsync, imgsync-server, --version or --to" ;;
+        esac
+        shift
+    done
+    releases=${IMGSYNC_RELEASES:-$default_releases}
+    [ -n "$releases" ] ||
+        fail 'this script is not from a release; set IMGSYNC_RELEASES to the address of the releases'
+    if [ -n "$version" ]; then
+        address=$releases/download/v${version#v}
+    else
+        address=$releases/latest/download
+    fi
+    if [ -z "$folder" ]; then
+        if [ "$(id -u)" = 0 ]; then folder=/usr/local/bin; else folder=$HOME/.local/bin; fi
+    fi
+    arch=$(architecture)
+    mkdir -p "$folder" || fail "cannot create $folder; use sudo, or choose another folder with --to"
+
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    download "$address/SHA256SUMS" "$scratch/SHA256SUMS"
+    for program in ${programs:-imgsync}; do install_program "$program"; done
+    case :$PATH: in
+        *":$folder:"*) ;;
+        *) say "$folder is not in PATH; add it: export PATH=\"$folder:\$PATH\"" ;;
+    esac
+}
+
+main "$@"

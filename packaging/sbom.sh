@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Writes a list of the dependencies of each program (SBOM, CycloneDX): imgsync.cdx.json and
+# imgsync-server.cdx.json.
+#
+#   packaging/sbom.sh OUTPUT
+#
+# Needs cargo-cyclonedx: cargo install --locked cargo-cyclonedx
+set -euo pipefail
+top=$(cd "$(dirname "$0")/.." && pwd)
+# shellcheck source=packaging/common.sh
+. "$top/packaging/common.sh"
+
+mkdir -p "${1:?usage: sbom.sh OUTPUT}"
+output=$(realpath "$1")
+cd "$top"
+have cargo-cyclonedx || fail 'cargo-cyclonedx is missing: cargo install --locked cargo-cyclonedx'
+# The dependencies are the same on both architectures. The tool writes one file beside each Cargo.toml.
+cargo cyclonedx --quiet --format json --spec-version 1.5 --target x86_64-unknown-linux-gnu --override-filename sbom
+mv cli/sbom.json "$output/imgsync.cdx.json"
+mv server/sbom.json "$output/imgsync-server.cdx.json"
+rm -f oci/sbom.json

@@ -1,0 +1,109 @@
+//! Tests `install.sh`, which downloads a program from a release and verifies its checksum.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use crate::support::archive::{Entry, gzip, tar_of};
+use crate::support::fake::{self, FakeServer};
+use crate::support::prelude::*;
+
+const PROGRAM: &str = "#!/bin/sh\necho imgsync 1.2.3\n";
+
+/// Returns the name of the archive with a program for this machine.
+fn archive_name(program: &str) -> String {
+    format!("{program}-{}-linux.tar.gz", std::env::consts::ARCH)
+}
+
+/// Returns an archive that contains a program, as `packaging/release.sh` writes it.
+fn archive(program: &str) -> Vec<u8> {
+    let entries = [
+        Entry::new(program, PROGRAM),
+        Entry::new("LICENSE-MIT", "MIT"),
+    ];
+    gzip(&tar_of(&entries))
+}
+
+/// Serves a release with an archive of `imgsync` and this list of checksums.
+fn serve(checksums: String) -> FakeServer {
+    let name = archive_name("imgsync");
+    FakeServer::start(move |request| match request.target.rsplit_once('/') {
+        Some(("/latest/download" | "/download/v1.2.3", "SHA256SUMS")) => {
+            fake::status(200).body(checksums.clone())
+        }
+        Some(("/latest/download" | "/download/v1.2.3", file)) if file == name => {
+            fake::status(200).body(archive("imgsync"))
+        }
+        _ => fake::status(404),
+    })
+}
+
+/// Returns the line of the archive in a list of checksums.
+fn checksum_line() -> String {
+    let digest = digest(&archive("imgsync"));
+    let digest = digest.strip_prefix("sha256:").unwrap();
+    format!("{digest}  {}\n", archive_name("imgsync"))
+}
+
+/// Returns a command that runs the installer, with these releases.
+fn installer(releases: Option<&FakeServer>, home: &Path) -> Command {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../install.sh");
+    let mut command = Command::new("sh");
+    command.arg(script).env("HOME", home).stdin(Stdio::null());
+    command.env_remove("IMGSYNC_RELEASES");
+    if let Some(server) = releases {
+        command.env("IMGSYNC_RELEASES", format!("http://{}", server.address()));
+    }
+    command
+}
+
+#[test]
+fn the_latest_and_a_named_release_are_installed() {
+    let other = format!("{}  other.tar.gz\n", "0".repeat(64));
+    let server = serve(other + &checksum_line());
+    for version in [&[][..], &["--version", "1.2.3"], &["--version", "v1.2.3"]] {
+        let scratch = Scratch::new();
+        let folder = scratch.path("new/bin");
+        let mut command = installer(Some(&server), scratch.root());
+        command.arg("--to").arg(&folder).args(version);
+        let outcome = run(&mut command).succeeded();
+        assert!(outcome.stderr.contains("installed imgsync 1.2.3 in "));
+        assert!(outcome.stderr.contains("is not in PATH"), "{outcome}");
+        let program = folder.join("imgsync");
+        let mode = program.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755);
+        assert_eq!(must(&mut Command::new(&program)), "imgsync 1.2.3");
+        // Nothing else is left in the folder.
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 1);
+    }
+}
+
+#[test]
+fn an_archive_without_the_right_checksum_is_not_installed() {
+    let wrong = checksum_line().replacen(|c: char| c.is_ascii_hexdigit(), "x", 1);
+    // A name that contains the name of the archive is another file.
+    let similar = checksum_line().replace("  ", "  other-");
+    for (checksums, words) in [
+        (wrong, "checksum of imgsync-"),
+        (similar, "does not list imgsync-"),
+    ] {
+        let server = serve(checksums);
+        let scratch = Scratch::new();
+        let folder = scratch.folder("bin");
+        let mut command = installer(Some(&server), scratch.root());
+        run(command.arg("--to").arg(&folder)).failed(1, &[words]);
+        assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_missing_release_or_address_is_named() {
+    let server = serve(checksum_line());
+    let scratch = Scratch::new();
+    let mut command = installer(Some(&server), scratch.root());
+    command.args(["--version", "9.9.9", "--to"]);
+    let address = format!("{}/download/v9.9.9/SHA256SUMS", server.address());
+    run(command.arg(scratch.path("bin"))).failed(1, &["cannot download", &address]);
+
+    let mut command = installer(None, scratch.root());
+    command.arg("--to").arg(scratch.path("bin"));
+    run(&mut command).failed(1, &["not from a release", "IMGSYNC_RELEASES"]);
+}
