@@ -24,8 +24,16 @@ pub fn zip(is_new: bool, style: ZipStyle, count: u64) -> Vec<u8> {
         } else {
             number
         };
-        let content = text(seed, 1_000 + 10 * number as usize);
+        // The member of a folder is empty.
+        let is_folder = number % 50 == 10;
+        let len = if is_folder {
+            0
+        } else {
+            1_000 + 10 * number as usize
+        };
+        let content = text(seed, len);
         let body = match style {
+            _ if is_folder => Vec::new(),
             ZipStyle::Stored => content.clone(),
             ZipStyle::Streamed | ZipStyle::Sized => deflate(&content),
         };
@@ -34,9 +42,10 @@ pub fn zip(is_new: bool, style: ZipStyle, count: u64) -> Vec<u8> {
         sizes.extend((number as u32 ^ 0xdead_beef).to_le_bytes());
         sizes.extend((body.len() as u32).to_le_bytes());
         sizes.extend((content.len() as u32).to_le_bytes());
-        let is_streamed = style == ZipStyle::Streamed;
+        let is_streamed = style == ZipStyle::Streamed && !is_folder;
         let mut fields = vec![20, 0, if is_streamed { 8 } else { 0 }, 0];
-        fields.extend([if style == ZipStyle::Stored { 0 } else { 8 }, 0]);
+        let is_stored = style == ZipStyle::Stored || is_folder;
+        fields.extend([if is_stored { 0 } else { 8 }, 0]);
         let time = if is_new { 0x5a21_7654_u32 } else { 0x5931_0102 };
         fields.extend((time + number as u32 / 7).to_le_bytes());
         let offset = zip.len() as u32;

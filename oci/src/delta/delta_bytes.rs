@@ -11,15 +11,24 @@ const MAGIC: &[u8] = b"imgsync-delta-1\n";
 /// The most bytes of magic line and numbers: 1 + 1 + 3 + 10 + 3, of ten bytes each.
 const MAX_START_BYTES: u64 = 256;
 
-/// The start of a delta.
-#[derive(Debug)]
-pub(super) struct DeltaStart {
+/// The numbers at the start of a delta.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct DeltaNumbers {
     pub(super) raw_size: u64,
     pub(super) base_sizes: Vec<u64>,
+    /// The number of bytes of the patch frames.
+    pub(super) patch_size: u64,
+}
+
+/// The start of a delta, without the numbers that the reader knows.
+#[derive(Debug)]
+pub(super) struct DeltaStart {
     pub(super) entries: TarEntries,
     pub(super) ops: Vec<u8>,
     /// The number of bytes of the patch frames, which follow.
     pub(super) patch_size: u64,
+    /// The number of bytes that were read.
+    pub(super) len: u64,
 }
 
 /// Joins the streams of several bases. The first one is not copied.
@@ -35,27 +44,37 @@ pub(super) fn join(bases: impl IntoIterator<Item = TarEntries>) -> TarEntries {
     joined
 }
 
-pub(super) fn write(start: &DeltaStart, bases: &TarEntries) -> Result<Vec<u8>, DeltaError> {
+/// Returns everything before the sections.
+pub(super) fn write_numbers(numbers: &DeltaNumbers) -> Vec<u8> {
     let mut bytes = MAGIC.to_vec();
-    varint::put(&mut bytes, start.raw_size);
-    varint::put(&mut bytes, start.base_sizes.len() as u64);
-    for size in &start.base_sizes {
+    varint::put(&mut bytes, numbers.raw_size);
+    varint::put(&mut bytes, numbers.base_sizes.len() as u64);
+    for size in &numbers.base_sizes {
         varint::put(&mut bytes, *size);
     }
-    varint::put(&mut bytes, start.patch_size);
-    let entries = &start.entries;
+    varint::put(&mut bytes, numbers.patch_size);
+    bytes
+}
+
+/// Returns the sections. `bases` are the joined streams of the bases.
+pub(super) fn write_sections(
+    entries: &TarEntries,
+    ops: &[u8],
+    bases: &TarEntries,
+) -> Result<Vec<u8>, DeltaError> {
+    let mut bytes = Vec::new();
     let sections = [
         (&*entries.headers, Storage::Compressed(&bases.headers)),
         (&entries.flags, Storage::Compressed(&bases.flags)),
         (&entries.mtimes, Storage::Compressed(&bases.mtimes)),
         (&entries.sizes, Storage::Compressed(&bases.sizes)),
-        (&start.ops, Storage::Compressed(&[])),
+        (ops, Storage::Compressed(&[])),
     ];
     table::write(&mut bytes, &sections)?;
     Ok(bytes)
 }
 
-/// Reads the start of a delta, and nothing after it. Returns the number of its bytes as well.
+/// Reads the start of a delta, and nothing after it.
 /// `bases` are the joined streams of the bases.
 ///
 /// # Errors
@@ -65,7 +84,7 @@ pub(super) fn read(
     expected_raw_size: u64,
     expected_base_sizes: &[u64],
     bases: &TarEntries,
-) -> Result<(DeltaStart, u64), DeltaError> {
+) -> Result<DeltaStart, DeltaError> {
     let mut bytes = Vec::new();
     delta
         .by_ref()
@@ -129,14 +148,12 @@ pub(super) fn read(
         mtimes: next(),
         sizes: next(),
     };
-    let start = DeltaStart {
-        raw_size,
-        base_sizes,
+    Ok(DeltaStart {
         entries,
         ops: next(),
         patch_size,
-    };
-    Ok((start, len))
+        len,
+    })
 }
 
 fn unfit(what: &str) -> DeltaError {

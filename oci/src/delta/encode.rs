@@ -2,15 +2,15 @@
 
 use std::io::{self, Read, Seek, Write};
 
-use super::delta_bytes::{self, DeltaStart};
+use super::delta_bytes::{self, DeltaNumbers};
+use super::entries::TarEntries;
 use super::layout::{LayerLayout, LayoutBuilder};
 use super::matching::match_pieces;
 use super::ops::{DeltaOp, OpWriter};
 use super::patch_budget::PatchBudget;
 use super::patch_plan::{OldFiles, PieceSource, plan_patches};
-use super::read::check_header_bytes;
 use super::residue::write_residue;
-use super::{DecodedBase, DeltaError, LayerIndex};
+use super::{DecodedBase, DeltaError, LayerIndex, check_bases};
 
 const BUFFER_BYTES: usize = 128 * 1024;
 
@@ -48,7 +48,8 @@ pub enum EncodeError {
 }
 
 impl<F> EncodeBase<F> {
-    pub(super) fn index(&self) -> &LayerIndex {
+    /// Returns the index.
+    pub fn index(&self) -> &LayerIndex {
         match self {
             Self::Index(index) => index,
             Self::Decoded(base) => &base.layout.index,
@@ -83,54 +84,66 @@ pub fn encode<F: Read + Write + Seek>(
     max_bytes: u64,
     delta: &mut dyn Write,
 ) -> Result<DeltaSummary, EncodeError> {
-    check_header_bytes(bases.iter().map(|base| base.index().header_bytes()).sum())?;
-    let new = read_layout(open()?)?;
+    check_bases(bases.iter().map(EncodeBase::index))?;
+    let mut new = read_layout(open()?)?;
     let indexes: Vec<_> = bases.iter().map(EncodeBase::index).collect();
-    let mut sources = match_pieces(&new.index, &indexes);
-    let mut old_files = OldFiles::default();
-    for base in bases.iter() {
-        let layout = match base {
-            EncodeBase::Index(_) => None,
-            EncodeBase::Decoded(base) => Some(&base.layout),
-        };
-        old_files.add(&base.index().pieces.lens, layout);
-    }
-    let raw_size = new.index.raw_size;
     let base_sizes: Vec<_> = indexes.iter().map(|index| index.raw_size).collect();
-    let total = base_sizes
-        .iter()
-        .copied()
-        .fold(raw_size, u64::saturating_add);
-    let frames = plan_patches(&new, &mut sources, &old_files, PatchBudget::new(total));
-    let scratch = [create_scratch()?, create_scratch()?];
-    let residue = write_residue(open()?, &new, &sources, frames, bases, scratch, max_bytes)?;
-
+    let mut sources = match_pieces(&new.index, &indexes);
+    let raw_size = new.index.raw_size;
+    let budget = PatchBudget::new(raw_size, &base_sizes);
+    let frames = plan_patches(&new, &mut sources, &old_files(bases), budget);
     let mut summary = DeltaSummary {
         raw_size,
         ..DeltaSummary::default()
     };
     let ops = plan_ops(&new, &sources, &mut summary);
-    let start = DeltaStart {
+    // The headers are not needed any more when the patch frames need memory.
+    let sections = write_sections(&std::mem::take(&mut new.index.entries), &ops, bases)?;
+    let scratch = [create_scratch()?, create_scratch()?];
+    let residue = write_residue(open()?, &new, &sources, frames, bases, scratch, max_bytes)?;
+
+    let numbers = delta_bytes::write_numbers(&DeltaNumbers {
         raw_size,
         base_sizes,
-        entries: new.index.entries,
-        ops,
         patch_size: residue.patch_size,
-    };
-    let joined = bases
-        .iter_mut()
-        .map(|base| std::mem::take(&mut base.index_mut().entries));
-    let start = delta_bytes::write(&start, &delta_bytes::join(joined))?;
-    summary.size = start.len() as u64 + residue.patch_size + residue.literal_size;
+    });
+    let start = (numbers.len() + sections.len()) as u64;
+    summary.size = start + residue.patch_size + residue.literal_size;
     if summary.size > max_bytes {
         return Err(EncodeError::NotWorthwhile(max_bytes));
     }
-    delta.write_all(&start)?;
+    delta.write_all(&numbers)?;
+    delta.write_all(&sections)?;
     for mut file in residue.files {
         file.rewind()?;
         io::copy(&mut file, delta)?;
     }
     Ok(summary)
+}
+
+/// Returns the files of the bases whose bytes are known.
+fn old_files<F>(bases: &[EncodeBase<F>]) -> OldFiles {
+    let mut files = OldFiles::default();
+    for base in bases {
+        let layout = match base {
+            EncodeBase::Index(_) => None,
+            EncodeBase::Decoded(base) => Some(&base.layout),
+        };
+        files.add(&base.index().pieces.lens, layout);
+    }
+    files
+}
+
+/// Returns the sections of the delta. The entries of the bases are gone then.
+fn write_sections<F>(
+    new: &TarEntries,
+    ops: &[u8],
+    bases: &mut [EncodeBase<F>],
+) -> Result<Vec<u8>, DeltaError> {
+    let entries = bases
+        .iter_mut()
+        .map(|base| std::mem::take(&mut base.index_mut().entries));
+    delta_bytes::write_sections(new, ops, &delta_bytes::join(entries))
 }
 
 fn read_layout(mut layer: Box<dyn Read>) -> Result<LayerLayout, EncodeError> {

@@ -3,7 +3,7 @@
 use super::entries::TarEntries;
 use super::layout::LayoutBuilder;
 use super::pieces::PieceList;
-use super::{DeltaError, index_bytes};
+use super::{DeltaError, MAX_BASES, MAX_HEADER_BYTES, index_bytes};
 
 /// The index of a layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,14 +55,53 @@ impl LayerIndex {
         index_bytes::parse(bytes)
     }
 
-    /// Returns the number of bytes of lifted headers. Those of all bases of a delta are together at
-    /// most [`super::MAX_HEADER_BYTES`].
-    pub fn header_bytes(&self) -> u64 {
-        self.entries.headers.len() as u64
-    }
-
     /// Returns the size of the uncompressed layer in bytes.
     pub fn raw_size(&self) -> u64 {
         self.raw_size
+    }
+}
+
+/// Checks that layers can be bases of the same delta. The headers of all are held in memory, so call
+/// this after each base.
+///
+/// # Errors
+/// [`DeltaError::TooLarge`] if there are too many, or if their headers have more than
+/// [`MAX_HEADER_BYTES`] together.
+pub fn check_bases<'a>(bases: impl IntoIterator<Item = &'a LayerIndex>) -> Result<(), DeltaError> {
+    let mut left = MAX_HEADER_BYTES;
+    for (number, base) in bases.into_iter().enumerate() {
+        if number >= MAX_BASES {
+            let text = format!("a delta has at most {MAX_BASES} bases");
+            return Err(DeltaError::TooLarge(text));
+        }
+        let rest = left.checked_sub(base.entries.headers.len() as u64);
+        left = rest.ok_or_else(|| {
+            let text = "the layers that the delta is based on have too many files together";
+            DeltaError::TooLarge(text.to_owned())
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_headers_of_all_bases_are_bounded() {
+        let with_headers = |len| LayerIndex {
+            raw_size: 0,
+            entries: TarEntries {
+                headers: vec![0; len],
+                ..TarEntries::default()
+            },
+            pieces: PieceList::default(),
+        };
+        let half = with_headers(MAX_HEADER_BYTES as usize / 2);
+        let one = with_headers(1);
+        assert!(check_bases([&half, &half]).is_ok());
+        assert!(check_bases([&half, &half, &one]).is_err());
+        assert!(check_bases([&one; MAX_BASES]).is_ok());
+        assert!(check_bases([&one; MAX_BASES + 1]).is_err());
     }
 }

@@ -54,3 +54,46 @@ pub(super) fn match_pieces(new: &LayerIndex, bases: &[&LayerIndex]) -> Vec<Piece
     });
     matches.collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::entries::TarEntries;
+    use super::super::pieces::PieceList;
+    use super::*;
+
+    fn layer(hashes: &[u64]) -> LayerIndex {
+        LayerIndex {
+            raw_size: 0,
+            entries: TarEntries::default(),
+            pieces: PieceList {
+                // Hash 0 stands for a short piece.
+                lens: hashes.iter().map(|hash| 100.min(*hash as u32)).collect(),
+                hashes: hashes.to_vec(),
+            },
+        }
+    }
+
+    #[test]
+    fn copies_are_continued_where_pieces_repeat() {
+        let bases = [&layer(&[701, 702, 0, 701, 703]), &layer(&[704, 703])];
+        let new = layer(&[701, 702, 0, 701, 703, 704, 703, 705, 702]);
+        let found = match_pieces(&new, &bases)
+            .into_iter()
+            .map(|source| match source {
+                PieceSource::Copy(piece) => Some(piece),
+                PieceSource::Literal | PieceSource::Patch => None,
+            });
+        let expected = [
+            Some(0),
+            Some(1),
+            None,
+            Some(3),
+            Some(4),
+            Some(5),
+            Some(6),
+            None,
+            Some(1),
+        ];
+        assert_eq!(found.collect::<Vec<_>>(), expected);
+    }
+}

@@ -46,7 +46,7 @@ mod zip;
 pub use base::DecodedBase;
 pub use encode::{DeltaSummary, EncodeBase, EncodeError, encode};
 pub use error::DeltaError;
-pub use index::{IndexBuilder, LayerIndex};
+pub use index::{IndexBuilder, LayerIndex, check_bases};
 pub use read::DeltaReader;
 
 /// The name of the format of deltas.

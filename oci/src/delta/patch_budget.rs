@@ -14,10 +14,12 @@ pub(super) struct PatchBudget {
 }
 
 impl PatchBudget {
-    /// Returns the budget for a layer and its bases, which together have `raw_size` bytes.
-    pub(super) fn new(raw_size: u64) -> Self {
+    /// Returns the budget for a layer and its bases.
+    pub(super) fn new(raw_size: u64, base_sizes: &[u64]) -> Self {
+        let sizes = base_sizes.iter().copied();
         Self {
-            old_bytes: raw_size
+            old_bytes: sizes
+                .fold(raw_size, u64::saturating_add)
                 .saturating_mul(MAX_RATIO)
                 .saturating_add(MAX_PATCH_PREFIX_BYTES),
             frames: MAX_PIECES,

@@ -9,7 +9,7 @@ use super::literals::LiteralReader;
 use super::ops::OpReader;
 use super::patch_budget::PatchBudget;
 use super::patch_reader::PatchReader;
-use super::{DecodedBase, DeltaError, MAX_HEADER_BYTES, delta_bytes};
+use super::{DecodedBase, DeltaError, check_bases, delta_bytes};
 
 /// Reads an uncompressed layer from a delta and its bases. Errors of the delta are those of
 /// [`DeltaError`], inside of an [`io::Error`]. Holds at most 100 MB in memory.
@@ -42,28 +42,24 @@ impl<D: Read + Seek, F: Read + Seek> DeltaReader<D, F> {
         raw_size: u64,
     ) -> Result<Self, DeltaError> {
         let base_sizes: Vec<_> = bases.iter().map(|base| base.index().raw_size()).collect();
-        let header_bytes = bases.iter().map(|base| base.index().header_bytes()).sum();
-        check_header_bytes(header_bytes)?;
+        check_bases(bases.iter().map(DecodedBase::index))?;
         let joined = delta_bytes::join(bases.iter_mut().map(|base| {
             let index = &mut base.layout.index;
             index.pieces.hashes = Vec::new();
             std::mem::take(&mut index.entries)
         }));
         delta.seek(SeekFrom::Start(0))?;
-        let (start, start_size) =
-            delta_bytes::read((&mut delta).take(size), raw_size, &base_sizes, &joined)?;
+        let source = (&mut delta).take(size);
+        let start = delta_bytes::read(source, raw_size, &base_sizes, &joined)?;
         drop(joined);
         start.entries.content_size(raw_size)?;
-        let patch_end = start_size.checked_add(start.patch_size);
+        let patch_end = start.len.checked_add(start.patch_size);
         let patch_end = patch_end.filter(|end| *end <= size);
         let patch_end = patch_end.ok_or_else(|| invalid("its patch frames are cut short"))?;
         let piece_count = bases.iter().map(|base| base.layout.starts.len() as u64);
         let ops = OpReader::new(start.ops, piece_count.sum());
-        let total = base_sizes
-            .iter()
-            .copied()
-            .fold(raw_size, u64::saturating_add);
-        let patches = PatchReader::new(start_size, patch_end, PatchBudget::new(total));
+        let budget = PatchBudget::new(raw_size, &base_sizes);
+        let patches = PatchReader::new(start.len, patch_end, budget);
         let literals = LiteralReader::new(patch_end, size)?;
         let content = ContentReader::new(delta, bases, ops, patches, literals);
         Ok(Self {
@@ -133,15 +129,6 @@ impl<D: Read + Seek, F: Read + Seek> DeltaReader<D, F> {
         }
         self.content.check_end()
     }
-}
-
-/// Checks the size of the headers of all bases, which are in memory together.
-pub(super) fn check_header_bytes(sum: u64) -> Result<(), DeltaError> {
-    if sum > MAX_HEADER_BYTES {
-        let text = format!("the bases have more than {MAX_HEADER_BYTES} bytes of tar headers");
-        return Err(DeltaError::TooLarge(text));
-    }
-    Ok(())
 }
 
 impl<D: Read + Seek, F: Read + Seek> Read for DeltaReader<D, F> {

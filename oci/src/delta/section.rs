@@ -1,11 +1,13 @@
 //! Sections of an index or a delta: bytes that are stored as they are, or as a zstd frame.
 
+use std::borrow::Cow;
+
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, get_error_name};
 
 use super::DeltaError;
 
 /// The levels that are tried.
-const LEVELS: &[i32] = &[3, 9];
+const LEVELS: &[i32] = &[3, 9, HIGH_LEVEL];
 /// The level that takes twenty times as long.
 const HIGH_LEVEL: i32 = 19;
 /// The most bytes of content and prefix for which it is tried in any case.
@@ -29,25 +31,28 @@ pub(super) enum Storage<'a> {
 }
 
 /// Returns the content as it is stored: as it is, if compression does not make it shorter.
-pub(super) fn compress(content: &[u8], storage: Storage<'_>) -> Result<Vec<u8>, DeltaError> {
-    let mut best = content.to_vec();
+pub(super) fn compress<'a>(
+    content: &'a [u8],
+    storage: Storage<'_>,
+) -> Result<Cow<'a, [u8]>, DeltaError> {
     let (prefix, is_worth_it) = match storage {
-        Storage::Raw => return Ok(best),
+        Storage::Raw => return Ok(content.into()),
         Storage::Compressed(prefix) => (prefix, false),
         Storage::CompressedWell(prefix) => (prefix, true),
     };
-    for level in LEVELS {
-        best = shorter(best, compress_at(*level, content, prefix)?);
-    }
+    let mut best = Cow::Borrowed(content);
     let is_small = content.len() + prefix.len() <= MAX_HIGH_LEVEL_BYTES;
-    if is_small || is_worth_it && best.len() > MIN_HIGH_LEVEL_BYTES {
-        best = shorter(best, compress_at(HIGH_LEVEL, content, prefix)?);
+    for level in LEVELS {
+        let is_high = *level == HIGH_LEVEL;
+        let is_wanted = is_small || is_worth_it && best.len() > MIN_HIGH_LEVEL_BYTES;
+        if !is_high || is_wanted {
+            let frame = compress_at(*level, content, prefix)?;
+            if frame.len() < best.len() {
+                best = frame.into();
+            }
+        }
     }
     Ok(best)
-}
-
-fn shorter(one: Vec<u8>, other: Vec<u8>) -> Vec<u8> {
-    if other.len() < one.len() { other } else { one }
 }
 
 fn compress_at(level: i32, content: &[u8], prefix: &[u8]) -> Result<Vec<u8>, DeltaError> {
@@ -69,6 +74,7 @@ fn compress_at(level: i32, content: &[u8], prefix: &[u8]) -> Result<Vec<u8>, Del
     context.ref_prefix(prefix).map_err(failed)?;
     let mut frame = Vec::with_capacity(compress_bound(content.len()));
     context.compress2(&mut frame, content).map_err(failed)?;
+    frame.shrink_to_fit();
     Ok(frame)
 }
 

@@ -81,7 +81,12 @@ impl QueueRun<'_> {
         let _task = ProgressTask::start(&self.context.report, &text, None);
         let (mut bases, mut opened, mut reason) = (Vec::new(), Vec::new(), None);
         for base in &plan.bases {
-            match open_base(self.context, base).await {
+            let open = open_base(self.context, base).await.and_then(|open| {
+                let indexes = opened.iter().chain([&open]).map(EncodeBase::index);
+                let checked = delta::check_bases(indexes);
+                checked.map(|()| open).map_err(|error| error.to_string())
+            });
+            match open {
                 Ok(open) => {
                     bases.push(base.blob.clone());
                     opened.push(open);

@@ -1,6 +1,6 @@
 //! Deltas that are damaged, or made to do harm, end with an error.
 
-use super::delta_bytes::DeltaStart;
+use super::delta_bytes::DeltaNumbers;
 use super::ops::{DeltaOp, OpWriter};
 use super::section::Storage;
 use super::*;
@@ -17,14 +17,14 @@ fn delta_of(
 ) -> Vec<u8> {
     let mut writer = OpWriter::default();
     ops.iter().for_each(|op| writer.push(*op));
-    let start = DeltaStart {
+    let mut delta = delta_bytes::write_numbers(&DeltaNumbers {
         raw_size,
         base_sizes: vec![base.len() as u64],
-        entries: entries::TarEntries::default(),
-        ops: writer.finish(),
         patch_size: patches.len() as u64,
-    };
-    let mut delta = delta_bytes::write(&start, &index(base).entries).unwrap();
+    });
+    let (entries, old) = (entries::TarEntries::default(), index(base).entries);
+    let sections = delta_bytes::write_sections(&entries, &writer.finish(), &old);
+    delta.extend(sections.unwrap());
     delta.extend_from_slice(patches);
     delta.extend_from_slice(literals);
     delta
@@ -120,7 +120,7 @@ fn sections_that_are_too_large() {
     for number in [20 * MEBIBYTE, frame.len(), 0, 0, 0, 0, 0, 0, 0, 0] {
         varint::put(&mut delta, number as u64);
     }
-    delta.extend(frame);
+    delta.extend(&*frame);
     assert!(error_of(&delta, b"x", 1).contains("zstd"));
 }
 

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use imgsync_oci::delta::{DecodedBase, DeltaError, DeltaReader};
+use imgsync_oci::delta::{DecodedBase, DeltaError, DeltaReader, check_bases};
 use imgsync_oci::layer::{self, DecodeLimits, GzipError, LayerDigests, LayerError, LayerReader};
 use imgsync_oci::{Descriptor, Digest, Repository};
 
@@ -94,6 +94,8 @@ impl PreparedAssembly {
             planned = planned.saturating_sub(base.raw_size.unwrap_or_default());
             let file = ClaimedScratch::create(registry, base.raw_size, planned)?;
             bases.push(self.decode(registry, base, file, stop)?);
+            let checked = check_bases(bases.iter().map(DecodedBase::index));
+            checked.map_err(|error| failure_of_delta(&error))?;
         }
         let (delta, size) = (self.delta.open()?, self.delta.size());
         let reader = DeltaReader::open(delta, size, bases, self.plan.raw_size);
