@@ -115,25 +115,29 @@ async fn an_index_is_served_to_those_who_may_pull_the_layer() {
 async fn a_purge_and_a_collection_remove_indexes() {
     let root = tempfile::tempdir().unwrap();
     let server = Server::start(root.path());
-    let layer = layer_pairs::sources(false, 50, 500);
-    let digest = server.push_blob("a", &gzip(&layer)).await;
-    index(&server, "a", &digest).await;
+    let layers = [50, 60].map(|count| gzip(&layer_pairs::sources(false, count, 500)));
+    let mut files = Vec::new();
+    for layer in &layers {
+        let digest = server.push_blob("a", layer).await;
+        index(&server, "a", &digest).await;
+        let shard = format!("sha256/{}/{}", &digest.hex()[..2], digest.hex());
+        files.push(root.path().join("imgsync/layer-indexes-1").join(shard));
+    }
+    server.wait_for_diff_ids().await;
     drop(server);
-    let indexes = root.path().join("imgsync/layer-indexes-1/sha256");
-    assert!(indexes.exists());
-    let mut collect = Command::new(env!("CARGO_BIN_EXE_imgsync-server"));
-    collect.args(["garbage-collect", "--root"]).arg(root.path());
-    let output = collect
-        .env("REGISTRY_IMGSYNC_GC_GRACE", "0s")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
-    let left = std::fs::read_dir(&indexes).map_or(0, |entries| {
-        entries
-            .filter(|entry| entry.as_ref().unwrap().path().read_dir().unwrap().count() > 0)
-            .count()
-    });
-    assert_eq!(left, 0, "{output:?}");
+    let collect = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imgsync-server"));
+        command.arg("garbage-collect").args(arguments);
+        command.arg("--root").arg(root.path());
+        command.env("REGISTRY_IMGSYNC_GC_GRACE", "0s");
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+    };
+    assert!(files.iter().all(|file| file.exists()));
+    collect(&["--purge", &Digest::of(&layers[0]).to_string()]);
+    assert!(!files[0].exists() && files[1].exists());
+    collect(&[]);
+    assert!(!files[1].exists());
 }
 
 #[tokio::test]
