@@ -223,6 +223,8 @@ const MODULE_ORDER: &[(&str, &[&str])] = &[
         "server/src",
         &[
             // The binary is first, then the library.
+            "storage_commands",
+            "console",
             "reload",
             "config_loader",
             "args",

@@ -3,9 +3,11 @@
 
 mod args;
 mod config_loader;
+mod console;
 mod reload;
+mod storage_commands;
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -14,16 +16,16 @@ use std::time::Duration;
 use clap::{CommandFactory as _, Parser as _};
 use clap_complete::Shell;
 use imgsync_server::auth::{PromptGuard, UserChange, ask_password, edit_user};
-use imgsync_server::config::{Config, LoadedConfig};
-use imgsync_server::{CommandOutput, ControlCommand, Error, log};
+use imgsync_server::config::LoadedConfig;
+use imgsync_server::{Error, log};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-use self::args::{
-    BackupArgs, CheckArgs, GarbageCollectArgs, HtpasswdArgs, RetentionArgs, ServeArgs,
-    ServerArguments, ServerCommand, SourceArgs, StatusArgs, UndeleteArgs,
-};
+use self::args::{HtpasswdArgs, ServeArgs, ServerArguments, ServerCommand};
 use self::config_loader::Setup;
+use self::console::{
+    EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, fail, print_result, write_stderr, write_stdout,
+};
 use self::reload::FileStamps;
 
 /// Threads for disk access. Few are enough, because no request occupies one while its client is
@@ -33,24 +35,17 @@ const MAX_WORKER_THREADS: usize = 4;
 /// How long disk access may take after the last request.
 const BLOCKING_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The exit code when the operation failed.
-const EXIT_FAILURE: u8 = 1;
-/// The exit code when the arguments or the configuration are invalid.
-const EXIT_USAGE: u8 = 2;
-/// The exit code when a signal interrupts a prompt.
-const EXIT_INTERRUPTED: u8 = 130;
-
 fn main() -> ExitCode {
     match ServerArguments::parse().into_command() {
         ServerCommand::Serve(args) => serve(args),
         ServerCommand::Config(args) => print_config(args),
         ServerCommand::Health(args) => health(args),
-        ServerCommand::GarbageCollect(args) => garbage_collect(args),
-        ServerCommand::Retention(args) => retention(args),
-        ServerCommand::Undelete(args) => undelete(args),
-        ServerCommand::Status(args) => status(args),
-        ServerCommand::Backup(args) => backup(args),
-        ServerCommand::Check(args) => check(args),
+        ServerCommand::GarbageCollect(args) => storage_commands::garbage_collect(args),
+        ServerCommand::Retention(args) => storage_commands::retention(args),
+        ServerCommand::Undelete(args) => storage_commands::undelete(args),
+        ServerCommand::Status(args) => storage_commands::status(args),
+        ServerCommand::Backup(args) => storage_commands::backup(args),
+        ServerCommand::Check(args) => storage_commands::check(args),
         ServerCommand::Htpasswd(args) => htpasswd(args),
         ServerCommand::Completions { shell } => print_completions(shell),
         ServerCommand::Man { folder } => write_manual(&folder),
@@ -225,125 +220,6 @@ fn run_briefly<T>(command: impl Future<Output = Result<T, Error>>) -> Result<T, 
     runtime.block_on(command)
 }
 
-/// Prints what a command of the operator prints.
-struct ConsoleOutput;
-
-impl CommandOutput for ConsoleOutput {
-    fn output(&mut self, line: &str) {
-        // The exit code cannot tell any more: the command goes on.
-        let _ = write_stdout(&format!("{line}\n"));
-    }
-
-    fn detail(&mut self, line: &str) {
-        write_stderr(&format!("{line}\n"));
-    }
-}
-
-fn garbage_collect(args: GarbageCollectArgs) -> ExitCode {
-    let GarbageCollectArgs {
-        dry_run,
-        delete_untagged,
-        quiet,
-        purge,
-        force,
-        source,
-    } = args;
-    let command = match purge {
-        Some(target) => ControlCommand::Purge {
-            target,
-            is_forced: force,
-            is_dry_run: dry_run,
-        },
-        None => ControlCommand::GarbageCollect {
-            is_dry_run: dry_run,
-            deletes_untagged: delete_untagged,
-            is_quiet: quiet,
-        },
-    };
-    run_command(&command, source)
-}
-
-fn retention(args: RetentionArgs) -> ExitCode {
-    let RetentionArgs { dry_run, source } = args;
-    let command = ControlCommand::Retention {
-        is_dry_run: dry_run,
-    };
-    run_command(&command, source)
-}
-
-fn undelete(args: UndeleteArgs) -> ExitCode {
-    let (target, source) = match args.into_target() {
-        Ok(parsed) => parsed,
-        Err(text) => return fail(text, None, EXIT_USAGE),
-    };
-    let command = match target {
-        Some(target) => ControlCommand::Undelete { target },
-        None => ControlCommand::ListTrash,
-    };
-    run_command(&command, source)
-}
-
-fn status(args: StatusArgs) -> ExitCode {
-    let StatusArgs { json, all, source } = args;
-    let command = ControlCommand::Status {
-        is_json: json,
-        lists_all: all,
-    };
-    run_command(&command, source)
-}
-
-fn backup(args: BackupArgs) -> ExitCode {
-    let BackupArgs { folder, source } = args;
-    run_in_storage(source, |config| {
-        imgsync_server::run_backup(config, &folder, &mut ConsoleOutput)
-    })
-}
-
-fn check(args: CheckArgs) -> ExitCode {
-    let CheckArgs {
-        repair,
-        json,
-        source,
-    } = args;
-    let command = ControlCommand::Check {
-        repairs: repair,
-        is_json: json,
-    };
-    run_command(&command, source)
-}
-
-/// Runs a command of the operator in the configured storage folder.
-fn run_command(command: &ControlCommand, source: SourceArgs) -> ExitCode {
-    run_in_storage(source, |config| {
-        // Reports have the folder in their output.
-        let is_report = matches!(
-            command,
-            ControlCommand::Status { .. } | ControlCommand::Check { .. }
-        );
-        if !is_report {
-            let folder = config.storage.root.display();
-            write_stderr(&format!("storage folder: {folder}\n"));
-        }
-        imgsync_server::run_command(config, command, &mut ConsoleOutput)
-    })
-}
-
-/// Loads the configuration, and runs a command of the operator with it.
-fn run_in_storage(
-    source: SourceArgs,
-    command: impl FnOnce(&Config) -> Result<(), Error>,
-) -> ExitCode {
-    let setup = Setup::new(ServeArgs { source, addr: None });
-    let loaded = match setup.load() {
-        Ok(loaded) => loaded,
-        Err(error) => return fail(&error.to_string(), Some(error.hint()), EXIT_USAGE),
-    };
-    match command(&loaded.config) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(&error.to_string(), error.hint().as_deref(), EXIT_FAILURE),
-    }
-}
-
 fn htpasswd(args: HtpasswdArgs) -> ExitCode {
     let HtpasswdArgs {
         file,
@@ -404,36 +280,4 @@ fn write_manual(folder: &Path) -> ExitCode {
             fail(&text, Some("create the folder first"), EXIT_FAILURE)
         }
     }
-}
-
-fn print_result(text: &str) -> ExitCode {
-    match write_stdout(text) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(
-            &format!("cannot write to standard output: {error}"),
-            None,
-            EXIT_FAILURE,
-        ),
-    }
-}
-
-fn write_stdout(text: &str) -> io::Result<()> {
-    let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes())?;
-    stdout.flush()
-}
-
-/// Prints an error and its hint, and returns the exit code.
-fn fail(text: &str, hint: Option<&str>, code: u8) -> ExitCode {
-    let mut message = format!("error: {text}\n");
-    if let Some(hint) = hint {
-        message.push_str(&format!("hint: {hint}\n"));
-    }
-    write_stderr(&message);
-    ExitCode::from(code)
-}
-
-fn write_stderr(text: &str) {
-    // A failure could be reported nowhere.
-    let _ = io::stderr().write_all(text.as_bytes());
 }

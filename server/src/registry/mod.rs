@@ -19,6 +19,7 @@ mod lists;
 mod locks;
 mod manifest_index;
 mod manifests;
+mod missing_children;
 mod open_uploads;
 mod purge;
 mod referrers;
@@ -233,6 +234,10 @@ impl Registry {
     }
 }
 
+#[cfg(test)]
+mod damage_tests;
+#[cfg(test)]
+mod disk_failure_tests;
 #[cfg(test)]
 mod power_cuts;
 #[cfg(test)]

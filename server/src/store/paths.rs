@@ -4,70 +4,17 @@
 //! `registry/storage/paths.go`). Files of our own are below `imgsync/`, on the same volume, so that
 //! they can be renamed into the tree. All names here are frozen. Start reading at [`StorePaths`].
 
+mod keys;
 mod layout;
+mod own;
 
 use std::path::{Path, PathBuf};
 
 use imgsync_oci::endpoint::UploadId;
 use imgsync_oci::{Digest, Repository, Tag};
 
+pub(crate) use self::keys::{DerivedKey, DerivedLogKey, LinkKind, MarkKey, ObjectKey};
 pub(super) use self::layout::{LayoutEntry, LayoutFolder};
-
-/// Names an object: a blob, or a link.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum ObjectKey<'a> {
-    /// The bytes of a blob or a manifest.
-    Blob(&'a Digest),
-    /// The link that makes a repository hold a blob.
-    LayerLink(&'a Repository, &'a Digest),
-    /// The link that makes a repository hold a manifest.
-    RevisionLink(&'a Repository, &'a Digest),
-    /// The link from a tag to its manifest.
-    TagCurrent(&'a Repository, &'a Tag),
-    /// The link from a tag to a manifest that it points or pointed at.
-    TagIndex(&'a Repository, &'a Tag, &'a Digest),
-}
-
-/// Names a mark. A mark says that a link or tag of a repository came from an upstream; one without
-/// a mark was pushed.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum MarkKey<'a> {
-    /// The mark of a link to a blob.
-    Layer(&'a Repository, &'a Digest),
-    /// The mark of a link to a manifest.
-    Revision(&'a Repository, &'a Digest),
-    /// The mark of a tag.
-    Tag(&'a Repository, &'a Tag),
-}
-
-/// The kinds of links that a repository has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum LinkKind {
-    /// Links to blobs.
-    Layers,
-    /// Links to manifests.
-    Revisions,
-}
-
-/// Names a derived file.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum DerivedKey<'a> {
-    /// Whether a blob is a layer, and of which diffID.
-    LayerRecord(&'a Digest),
-    /// Records a blob of a diffID. Fields: diffID, blob.
-    DiffIdBlob(&'a Digest, &'a Digest),
-    /// The index of a layer, for delta uploads.
-    LayerIndex(&'a Digest),
-}
-
-/// Names a derived log.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum DerivedLogKey<'a> {
-    /// Facts about the manifests of a repository.
-    Manifests(&'a Repository),
-    /// The links to blobs whose hash begins with this byte.
-    BlobLinks(u8),
-}
 
 /// The end of the names of ingest state files.
 pub(super) const STATE_SUFFIX: &str = ".json";
@@ -166,14 +113,6 @@ impl StorePaths {
         [folder.join("sha256"), folder.join("sha512"), folder]
     }
 
-    /// Returns the files with what was derived from the manifests of a repository.
-    pub(super) fn derived_files(&self, repository: &Repository) -> [PathBuf; 2] {
-        [
-            self.derived_log(DerivedLogKey::Manifests(repository)),
-            self.untagged_since(repository),
-        ]
-    }
-
     /// Returns the folder with a repository's manifests. Its existence makes the repository exist.
     pub(super) fn manifests(&self, repository: &Repository) -> PathBuf {
         self.manifests_below(&self.repository(repository))
@@ -224,98 +163,6 @@ impl StorePaths {
         self.upload(repository, id).join("startedat")
     }
 
-    /// Returns the state file of an upload session.
-    pub(super) fn upload_state(&self, id: UploadId) -> PathBuf {
-        self.upload_states().join(format!("{id}{STATE_SUFFIX}"))
-    }
-
-    /// Returns the folder with the state files of all upload sessions.
-    pub(super) fn upload_states(&self) -> PathBuf {
-        self.own_root.join("uploads")
-    }
-
-    pub(super) fn derived(&self, key: DerivedKey<'_>) -> PathBuf {
-        match key {
-            DerivedKey::LayerRecord(digest) => self.layer_records().join(sharded_path(digest)),
-            DerivedKey::DiffIdBlob(diff_id, blob) => {
-                self.diff_id_blobs(diff_id).join(digest_to_file_name(blob))
-            }
-            DerivedKey::LayerIndex(digest) => {
-                let folder = self.own_root.join("layer-indexes-1");
-                folder.join(sharded_path(digest))
-            }
-        }
-    }
-
-    pub(super) fn derived_log(&self, key: DerivedLogKey<'_>) -> PathBuf {
-        match key {
-            DerivedLogKey::Manifests(repository) => self
-                .derived_repository(repository)
-                .join("_manifest-index-1"),
-            DerivedLogKey::BlobLinks(byte) => self.own_root.join(format!("links-1/{byte:02x}")),
-        }
-    }
-
-    /// Returns the folder with the layer records: one file per blob, below a folder for the
-    /// algorithm and one for the first two characters of the digest.
-    pub(super) fn layer_records(&self) -> PathBuf {
-        self.own_root.join("diffids/blobs")
-    }
-
-    /// Returns the folder with the blobs of a diffID, one file each.
-    pub(super) fn diff_id_blobs(&self, diff_id: &Digest) -> PathBuf {
-        self.own_root
-            .join("diffids/layers")
-            .join(sharded_path(diff_id))
-    }
-
-    /// Returns the folder with all folders of [`StorePaths::config_manifests`]. Between the two is
-    /// a folder for the first two characters of the name. Only earlier versions wrote it.
-    pub(super) fn all_config_manifests(&self) -> PathBuf {
-        self.own_root.join("diffids/configs")
-    }
-
-    /// Returns the folder with a repository's manifests of one config, one file each.
-    pub(super) fn config_manifests(&self, repository: &Repository, config: &Digest) -> PathBuf {
-        let key = Digest::of(format!("{repository} {config}").as_bytes());
-        let start = &key.hex()[..2];
-        self.all_config_manifests().join(start).join(key.hex())
-    }
-
-    fn derived_repository(&self, repository: &Repository) -> PathBuf {
-        self.own_root.join("repositories").join(repository.as_str())
-    }
-
-    /// Returns the file that says since when manifests of a repository have no tag.
-    pub(super) fn untagged_since(&self, repository: &Repository) -> PathBuf {
-        self.derived_repository(repository).join("_untagged-1")
-    }
-
-    /// Returns the file that says when manifests of a repository were pulled.
-    pub(super) fn pull_days(&self, repository: &Repository) -> PathBuf {
-        self.derived_repository(repository).join("_pulls-1")
-    }
-
-    /// Returns the file that says what retention remembers.
-    pub(super) fn retention_state(&self) -> PathBuf {
-        self.own_root.join("retention-1")
-    }
-
-    /// Returns the file about the last garbage collection.
-    pub(super) fn last_collection(&self) -> PathBuf {
-        self.own_root.join("collection-1")
-    }
-
-    /// Returns the file in which earlier versions listed the manifests that they had read.
-    pub(super) fn examined(&self, repository: &Repository) -> PathBuf {
-        self.derived_repository(repository).join("_examined")
-    }
-
-    /// Returns the folder in which earlier versions stored the referrers of manifests.
-    pub(super) fn subjects(&self, repository: &Repository) -> PathBuf {
-        self.derived_repository(repository).join("_referrers")
-    }
-
     /// Returns the folder with a repository's links: a folder per algorithm, and in it one per
     /// digest.
     pub(super) fn links(&self, repository: &Repository, links: LinkKind) -> PathBuf {
@@ -330,125 +177,10 @@ impl StorePaths {
         folder.join("_layers")
     }
 
-    pub(super) fn mark(&self, mark: MarkKey<'_>) -> PathBuf {
-        match mark {
-            MarkKey::Layer(repository, digest) => self
-                .link_marks(repository, LinkKind::Layers)
-                .join(digest_to_file_name(digest)),
-            MarkKey::Revision(repository, digest) => self
-                .link_marks(repository, LinkKind::Revisions)
-                .join(digest_to_file_name(digest)),
-            MarkKey::Tag(repository, tag) => self.tag_marks(repository).join(tag.as_str()),
-        }
-    }
-
-    /// Returns the folder with the marks of a repository's links, one file each.
-    pub(super) fn link_marks(&self, repository: &Repository, links: LinkKind) -> PathBuf {
-        self.repository_marks(repository).join(match links {
-            LinkKind::Layers => "layers",
-            LinkKind::Revisions => "revisions",
-        })
-    }
-
-    /// Returns the folder with the marks of a repository's tags, one file each.
-    pub(super) fn tag_marks(&self, repository: &Repository) -> PathBuf {
-        self.repository_marks(repository).join("tags")
-    }
-
-    /// Returns the folder with all marks of a repository.
-    pub(super) fn repository_marks(&self, repository: &Repository) -> PathBuf {
-        self.marks_below(&self.marked_repositories().join(repository.as_str()))
-    }
-
-    /// Returns the folder with the marks of the repository in `folder`.
-    pub(super) fn marks_below(&self, folder: &Path) -> PathBuf {
-        folder.join("_marks")
-    }
-
-    /// Returns the folder with the marks of all repositories.
-    pub(super) fn marked_repositories(&self) -> PathBuf {
-        self.cache().join("repositories")
-    }
-
-    /// Returns the data file of a blob that is being fetched.
-    pub(super) fn cache_fill_data(&self, digest: &Digest) -> PathBuf {
-        self.cache_fills().join(digest_to_file_name(digest))
-    }
-
-    /// Returns the state file of a blob that is being fetched.
-    pub(super) fn cache_fill_state(&self, digest: &Digest) -> PathBuf {
-        self.cache_fills()
-            .join(format!("{}{STATE_SUFFIX}", digest_to_file_name(digest)))
-    }
-
-    /// Returns the folder with the data and state files of all fetches.
-    pub(super) fn cache_fills(&self) -> PathBuf {
-        self.cache().join("filling")
-    }
-
-    /// Returns the file with the digests of the blobs that are being evicted.
-    pub(super) fn pending_evictions(&self) -> PathBuf {
-        self.cache().join("going")
-    }
-
-    /// Returns the file whose existence says that a stock registry's cache was imported.
-    pub(super) fn import_done(&self) -> PathBuf {
-        self.cache().join("imported")
-    }
-
     /// Returns the file in which a stock registry lists its cached content
     /// (distribution, `registry/proxy/scheduler`).
     pub(super) fn scheduler_state(&self) -> PathBuf {
         self.scheduler_state.clone()
-    }
-
-    fn cache(&self) -> PathBuf {
-        self.own_root.join("cache")
-    }
-
-    /// Returns the folder for temporary files.
-    pub(super) fn temporary(&self) -> PathBuf {
-        self.own_root.join("tmp")
-    }
-
-    /// Returns the folder with all parts of the trash.
-    pub(super) fn trash(&self) -> PathBuf {
-        self.own_root.join("trash-1")
-    }
-
-    /// Returns the folder of a part of the trash.
-    pub(super) fn trash_part(&self, part: u64) -> PathBuf {
-        self.trash().join(part.to_string())
-    }
-
-    /// Returns the file that lists what was moved to a part of the trash.
-    pub(super) fn trash_log(&self, part: u64) -> PathBuf {
-        self.trash_part(part).join("log")
-    }
-
-    /// Returns the file with the bytes of a blob in a part of the trash.
-    pub(super) fn trash_blob(&self, part: u64, digest: &Digest) -> PathBuf {
-        self.trash_part(part).join(digest_to_file_name(digest))
-    }
-
-    /// Returns the file of a damaged blob in the quarantine. `number` tells apart several files of one
-    /// blob.
-    pub(super) fn quarantined_blob(&self, digest: &Digest, number: u32) -> PathBuf {
-        let mut name = digest_to_file_name(digest);
-        if number > 0 {
-            name.push_str(&format!(".{number}"));
-        }
-        self.own_root.join("quarantine-1").join(name)
-    }
-
-    /// Returns the file that makes a folder a backup, and says whether the backup is complete.
-    pub(super) fn backup_state(&self) -> PathBuf {
-        self.own_root.join("backup-1")
-    }
-
-    /// Returns the folder with all files of our own.
-    pub(super) fn own_root(&self) -> &Path {
-        &self.own_root
     }
 
     /// Returns the folder with the history of a tag: the links to the manifests that it points or
@@ -467,22 +199,6 @@ impl StorePaths {
     pub(super) fn stock_root(&self) -> &Path {
         &self.stock_root
     }
-
-    /// Returns the socket through which commands reach the server that uses the storage folder.
-    pub(super) fn control_socket(&self) -> PathBuf {
-        self.own_root.join("control-1")
-    }
-
-    /// Returns the file that a server locks while it uses the storage folder.
-    pub(super) fn lock_file(&self) -> PathBuf {
-        self.own_root.join("lock")
-    }
-}
-
-/// Returns a path of three parts for a digest, so that no folder gets very large.
-fn sharded_path(digest: &Digest) -> PathBuf {
-    let (algorithm, hex) = (digest.algorithm().as_str(), digest.hex());
-    [algorithm, &hex[..2], hex].iter().collect()
 }
 
 /// Returns a file name for a digest. [`digest_from_file_name`] is the inverse.

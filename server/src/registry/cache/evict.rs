@@ -4,14 +4,13 @@
 //! evicted is decided in [`super::images`]. Start reading at [`Registry::evict`].
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{MutexGuard, PoisonError, TryLockError};
-use std::time::Duration;
 
 use imgsync_oci::{Digest, Repository};
 
 use super::super::Registry;
 use super::super::error::Result;
+use super::limits::CacheLimits;
 use super::scan::{EvictionCandidate, link_key};
 use super::to_unix_seconds;
 use crate::store::{MarkKey, ObjectKey};
@@ -26,43 +25,11 @@ const MAX_EVICTION_PAUSE_SECONDS: u64 = 300;
 const MAX_PARTIAL_BLOB_AGE_SECONDS: u64 = 7 * 24 * 3600;
 /// Maximum number of interrupted downloads that are kept.
 const MAX_PARTIAL_BLOBS: usize = 64;
-/// Upper bound of the grace period while the cache is far above its limit.
-const MAX_GRACE_PERIOD_UNDER_PRESSURE: Duration = Duration::from_secs(60);
 /// Number of named blobs after which a batch of images is complete.
 const MAX_BLOBS_PER_BATCH: usize = 20_000;
 /// The part of the cache that an eviction frees in addition to what is needed, so that not every
 /// fetch into a full cache has to scan it.
 pub(super) const SLACK_DIVISOR: u64 = 20;
-/// Means that the cached bytes were not counted yet.
-const UNKNOWN_SIZE: u64 = u64::MAX;
-
-/// Limits of the cache.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct CacheLimits {
-    /// Maximum size in bytes; `None` for no limit.
-    pub(crate) max_bytes: Option<u64>,
-    /// Time without use after which an image expires; `None` for no limit.
-    pub(crate) max_unused: Option<Duration>,
-    /// Images that were used within this time are never evicted, because a client may be pulling
-    /// them.
-    pub(crate) grace_period: Duration,
-}
-
-impl CacheLimits {
-    /// Returns the limits to apply when `cached_bytes` are cached. Far above the limit, and on a
-    /// disk that `is_disk_full`, the grace period is shorter, or many concurrent pulls could fill
-    /// the disk. A client that is still pulling an evicted image causes it to be fetched again.
-    fn adjusted_for_pressure(self, cached_bytes: Option<u64>, is_disk_full: bool) -> Self {
-        let mut limits = self;
-        let is_far_above = cached_bytes
-            .zip(self.max_bytes)
-            .is_some_and(|(bytes, max)| bytes > max.saturating_add(max / 4));
-        if is_far_above || is_disk_full {
-            limits.grace_period = self.grace_period.min(MAX_GRACE_PERIOD_UNDER_PRESSURE);
-        }
-        limits
-    }
-}
 
 /// The room that is missing to store something, apart from what exceeds the limits already.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -82,46 +49,6 @@ pub(crate) struct EvictionStats {
     pub(crate) freed_bytes: u64,
     /// Number of cached bytes afterwards, if known.
     pub(crate) cached_bytes: Option<u64>,
-}
-
-/// The size of the cache: the last count, and what was added since.
-pub(super) struct CacheSize {
-    /// The last count in bytes, or [`UNKNOWN_SIZE`].
-    counted: AtomicU64,
-    /// Bytes added since the last count.
-    added: AtomicU64,
-}
-
-impl Default for CacheSize {
-    fn default() -> Self {
-        Self {
-            counted: AtomicU64::new(UNKNOWN_SIZE),
-            added: AtomicU64::new(0),
-        }
-    }
-}
-
-impl CacheSize {
-    /// Returns the cached bytes, or `None` before the first count.
-    pub(super) fn get(&self) -> Option<u64> {
-        let counted = self.counted.load(Ordering::Relaxed);
-        let added = self.added.load(Ordering::Relaxed);
-        (counted != UNKNOWN_SIZE).then(|| counted.saturating_add(added))
-    }
-
-    /// Removes bytes of an interrupted fetch that goes on, and that has reserved room for them.
-    pub(super) fn remove(&self, bytes: u64) {
-        let remove =
-            |counted| (counted != UNKNOWN_SIZE).then(|| u64::saturating_sub(counted, bytes));
-        let order = Ordering::Relaxed;
-        // The update fails only if the size is unknown.
-        let _ = self.counted.fetch_update(order, order, remove);
-    }
-
-    /// Adds bytes that were cached from an upstream.
-    pub(super) fn add(&self, bytes: u64) {
-        self.added.fetch_add(bytes, Ordering::Relaxed);
-    }
 }
 
 /// State between evictions. Times are in Unix seconds.
@@ -236,8 +163,7 @@ impl Registry {
         if is_disk_hopeless || round.short.disk > 0 {
             schedule.last_futile_disk_round = Some(now);
         }
-        let counted = &self.cache.size.counted;
-        counted.store(round.cached_bytes, Ordering::Relaxed);
+        self.cache.size.set_counted(round.cached_bytes);
         Ok(EvictionStats {
             cached_bytes: self.cache.size.get(),
             ..round.stats
@@ -338,7 +264,7 @@ impl EvictionRound<'_> {
         // Reset before counting: content that is cached meanwhile may count twice, but is never
         // missed.
         let size = &self.registry.cache.size;
-        size.added.store(0, Ordering::Relaxed);
+        size.begin_count();
         let partial_blobs = self.registry.store.partial_blob_files()?;
         let partial_blobs = partial_blobs.iter();
         // A reservation counts the whole blob.
@@ -347,7 +273,7 @@ impl EvictionRound<'_> {
             .map(|blob| blob.size)
             .sum();
         self.cached_bytes = partial_bytes + self.registry.count_cached_bytes()?;
-        size.counted.store(self.cached_bytes, Ordering::Relaxed);
+        size.set_counted(self.cached_bytes);
         Ok(())
     }
 

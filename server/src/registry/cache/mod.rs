@@ -26,6 +26,7 @@ mod fill;
 mod holders;
 mod images;
 mod import;
+mod limits;
 mod lru;
 mod manifests;
 mod room;
@@ -41,16 +42,18 @@ use imgsync_oci::Digest;
 
 pub(crate) use self::blobs::BlobState;
 pub(super) use self::claim::CachedDescendants;
-pub(crate) use self::evict::{CacheLimits, EvictionStats};
+pub(crate) use self::evict::EvictionStats;
 pub(crate) use self::fill::CacheFill;
 pub(crate) use self::holders::BlobUse;
+pub(crate) use self::limits::CacheLimits;
 pub(crate) use self::manifests::{ManifestState, UpstreamManifest};
 pub(super) use self::scan::{link_key, mark_key};
 pub(crate) use self::tags::TagState;
 pub(crate) use crate::store::PartialBlob;
 
-use self::evict::{CacheSize, EvictionSchedule};
+use self::evict::EvictionSchedule;
 use self::eviction_marks::EvictionMarks;
+use self::limits::CacheSize;
 use self::lru::{BlobLeases, LruIndex};
 use self::room::ReservedRoom;
 
@@ -88,6 +91,8 @@ pub(super) fn to_unix_seconds(time: SystemTime) -> u64 {
 
 #[cfg(test)]
 mod evict_model_tests;
+#[cfg(test)]
+mod evict_push_tests;
 #[cfg(test)]
 mod evict_tests;
 #[cfg(test)]
