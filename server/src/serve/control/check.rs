@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 use imgsync_oci::units::format_bytes;
 use serde_json::{Value, json};
 
+use super::low_priority::with_low_priority;
 use super::{CommandContext, CommandOutput, error_text};
 use crate::registry::{AffectedImage, CheckEvent, CheckOptions, CheckStats, Finding, Repair};
 
-/// The lowest priority of a Unix process (nice 19).
-const LOWEST_PRIORITY: i32 = 19;
 /// How often the progress is printed.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(10);
 /// How many digests are named for an image in text.
@@ -65,7 +64,7 @@ pub(super) fn check(
     let registry = context.registry;
     let mut run = || registry.check_content(&options, &mut report);
     let checked = if is_gentle {
-        with_low_priority(run)?
+        with_low_priority("the check", run)?
     } else {
         run()
     };
@@ -87,20 +86,6 @@ pub(super) fn check(
     Err(format!(
         "damage was found: {findings} findings, {images} images cannot be pulled completely{next}"
     ))
-}
-
-/// Runs work in a thread of its own, with the lowest priority. The threads that serve requests keep
-/// theirs.
-fn with_low_priority<T: Send>(work: impl FnOnce() -> T + Send) -> Result<T, String> {
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            if let Err(error) = rustix::process::setpriority_process(None, LOWEST_PRIORITY) {
-                tracing::debug!(%error, "cannot lower the priority of a check");
-            }
-            work()
-        });
-        thread.join().map_err(|_| "the check failed".to_owned())
-    })
 }
 
 fn describe(image: &AffectedImage) -> String {

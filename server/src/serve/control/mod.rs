@@ -12,6 +12,7 @@ mod check;
 mod commands;
 mod garbage_collect;
 mod listener;
+mod low_priority;
 mod purge;
 mod retention;
 mod status;

@@ -9,7 +9,8 @@ use super::super::super::cache::tests::{folder, image, index, push};
 use super::super::super::digest_prefix::digest_prefix;
 use super::super::super::{Error, Registry, UploadOwner};
 use super::super::ContentTarget;
-use super::tests::{SECRET, assert_complete, files_with, name, purged, push_image, tag};
+use super::super::tests::{name, push_image};
+use super::tests::{SECRET, assert_complete, files_with, purged, tag};
 use super::{PurgeOptions, PurgeOutcome};
 
 #[test]

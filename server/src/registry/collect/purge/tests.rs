@@ -3,11 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
-use imgsync_oci::{Algorithm, Digest, Repository, media};
+use imgsync_oci::{Algorithm, Digest, media};
 
 use super::super::super::cache::tests::{descriptor, folder, image, index, push, push_blob};
 use super::super::super::power_cuts::{RecordedWorkload, VisibleState, WorkloadStep};
 use super::super::super::{Error, Registry, UploadOwner, Walk};
+use super::super::tests::{name, push_image};
 use super::super::{CollectOptions, ContentTarget, UntaggedPolicy};
 use super::{PurgeOptions, PurgeOutcome, PurgeReport};
 use crate::store::ObjectKey;
@@ -16,27 +17,8 @@ use crate::wall_clock::unix_now;
 pub(super) const SECRET: &[u8] = b"the secret layer that somebody has pushed";
 pub(super) const BASE: &[u8] = b"the base that all images share";
 
-pub(super) fn name(text: &str) -> Repository {
-    text.parse().unwrap()
-}
-
 pub(super) fn tag(repository: &str, tag: &str) -> ContentTarget {
     ContentTarget::Tag(name(repository), tag.parse().unwrap())
-}
-
-pub(super) fn push_image(
-    registry: &Registry,
-    repository: &str,
-    tag: &str,
-    layers: &[&[u8]],
-) -> Digest {
-    let repository = name(repository);
-    let (manifest, config) = image(tag, layers);
-    for blob in layers.iter().copied().chain([&config[..]]) {
-        push_blob(registry, &repository, blob);
-    }
-    push(registry, &repository, tag, &manifest).unwrap();
-    Digest::of(&manifest)
 }
 
 pub(super) fn purge(registry: &Registry, target: &ContentTarget, is_forced: bool) -> PurgeOutcome {

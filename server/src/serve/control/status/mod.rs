@@ -13,6 +13,7 @@ use self::document::{
     CertificateStatus, CollectionStatus, DiskStatus, LastCollection, RepositoriesStatus,
     RepositoryStatus, StatusDocument, StorageStatus, TrashStatus, UploadsStatus, UpstreamStatus,
 };
+use super::low_priority::with_low_priority;
 use super::{CommandContext, CommandOutput, error_text};
 use crate::config::Config;
 use crate::listen::certificate_expiries;
@@ -25,8 +26,6 @@ use crate::wall_clock::unix_now;
 const LISTED_REPOSITORIES: usize = 20;
 /// How many repositories are listed if all are to be listed.
 const MAX_LISTED_REPOSITORIES: usize = 100_000;
-/// The lowest priority of a Unix process (nice 19).
-const MEASURING_NICENESS: i32 = 19;
 /// A measurement that took at least this long is used again.
 const MIN_REUSED_DURATION: Duration = Duration::from_secs(1);
 /// For how many times its own duration a measurement is used again, so that a program that asks all
@@ -196,14 +195,8 @@ fn measure(
     is_gone: &(dyn Fn() -> bool + Sync),
 ) -> Result<UsageMeasurement, String> {
     let begun = Instant::now();
-    let measure = || {
-        if let Err(error) = rustix::process::setpriority_process(None, MEASURING_NICENESS) {
-            tracing::debug!(%error, "cannot lower the priority of a measurement");
-        }
-        registry.measure_storage(limit, &Walk::new(u64::MAX, is_gone))
-    };
-    let measured = std::thread::scope(|scope| scope.spawn(measure).join());
-    let measured = measured.map_err(|_| "the measurement of the storage failed".to_owned())?;
+    let measure = || registry.measure_storage(limit, &Walk::new(u64::MAX, is_gone));
+    let measured = with_low_priority("the measurement of the storage", measure)?;
     Ok(UsageMeasurement {
         usage: measured.map_err(error_text)?,
         limit,
