@@ -166,7 +166,7 @@ fn mirrors_from_a_configuration_file() {
         .failed(7, &["failed"]);
     let file = fixture.file("d.yaml", &mirrors("passwordEnv: NOT_SET", ""));
     let words = ["mirror", "--config", file.to_str().unwrap()];
-    let problem = "d.yaml: line 3: passwordEnv: NOT_SET: the variable is not set";
+    let problem = "d.yaml: line 5: passwordEnv: NOT_SET: the variable is not set";
     fixture.run(&words).failed(2, &[problem]);
     let mut command = fixture.imgsync.command();
     run(command.args(words).env("NOT_SET", "secret")).succeeded();
