@@ -12,7 +12,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 /// The level, and that for many bytes: a delta of that kind is rarely worth it.
 const LEVEL: i32 = 9;
 const FAST_LEVEL: i32 = 3;
-const MAX_LEVEL_BYTES: u64 = 128 * 1024 * 1024;
+const MAX_LEVEL_BYTES: u64 = 512 * 1024 * 1024;
 
 /// Returns a compressor for `len` bytes of literals.
 pub(super) fn compressor<W: Write>(
