@@ -12,7 +12,7 @@ const IMAGE_USER: &str = "65532:65532";
 const STOCK_CONFIG: &str = "/etc/docker/registry/config.yml";
 
 /// Builds the image once and returns its name.
-fn image_name() -> &'static str {
+pub(super) fn image_name() -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();
     NAME.get_or_init(|| {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -42,7 +42,7 @@ fn image_name() -> &'static str {
 }
 
 /// A running container. It is removed when the value is dropped.
-struct Container {
+pub(super) struct Container {
     id: String,
     address: SocketAddr,
 }
@@ -50,7 +50,7 @@ struct Container {
 impl Container {
     /// Runs the image with these options of `docker run` and these arguments. The container uses
     /// the host's network, because the daemon of the tests has no other.
-    fn start(options: &[&str], program_arguments: &[&str]) -> Self {
+    pub(super) fn start(options: &[&str], program_arguments: &[&str]) -> Self {
         let mut arguments = vec!["run", "--detach", "--network", "host"];
         arguments.extend(options);
         arguments.push(image_name());
@@ -67,6 +67,11 @@ impl Container {
             Some(address.parse().expect("an address and a port"))
         });
         container
+    }
+
+    /// Returns the address of the server in the container.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// Stops the container and returns its exit code.
@@ -98,7 +103,7 @@ fn owner(folder: &Path) -> String {
     format!("{}:{}", metadata.uid(), metadata.gid())
 }
 
-fn volume_option(folder: &Path, mount_point: &str) -> String {
+pub(super) fn volume_option(folder: &Path, mount_point: &str) -> String {
     format!("{}:{mount_point}", folder.display())
 }
 

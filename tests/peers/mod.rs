@@ -7,5 +7,6 @@ mod collectors;
 mod container;
 mod docker;
 mod full_disk;
+mod panel;
 mod stock;
 mod stock_and_back;

@@ -1,10 +1,12 @@
 //! Runs the Docker client, and starts a second daemon.
 
 use std::collections::BTreeSet;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::authority::{CertificateAndKey, CertificateAuthority};
 use super::peers::{program, report_missing};
 use super::process::Process;
 use super::run::must;
@@ -126,7 +128,64 @@ enum DaemonNetwork {
     None,
 }
 
+/// The TLS endpoint of a daemon, which accepts only clients with a certificate of its CA.
+pub struct TlsEndpoint {
+    /// The value of `DOCKER_HOST`.
+    pub host: String,
+    /// The value of `DOCKER_CERT_PATH`.
+    pub certificates: PathBuf,
+    pub authority: CertificateAuthority,
+    pub client: CertificateAndKey,
+}
+
+impl TlsEndpoint {
+    fn new(folder: &Path) -> Self {
+        let subfolder = |name: &str| {
+            let path = folder.join(name);
+            std::fs::create_dir_all(&path).expect("a folder");
+            path
+        };
+        let authority = CertificateAuthority::new(&subfolder("authority"));
+        let client = authority.sign("client", &[]);
+        let certificates = subfolder("certificates");
+        write_certificates(&certificates, &authority.certificate(), Some(&client));
+        let port = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let address = port.local_addr().expect("an address");
+        Self {
+            host: format!("tcp://{address}"),
+            certificates,
+            authority,
+            client,
+        }
+    }
+}
+
+/// Writes the files that Docker's client reads from `DOCKER_CERT_PATH`.
+pub fn write_certificates(folder: &Path, authority: &Path, client: Option<&CertificateAndKey>) {
+    std::fs::copy(authority, folder.join("ca.pem")).expect("a copy");
+    if let Some(client) = client {
+        std::fs::copy(&client.certificate, folder.join("cert.pem")).expect("a copy");
+        std::fs::copy(&client.key, folder.join("key.pem")).expect("a copy");
+    }
+}
+
 impl DockerDaemon {
+    /// Starts a daemon that also listens on a TLS endpoint. Returns `None` if it cannot run here.
+    pub fn start_with_tls(folder: &Path) -> Option<(Self, TlsEndpoint)> {
+        let endpoint = TlsEndpoint::new(folder);
+        let server = endpoint.authority.sign("server", &["IP:127.0.0.1"]);
+        let flags = [
+            format!("--host={}", endpoint.host),
+            "--tlsverify".to_owned(),
+            format!("--tlscacert={}", endpoint.authority.certificate().display()),
+            format!("--tlscert={}", server.certificate.display()),
+            format!("--tlskey={}", server.key.display()),
+        ];
+        let flags: Vec<_> = flags.iter().map(|flag| &**flag).collect();
+        let daemon = Self::start(folder, &flags)?;
+        Some((daemon, endpoint))
+    }
+
     /// Starts a daemon with additional flags and its data in an empty folder. Returns `None` if it
     /// cannot run here, for example without root.
     pub fn start(folder: &Path, flags: &[&str]) -> Option<Self> {

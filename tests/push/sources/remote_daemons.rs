@@ -1,14 +1,12 @@
 //! Tests daemons behind TLS and behind SSH.
 
 use std::collections::HashMap;
-use std::net::TcpListener;
 
 use super::podman::{PODMAN_IMAGE, PodmanService};
 use super::{SourcesFixture, text};
 use crate::support::SshServer;
-use crate::support::authority::CertificateAndKey;
 use crate::support::content_service::ContentService;
-use crate::support::docker::DockerDaemon;
+use crate::support::docker::{DockerDaemon, write_certificates};
 use crate::support::engine::{ContentAccess, FakeEngine, inspect_containerd, layout_blobs};
 use crate::support::prelude::*;
 
@@ -17,15 +15,6 @@ fn image(seed: u64) -> Image {
         layer("a", noise(seed, 300_000)),
         layer("b", noise(seed + 1, 3_000)),
     ])
-}
-
-/// Writes the files that Docker's client reads from `DOCKER_CERT_PATH`.
-fn write_certificates(folder: &Path, authority: &Path, client: Option<&CertificateAndKey>) {
-    std::fs::copy(authority, folder.join("ca.pem")).expect("a copy");
-    if let Some(client) = client {
-        std::fs::copy(&client.certificate, folder.join("cert.pem")).expect("a copy");
-        std::fs::copy(&client.key, folder.join("key.pem")).expect("a copy");
-    }
 }
 
 /// Pushes the image `app:v1` of the daemon that these variables name.
@@ -44,31 +33,15 @@ fn an_image_is_pushed_from_a_daemon_behind_tls() {
     }
     let fixture = SourcesFixture::new();
     let scratch = &fixture.scratch;
-    let authority = CertificateAuthority::new(&scratch.folder("authority"));
-    let server = authority.sign("server", &["IP:127.0.0.1"]);
-    let client = authority.sign("client", &[]);
-    let port = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = port.local_addr().expect("an address").to_string();
-    drop(port);
-    let host = format!("tcp://{address}");
-    let flags = [
-        format!("--host={host}"),
-        "--tlsverify".to_owned(),
-        format!("--tlscacert={}", authority.certificate().display()),
-        format!("--tlscert={}", server.certificate.display()),
-        format!("--tlskey={}", server.key.display()),
-    ];
-    let flags: Vec<_> = flags.iter().map(|flag| &**flag).collect();
-    let Some(daemon) = DockerDaemon::start(&scratch.folder("docker"), &flags) else {
+    let Some((daemon, tls)) = DockerDaemon::start_with_tls(&scratch.folder("docker")) else {
         return;
     };
+    let (host, certificates) = (tls.host, tls.certificates);
     let image = image(1);
     let archive = scratch.path("app.tar");
     archive::write_tar(&image.docker_archive("app:v1"), &archive);
     daemon.docker(&["load", "--input", text(&archive)]);
 
-    let certificates = scratch.folder("certificates");
-    write_certificates(&certificates, &authority.certificate(), Some(&client));
     let certificates = text(&certificates);
     let verified = [
         ("DOCKER_HOST", &*host),
@@ -94,11 +67,11 @@ fn an_image_is_pushed_from_a_daemon_behind_tls() {
     // The daemon refuses a client without a certificate, and we one of another CA.
     let other = CertificateAuthority::new(&scratch.folder("other"));
     for (name, authority, reason) in [
-        ("anonymous", &authority, "certificate"),
+        ("anonymous", &tls.authority, "certificate"),
         ("wrong", &other, "UnknownIssuer"),
     ] {
         let folder = scratch.folder(name);
-        let client = (name == "wrong").then_some(&client);
+        let client = (name == "wrong").then_some(&tls.client);
         write_certificates(&folder, &authority.certificate(), client);
         let mut variables = verified;
         variables[2].1 = text(&folder);
