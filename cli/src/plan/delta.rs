@@ -20,6 +20,13 @@ const MIN_BASE_BYTES: u64 = 64 * 1024;
 /// to make a delta of it and to assemble it: about 13 seconds for 155 MB, which are 500 MB before
 /// they are compressed.
 const MAX_DELTA_RATE: u64 = 12_000_000;
+/// The number of bytes of an uncompressed layer for each second that both sides need.
+const RAW_BYTES_PER_SECOND: u64 = 40_000_000;
+/// The rate in bytes per second that is assumed while it is unknown: 20 Mbit/s.
+const ASSUMED_RATE: u64 = 2_500_000;
+/// The largest uncompressed layer in bytes that is assembled, unless the registry is configured
+/// otherwise.
+const MAX_RAW_BYTES: u64 = 4 << 30;
 
 /// A layer of the image that is pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,6 +133,15 @@ impl TransferRates {
     /// layer.
     pub fn favour_whole_layers(&self) -> bool {
         self.sent.is_some_and(|rate| rate > MAX_DELTA_RATE)
+    }
+
+    /// Returns whether a layer of `size` bytes, of `raw_size` bytes before it was compressed, is
+    /// expected to be sent whole in less time than as a delta. One that compresses very well is.
+    pub fn favour_whole_layer(&self, size: u64, raw_size: u64) -> bool {
+        let rate = self.sent.unwrap_or(ASSUMED_RATE);
+        let whole = u128::from(size) * u128::from(RAW_BYTES_PER_SECOND);
+        let delta = u128::from(raw_size) * u128::from(rate);
+        raw_size > MAX_RAW_BYTES || whole < delta
     }
 }
 

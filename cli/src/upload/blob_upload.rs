@@ -103,6 +103,8 @@ struct UploadProgress {
     is_unusable: bool,
     /// Whether the start of the upload was reported. The upload of a mounted blob never starts.
     is_reported: bool,
+    /// The offset of the session when this push opened or resumed it.
+    first_offset: u64,
 }
 
 /// How a session ended.
@@ -261,7 +263,8 @@ impl BlobUpload<'_> {
                     UploadStart::Open(session) => session,
                 },
             };
-            self.report_start(session.offset());
+            self.progress.first_offset = session.offset();
+            self.report_start();
             (self.progress.confirmed, self.progress.accepted) =
                 (session.offset(), session.offset());
             self.progress.chunks = 0;
@@ -277,6 +280,10 @@ impl BlobUpload<'_> {
             };
             match ended {
                 Ok(SessionOutcome::Finished) => {
+                    if self.blob.assembly().is_some() {
+                        // Still there if another client's delta has become the layer.
+                        let _ = client.cancel_upload(session).await;
+                    }
                     self.writer.host_profile.save_mode(self.mode);
                     let size = self.blob.known().map_or(0, |blob| blob.size);
                     let SentBytes { bytes, resent } = self.sender.sent_bytes(size).await;
@@ -344,8 +351,9 @@ impl BlobUpload<'_> {
         end
     }
 
-    /// Reports once that the upload of a known blob has started, and how many bytes were sent before.
-    fn report_start(&mut self, offset: u64) {
+    /// Reports once that the upload of a known blob has started, and how many bytes an earlier push
+    /// has sent.
+    fn report_start(&mut self) {
         let Some(blob) = self.blob.known() else {
             return;
         };
@@ -353,7 +361,12 @@ impl BlobUpload<'_> {
             return;
         }
         let report = self.report;
-        report.start_blob(&blob.digest, &blob.label, blob.size, offset);
+        report.start_blob(
+            &blob.digest,
+            &blob.label,
+            blob.size,
+            self.progress.first_offset,
+        );
     }
 
     fn report_offset(&self, offset: u64) {

@@ -7,8 +7,8 @@
 //! full, therefore leaves no blob behind. Start reading at [`upload_all`].
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use futures::stream::{FuturesUnordered, Stream, StreamExt};
@@ -81,6 +81,8 @@ pub(super) struct QueueRun<'a> {
     verify_permits: Arc<Semaphore>,
     /// Deltas are made one after the other, because each needs some memory.
     pub(super) delta_turn: Semaphore,
+    /// Until when the registry may compute indexes, once it was asked for one that is not ready.
+    pub(super) index_deadline: OnceLock<Instant>,
     /// Whether a layer is sent as a delta. The rate of the push says little then.
     has_deltas: AtomicBool,
 }
@@ -99,6 +101,7 @@ pub async fn upload_all(
         packing_turn: Semaphore::new(1),
         verify_permits: Arc::new(Semaphore::new(context.threads.max(1))),
         delta_turn: Semaphore::new(1),
+        index_deadline: OnceLock::new(),
         has_deltas: AtomicBool::new(false),
     };
     let (barrier, pass) = barrier();

@@ -131,3 +131,23 @@ fn a_lost_session_costs_the_delta_only() {
     let sent: usize = patches.map(|request| request.body.len()).sum();
     assert!(sent < 100_000, "{sent}");
 }
+
+/// A proxy may refuse these requests only, and a server may answer with a whole page.
+#[test]
+fn a_bad_gateway_does_not_stop_a_push() {
+    let (pushed, _) = push_through(|_, _, _| response(502, "x".repeat(5000)));
+    assert!(pushed.deltas().is_empty(), "{}", pushed.outcome);
+    assert!(pushed.has_note("502"), "{}", pushed.outcome);
+}
+
+#[test]
+fn a_long_reason_is_cut() {
+    let (pushed, _) = push_through(|_, _, _| {
+        let failed = json!({"state": "failed", "reason": "y".repeat(50_000)});
+        response(202, failed.to_string())
+    });
+    let notes = pushed.events("note");
+    let longest = notes.iter().filter_map(|note| note["text"].as_str());
+    let longest = longest.map(str::len).max();
+    assert!(longest.is_some_and(|len| len < 1000), "{longest:?}");
+}

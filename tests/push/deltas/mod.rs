@@ -11,7 +11,7 @@ use crate::support::layer_pairs::{self, LayerPair};
 use crate::support::prelude::*;
 
 /// A rate at which deltas are made, whatever the rate of the last push was.
-const LIMITED: [&str; 2] = ["--limit-rate", "10MB"];
+const LIMITED: [&str; 2] = ["--limit-rate", "6MB"];
 
 /// A server behind a relay, and the tool of a user who pushes there again and again.
 struct DeltaFixture {

@@ -240,3 +240,23 @@ fn the_bases_are_named() {
     let name = Digest::of(b"old").short().to_owned();
     assert_eq!(plan.to_string(), format!("layer {name} of v1"));
 }
+
+#[test]
+fn layers_that_compress_very_well_are_sent_whole() {
+    let rates = |sent| TransferRates {
+        sent,
+        received: None,
+    };
+    for (sent, size, raw_size, is_whole) in [
+        (None, 155_000_000, 500_000_000, false),
+        (Some(2_500_000), 155_000_000, 500_000_000, false),
+        (Some(13_000_000), 155_000_000, 500_000_000, true),
+        // A sparse file.
+        (None, 2_000_000, 630_000_000, true),
+        (Some(100_000), 2_000_000, 630_000_000, false),
+        (Some(1), 155_000_000, 5 << 30, true),
+    ] {
+        let found = rates(sent).favour_whole_layer(size, raw_size);
+        assert_eq!(found, is_whole, "{sent:?} {size} {raw_size}");
+    }
+}

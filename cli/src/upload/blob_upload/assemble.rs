@@ -20,8 +20,18 @@ use crate::upload::PendingBlob;
 
 /// How long a busy registry is asked again. A whole layer is sent after that.
 const MAX_BUSY_TIME: Duration = Duration::from_secs(60);
-/// The longest time without any progress of an assembly.
-const MAX_ASSEMBLY_STALL: Duration = Duration::from_secs(600);
+/// The longest time without any progress of the assembly of an empty layer, and how many bytes of a
+/// layer make it a second longer: the registry first decodes the earlier version, which is about as
+/// large, and other layers may come before.
+const MIN_ASSEMBLY_STALL: Duration = Duration::from_secs(60);
+const BYTES_PER_STALLED_SECOND: u64 = 5_000_000;
+/// How many times as long an assembly may take in all.
+const MAX_STALLS: u32 = 10;
+/// The number of requests in a row that may fail, each after retries for about 15 seconds. The layer
+/// is sent whole then: a proxy may refuse nothing but these requests.
+const MAX_ASSEMBLY_FAULTS: u32 = 1;
+/// The most characters of a reason that are shown.
+const MAX_REASON_CHARS: usize = 300;
 /// The number of times that the registry may forget an assembly, as it does when it is restarted.
 const MAX_FORGOTTEN: u32 = 20;
 /// The times between two questions for the state, unless the registry names one.
@@ -40,6 +50,8 @@ impl BlobUpload<'_> {
     ) -> Result<SessionOutcome, Failure> {
         // The registry works now, so other blobs can be sent.
         self.permit = None;
+        // Those of the upload do not count.
+        self.progress.faults = 0;
         let Some(id) = session.id() else {
             return Ok(not_assembled("the upload session has no ID"));
         };
@@ -67,6 +79,7 @@ impl BlobUpload<'_> {
             };
             match answer {
                 AssembleAnswer::Accepted(progress) => {
+                    self.progress.faults = 0;
                     if let Some(outcome) = self.await_assembly(&task, assembly, progress).await? {
                         return Ok(outcome);
                     }
@@ -107,7 +120,9 @@ impl BlobUpload<'_> {
         mut progress: AssemblyProgress,
     ) -> Result<Option<SessionOutcome>, Failure> {
         let mut interval = MIN_POLL_INTERVAL;
-        let (mut last_done, mut since) = (0, Instant::now());
+        let max_stall = max_stall(assembly.raw_size);
+        let start = Instant::now();
+        let (mut most_done, mut since) = (0, start);
         loop {
             match progress.state {
                 AssemblyState::Held { blob } => {
@@ -123,9 +138,10 @@ impl BlobUpload<'_> {
                 AssemblyState::Failed { reason } => return Ok(Some(not_assembled(&reason))),
                 AssemblyState::Working { done, .. } => {
                     task.set_position(done);
-                    if done != last_done {
-                        (last_done, since) = (done, Instant::now());
-                    } else if since.elapsed() > MAX_ASSEMBLY_STALL {
+                    if done > most_done {
+                        (most_done, since) = (done, Instant::now());
+                    }
+                    if since.elapsed() > max_stall || start.elapsed() > max_stall * MAX_STALLS {
                         return Ok(Some(not_assembled("the registry stalled")));
                     }
                 }
@@ -147,24 +163,30 @@ impl BlobUpload<'_> {
     }
 
     /// Waits before a request about an assembly is sent again. Returns how the session ended if a
-    /// retry cannot help.
+    /// retry cannot help, or after too many faults in a row.
     ///
     /// # Errors
-    /// Returns the error after too many faults in a row.
+    /// As [`BlobUpload::back_off`].
     async fn back_off_in_assembly(
         &mut self,
         error: Error,
     ) -> Result<Option<SessionOutcome>, Failure> {
         match error.retry_verdict() {
-            RetryVerdict::After(retry_after) => {
+            RetryVerdict::After(retry_after) if self.progress.faults < MAX_ASSEMBLY_FAULTS => {
                 self.back_off(error, retry_after).await?;
                 Ok(None)
             }
+            RetryVerdict::After(_) => Ok(Some(not_assembled(&error.to_string()))),
             RetryVerdict::Never => Ok(Some(not_assembled(&error.to_string()))),
         }
     }
 }
 
+/// Returns the longest time without any progress of the assembly of a layer of `raw_size` bytes.
+fn max_stall(raw_size: u64) -> Duration {
+    MIN_ASSEMBLY_STALL + Duration::from_secs(raw_size / BYTES_PER_STALLED_SECOND)
+}
+
 fn not_assembled(reason: &str) -> SessionOutcome {
-    SessionOutcome::NotAssembled(reason.to_owned())
+    SessionOutcome::NotAssembled(reason.chars().take(MAX_REASON_CHARS).collect())
 }

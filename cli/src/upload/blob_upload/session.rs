@@ -98,7 +98,8 @@ impl BlobUpload<'_> {
             if self.is_already_present(&blob.blob_ref()).await? {
                 return Ok(NextBytes::NotNeeded);
             }
-            self.report_start(offset);
+            self.report_start();
+            self.report_offset(offset);
         }
         Ok(match self.blob.known() {
             // An earlier push has sent more bytes than the layer has now.

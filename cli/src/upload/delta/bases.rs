@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use imgsync_oci::client::{LayerIndexAnswer, backoff};
@@ -19,22 +20,29 @@ use crate::plan::DeltaBase;
 use crate::spool::{Spool, SpoolKind};
 use crate::upload::UploadContext;
 
-/// How long the registry may compute an index.
+/// How long the registry may compute the indexes that one push asks for.
 const MAX_INDEX_WAIT: Duration = Duration::from_secs(60);
 /// How many times larger than the compressed layer the uncompressed one is expected to be at most.
 const MAX_EXPECTED_RATIO: u64 = 6;
+/// A layer that is decoded to more bytes than this and this many times its size has little to copy
+/// from, and takes long.
+const MAX_RATIO: u64 = 20;
+const MIN_DECODED_BYTES: u64 = 64 * 1024 * 1024;
+const MAX_DECODED_BYTES: u64 = 4 << 30;
 
-/// Returns a layer that a delta can be based on, or the reason why it cannot.
+/// Returns a layer that a delta can be based on, or the reason why it cannot. `deadline` is set when
+/// an index is not ready, and then holds for all later calls as well.
 pub(super) async fn open_base(
     context: &UploadContext,
     base: &DeltaBase,
+    deadline: &OnceLock<Instant>,
 ) -> Result<EncodeBase<File>, String> {
     let (spool, diff_id) = (context.spool.clone(), base.diff_id.clone());
     let decoded = tokio::task::spawn_blocking(move || decode_spooled(&spool, &diff_id)).await;
     // A thread that panicked found nothing.
     match decoded.unwrap_or_default() {
         Some(decoded) => Ok(EncodeBase::Decoded(decoded)),
-        None => fetch_index(context, &base.blob)
+        None => fetch_index(context, &base.blob, deadline)
             .await
             .map(EncodeBase::Index),
     }
@@ -61,30 +69,39 @@ fn decode_spooled(spool: &Spool, diff_id: &Digest) -> Option<DecodedBase<File>> 
 
 /// Decodes a layer, and returns its diffID, too.
 fn decode(spool: &Spool, layer: &Slice) -> io::Result<(DecodedBase<File>, Digest)> {
+    let most = layer.len().saturating_mul(MAX_RATIO);
+    let most = most.clamp(MIN_DECODED_BYTES, MAX_DECODED_BYTES);
+    let decompressed = decompress(layer.reader()?, Compression::Gzip)?;
     let mut reader = HashedReader {
-        reader: decompress(layer.reader()?, Compression::Gzip)?,
+        reader: decompressed.take(most),
         hasher: Hasher::new(Algorithm::Sha256),
     };
     let file = tempfile::tempfile_in(spool.folder())?;
     let decoded = DecodedBase::decode(&mut reader, file).map_err(io::Error::other)?;
-    // Whatever follows the archive belongs to the layer, too.
-    io::copy(&mut reader, &mut io::sink())?;
+    // The layer may have more bytes, so its diffID is not known.
+    if reader.reader.limit() == 0 {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
     Ok((decoded, reader.hasher.finish()))
 }
 
 /// Fetches the index of a layer, and waits while the registry computes it.
-async fn fetch_index(context: &UploadContext, blob: &Digest) -> Result<LayerIndex, String> {
+async fn fetch_index(
+    context: &UploadContext,
+    blob: &Digest,
+    deadline: &OnceLock<Instant>,
+) -> Result<LayerIndex, String> {
     let writer = &context.writer;
-    let start = Instant::now();
     let index = loop {
         let request = writer.client.fetch_layer_index(&writer.repository, blob);
         match request.await.map_err(|error| error.to_string())? {
             LayerIndexAnswer::Ready(bytes) => break bytes,
-            LayerIndexAnswer::Computing(retry_after) if start.elapsed() < MAX_INDEX_WAIT => {
+            LayerIndexAnswer::Computing(retry_after) => {
+                let deadline = *deadline.get_or_init(|| Instant::now() + MAX_INDEX_WAIT);
+                if Instant::now() > deadline {
+                    return Err("the registry is still indexing the earlier version".to_owned());
+                }
                 tokio::time::sleep(backoff(3, retry_after)).await;
-            }
-            LayerIndexAnswer::Computing(_) => {
-                return Err("the registry is still indexing the earlier version".to_owned());
             }
             LayerIndexAnswer::Unavailable => {
                 return Err("the registry has no index of the earlier version".to_owned());

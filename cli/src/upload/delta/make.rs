@@ -39,6 +39,10 @@ impl QueueRun<'_> {
         if layer.blob.size < MIN_DELTA_LAYER_BYTES {
             return Err(NoDelta::SmallLayer);
         }
+        let rates = self.context.writer.transfer_rates();
+        if rates.favour_whole_layer(layer.blob.size, layer.raw_size) {
+            return Err(NoDelta::SlowToMake);
+        }
         let planned = plan.bases.iter().map(|base| base.blob.clone()).collect();
         if let Some(delta) = self.find_delta(packed, planned).await {
             return Ok(delta);
@@ -81,11 +85,13 @@ impl QueueRun<'_> {
         let _task = ProgressTask::start(&self.context.report, &text, None);
         let (mut bases, mut opened, mut reason) = (Vec::new(), Vec::new(), None);
         for base in &plan.bases {
-            let open = open_base(self.context, base).await.and_then(|open| {
-                let indexes = opened.iter().chain([&open]).map(EncodeBase::index);
-                let checked = delta::check_bases(indexes);
-                checked.map(|()| open).map_err(|error| error.to_string())
-            });
+            let open = open_base(self.context, base, &self.index_deadline)
+                .await
+                .and_then(|open| {
+                    let indexes = opened.iter().chain([&open]).map(EncodeBase::index);
+                    let checked = delta::check_bases(indexes);
+                    checked.map(|()| open).map_err(|error| error.to_string())
+                });
             match open {
                 Ok(open) => {
                     bases.push(base.blob.clone());
@@ -104,8 +110,13 @@ impl QueueRun<'_> {
     /// not continue its upload.
     async fn find_delta(&self, packed: &PackedLayer<'_>, bases: Vec<Digest>) -> Option<MadeDelta> {
         let (spool, diff_id) = (self.context.spool.clone(), packed.diff_id.clone());
+        let max_bytes = packed.layer.blob.size / 2;
         let found = tokio::task::spawn_blocking(move || {
             let bytes = spool.open_delta(&diff_id, &bases)?;
+            // Whatever this is, it is not worth sending.
+            if bytes.len() > max_bytes {
+                return None;
+            }
             let mut hashed = HashedWriter::new(io::sink());
             io::copy(&mut bytes.reader().ok()?, &mut hashed).ok()?;
             Some(MadeDelta {

@@ -33,6 +33,8 @@ struct PackedLayer<'a> {
 enum NoDelta {
     /// The layer is small.
     SmallLayer,
+    /// Making and assembling it would take longer than to send the layer.
+    SlowToMake,
     /// It would save less than half of the bytes.
     NotWorthwhile,
     /// The reason, for the user.
@@ -55,6 +57,9 @@ impl QueueRun<'_> {
             Err(no_delta) => {
                 match no_delta {
                     NoDelta::SmallLayer => {}
+                    NoDelta::SlowToMake => report.detail(&format!(
+                        "{label}: sent whole, because a delta would take longer"
+                    )),
                     NoDelta::NotWorthwhile => report.detail(&format!(
                         "{label}: sent whole, because a delta would have more than half of its size"
                     )),
