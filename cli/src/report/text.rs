@@ -248,7 +248,7 @@ impl Report for TextReport {
             let size = format_bytes(size);
             let earlier = match offset {
                 0 => String::new(),
-                offset => format!(", {} of it are sent already", format_bytes(offset)),
+                offset => format!(" ({} were sent by an earlier push)", format_bytes(offset)),
             };
             let line = format!("{label}: {} {size}{earlier}", self.verb.moving());
             self.print_transfer(&mut display, &line);
