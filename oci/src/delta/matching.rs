@@ -25,17 +25,16 @@ pub(super) fn match_pieces(new: &LayerIndex, bases: &[&LayerIndex]) -> Vec<Piece
         .collect();
     let mut sorted: Vec<u32> = (0..lens.len() as u32).collect();
     sorted.retain(|piece| lens[*piece as usize] >= MIN_HASHED_BYTES);
-    sorted.sort_by_key(|piece| (hashes[*piece as usize], *piece));
+    let key = |piece: u32| (hashes[piece as usize], lens[piece as usize]);
+    sorted.sort_by_key(|piece| (key(*piece), *piece));
 
     let is_equal = |piece: usize, len: u32, hash: u64| {
         lens.get(piece) == Some(&len) && hashes.get(piece) == Some(&hash)
     };
     let find = |len: u32, hash: u64| {
-        let start = sorted.partition_point(|piece| hashes[*piece as usize] < hash);
-        let same = sorted[start..]
-            .iter()
-            .take_while(|piece| hashes[**piece as usize] == hash);
-        same.copied().find(|piece| lens[*piece as usize] == len)
+        let start = sorted.partition_point(|piece| key(*piece) < (hash, len));
+        let first = sorted.get(start).copied();
+        first.filter(|piece| key(*piece) == (hash, len))
     };
     let mut next = 0_usize;
     let pieces = new.pieces.lens.iter().zip(&new.pieces.hashes);
@@ -58,7 +57,7 @@ pub(super) fn match_pieces(new: &LayerIndex, bases: &[&LayerIndex]) -> Vec<Piece
 #[cfg(test)]
 mod tests {
     use super::super::entries::TarEntries;
-    use super::super::pieces::PieceList;
+    use super::super::pieces::{MAX_PIECES, PieceList};
     use super::*;
 
     fn layer(hashes: &[u64]) -> LayerIndex {
@@ -95,5 +94,25 @@ mod tests {
             Some(1),
         ];
         assert_eq!(found.collect::<Vec<_>>(), expected);
+    }
+
+    /// Takes hours if each piece is compared with all of its hash.
+    #[test]
+    fn an_index_with_equal_hashes() {
+        let count = MAX_PIECES as u32;
+        let lens = |start: u32| LayerIndex {
+            raw_size: 0,
+            entries: TarEntries::default(),
+            pieces: PieceList {
+                lens: (start..start + count).collect(),
+                hashes: vec![7; count as usize],
+            },
+        };
+        let found = match_pieces(&lens(100 + count / 2), &[&lens(100)]);
+        let copied = found
+            .iter()
+            .filter(|source| matches!(source, PieceSource::Copy(_)));
+        assert_eq!(copied.count() as u32, count / 2);
+        assert_eq!(found[0], PieceSource::Copy(count / 2));
     }
 }
