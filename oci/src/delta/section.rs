@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode;
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, get_error_name};
 
 use super::DeltaError;
@@ -14,10 +15,17 @@ const HIGH_LEVEL: i32 = 19;
 const MAX_HIGH_LEVEL_BYTES: usize = 256 * 1024;
 /// The size of a section from which on it is worth it with [`Storage::CompressedWell`].
 const MIN_HIGH_LEVEL_BYTES: usize = 16 * 1024;
+/// The most bytes of a section as it is stored. The largest sections are headers, which compress well.
+pub(super) const MAX_STORED_BYTES: usize = 8 * 1024 * 1024;
+/// If the first level yields more bytes, the others are not tried: they would not halve it.
+const MAX_FIRST_BYTES: usize = 2 * MAX_STORED_BYTES;
 /// Bounds for the tables of the compressor, which would have 100 MB for the largest windows.
 const MAX_TABLE_LOG: u32 = 21;
 /// The smallest and the largest window of the library.
 const WINDOW_LOGS: std::ops::RangeInclusive<u32> = 10..=27;
+
+/// The result of the library if the buffer has no room for the frame.
+const TOO_SMALL: usize = (ZSTD_ErrorCode::ZSTD_error_dstSize_tooSmall as usize).wrapping_neg();
 
 /// How a section is stored.
 #[derive(Debug, Clone, Copy)]
@@ -30,7 +38,8 @@ pub(super) enum Storage<'a> {
     CompressedWell(&'a [u8]),
 }
 
-/// Returns the content as it is stored: as it is, if compression does not make it shorter.
+/// Returns the content as it is stored: as it is, if compression does not make it shorter. The caller
+/// checks that it has at most [`MAX_STORED_BYTES`].
 pub(super) fn compress<'a>(
     content: &'a [u8],
     storage: Storage<'_>,
@@ -41,21 +50,33 @@ pub(super) fn compress<'a>(
         Storage::CompressedWell(prefix) => (prefix, true),
     };
     let mut best = Cow::Borrowed(content);
+    let mut max = MAX_FIRST_BYTES;
     let is_small = content.len() + prefix.len() <= MAX_HIGH_LEVEL_BYTES;
     for level in LEVELS {
         let is_high = *level == HIGH_LEVEL;
         let is_wanted = is_small || is_worth_it && best.len() > MIN_HIGH_LEVEL_BYTES;
-        if !is_high || is_wanted {
-            let frame = compress_at(*level, content, prefix)?;
-            if frame.len() < best.len() {
-                best = frame.into();
-            }
+        if is_high && !is_wanted {
+            continue;
         }
+        let frame = compress_at(*level, content, prefix, max)?;
+        if let Some(frame) = frame.filter(|frame| frame.len() < best.len()) {
+            best = frame.into();
+        }
+        if best.len() > MAX_FIRST_BYTES {
+            break;
+        }
+        max = MAX_STORED_BYTES;
     }
     Ok(best)
 }
 
-fn compress_at(level: i32, content: &[u8], prefix: &[u8]) -> Result<Vec<u8>, DeltaError> {
+/// Returns a frame; `None` if it has more than `max` bytes. No more memory than that is taken for it.
+fn compress_at(
+    level: i32,
+    content: &[u8],
+    prefix: &[u8],
+    max: usize,
+) -> Result<Option<Vec<u8>>, DeltaError> {
     let total = (content.len() + prefix.len()).max(1);
     // Less than the prefix, and nothing of it is found.
     let window = (total.ilog2() + 1).clamp(*WINDOW_LOGS.start(), *WINDOW_LOGS.end());
@@ -72,10 +93,15 @@ fn compress_at(level: i32, content: &[u8], prefix: &[u8]) -> Result<Vec<u8>, Del
         context.set_parameter(parameter).map_err(failed)?;
     }
     context.ref_prefix(prefix).map_err(failed)?;
-    let mut frame = Vec::with_capacity(compress_bound(content.len()));
-    context.compress2(&mut frame, content).map_err(failed)?;
-    frame.shrink_to_fit();
-    Ok(frame)
+    let mut frame = Vec::with_capacity(compress_bound(content.len()).min(max));
+    match context.compress2(&mut frame, content) {
+        Ok(_) => {
+            frame.shrink_to_fit();
+            Ok(Some(frame))
+        }
+        Err(TOO_SMALL) => Ok(None),
+        Err(code) => Err(failed(code)),
+    }
 }
 
 /// Returns the content of a section. The caller bounds `len`, the size of the content.
@@ -102,4 +128,26 @@ fn failed(code: usize) -> DeltaError {
 
 fn no_memory() -> DeltaError {
     DeltaError::Io(std::io::ErrorKind::OutOfMemory.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::bytes;
+    use super::*;
+
+    #[test]
+    fn what_does_not_compress_is_given_up() {
+        let noise = bytes::noise(1, MAX_FIRST_BYTES + 1);
+        for level in &LEVELS[..2] {
+            let frame = compress_at(*level, &noise, &[], MAX_FIRST_BYTES).unwrap();
+            assert_eq!(frame, None);
+        }
+        let stored = compress(&noise, Storage::CompressedWell(&[])).unwrap();
+        assert!(matches!(stored, Cow::Borrowed(_)), "a frame is kept");
+        // The library does not use a prefix that overlaps with the content.
+        let prefix = noise.clone();
+        let with_prefix = compress(&noise, Storage::Compressed(&prefix)).unwrap();
+        assert!(with_prefix.len() < 100_000);
+        assert!(decompress(&with_prefix, noise.len(), &noise).unwrap() == noise);
+    }
 }

@@ -2,11 +2,8 @@
 
 use std::io::Read;
 
-use super::section::{self, Storage};
+use super::section::{self, MAX_STORED_BYTES, Storage};
 use super::{DeltaError, varint};
-
-/// The most bytes of a section as it is stored. The largest sections are headers, which compress well.
-const MAX_STORED_BYTES: u64 = 8 * 1024 * 1024;
 
 /// Appends the table and the stored bytes of sections.
 pub(super) fn write(
@@ -16,7 +13,7 @@ pub(super) fn write(
     let mut all = Vec::new();
     for (content, storage) in sections {
         let stored = section::compress(content, *storage)?;
-        if stored.len() as u64 > MAX_STORED_BYTES {
+        if stored.len() > MAX_STORED_BYTES {
             let text = "the tar headers of the layer do not compress well enough";
             return Err(DeltaError::TooLarge(text.to_owned()));
         }
@@ -42,7 +39,7 @@ pub(super) fn take_sizes(bytes: &mut &[u8], max: usize) -> Result<SectionSizes, 
     let content = varint::take(bytes)?;
     let stored = varint::take(bytes)?;
     let max = max as u64;
-    if content > max || stored > MAX_STORED_BYTES {
+    if content > max || stored > MAX_STORED_BYTES as u64 {
         let text = format!("a section of {content} bytes, stored as {stored}: too large");
         return Err(DeltaError::TooLarge(text));
     }

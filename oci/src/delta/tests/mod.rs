@@ -8,9 +8,9 @@
 )]
 
 #[path = "../../../../tests/support/bytes.rs"]
-mod bytes;
+pub(super) mod bytes;
 #[path = "../../../../tests/support/layer_pairs.rs"]
-mod layer_pairs;
+pub(super) mod layer_pairs;
 #[path = "../../../../tests/support/zip.rs"]
 mod zip;
 
