@@ -28,6 +28,32 @@ impl LayerLayout {
         let files = self.files.iter().zip(ends);
         files.filter_map(|((path, first), end)| Some(((*path)?, *first..end)))
     }
+
+    /// Returns whether the bytes of a piece follow those of the piece before.
+    pub(super) fn adjoins(&self, piece: usize) -> bool {
+        let Some(before) = piece.checked_sub(1) else {
+            return false;
+        };
+        self.starts[before] + u64::from(self.index.pieces.lens[before]) == self.starts[piece]
+    }
+
+    /// Divides pieces into runs of adjoining ones.
+    pub(super) fn runs(&self, pieces: Range<usize>) -> impl Iterator<Item = Range<usize>> + '_ {
+        let mut left = pieces;
+        std::iter::from_fn(move || {
+            let start = left.next()?;
+            while !left.is_empty() && self.adjoins(left.start) {
+                left.start += 1;
+            }
+            Some(start..left.start)
+        })
+    }
+
+    /// Returns the bytes of the layer that adjoining pieces have.
+    pub(super) fn bytes_of(&self, run: &Range<usize>) -> Range<u64> {
+        let last = run.end - 1;
+        self.starts[run.start]..self.starts[last] + u64::from(self.index.pieces.lens[last])
+    }
 }
 
 /// Builds the layout of a layer from its bytes.

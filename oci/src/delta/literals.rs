@@ -1,4 +1,4 @@
-//! The bytes that no base has: one zstd stream at the end of a delta.
+//! The bytes that no base has: one zstd frame at the end of a delta.
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
@@ -39,6 +39,8 @@ pub(super) struct LiteralReader {
     /// The place of the bytes after those in `buffer`.
     offset: u64,
     end: u64,
+    /// Whether the frame was read to its end.
+    is_complete: bool,
 }
 
 impl LiteralReader {
@@ -54,6 +56,7 @@ impl LiteralReader {
             unread: 0..0,
             offset,
             end,
+            is_complete: false,
         })
     }
 
@@ -65,21 +68,36 @@ impl LiteralReader {
     ) -> Result<(), DeltaError> {
         let mut filled = 0;
         while filled < buffer.len() {
-            let is_end = self.unread.is_empty() && self.offset == self.end;
-            self.refill(delta)?;
-            let mut output = OutBuffer::around(&mut buffer[filled..]);
-            let mut input = InBuffer::around(&self.buffer[self.unread.clone()]);
-            let result = self.context.decompress_stream(&mut output, &mut input);
-            result.map_err(failed)?;
-            let (consumed, produced) = (input.pos(), output.pos());
-            self.unread.start += consumed;
-            filled += produced;
-            // Without input, the library can still have output of before.
-            if produced == 0 && is_end {
+            filled += self.decompress(delta, &mut buffer[filled..])?;
+            if self.is_complete && filled < buffer.len() {
                 return Err(invalid("there are too few literals"));
             }
         }
         Ok(())
+    }
+
+    /// Decompresses some bytes; none if the frame is complete.
+    fn decompress(
+        &mut self,
+        delta: &mut (impl Read + Seek),
+        buffer: &mut [u8],
+    ) -> Result<usize, DeltaError> {
+        if self.is_complete {
+            return Ok(0);
+        }
+        let is_end = self.unread.is_empty() && self.offset == self.end;
+        self.refill(delta)?;
+        let mut output = OutBuffer::around(buffer);
+        let mut input = InBuffer::around(&self.buffer[self.unread.clone()]);
+        let result = self.context.decompress_stream(&mut output, &mut input);
+        self.is_complete = result.map_err(failed)? == 0;
+        let (consumed, produced) = (input.pos(), output.pos());
+        self.unread.start += consumed;
+        // Without input, the library can still have output of before.
+        if is_end && produced == 0 && !self.is_complete {
+            return Err(invalid("they are cut short"));
+        }
+        Ok(produced)
     }
 
     fn refill(&mut self, delta: &mut (impl Read + Seek)) -> Result<(), DeltaError> {
@@ -94,20 +112,15 @@ impl LiteralReader {
         Ok(())
     }
 
-    /// Checks that no literals are left.
+    /// Checks that no literals are left, and that nothing follows their frame.
     pub(super) fn check_end(&mut self, delta: &mut (impl Read + Seek)) -> Result<(), DeltaError> {
-        let mut byte = [0];
-        while !self.unread.is_empty() || self.offset < self.end {
-            self.refill(delta)?;
-            let mut output = OutBuffer::around(&mut byte[..]);
-            let mut input = InBuffer::around(&self.buffer[self.unread.clone()]);
-            let result = self.context.decompress_stream(&mut output, &mut input);
-            result.map_err(failed)?;
-            let (consumed, produced) = (input.pos(), output.pos());
-            self.unread.start += consumed;
-            if produced > 0 || consumed == 0 {
+        while !self.is_complete {
+            if self.decompress(delta, &mut [0])? > 0 {
                 return Err(invalid("there are too many literals"));
             }
+        }
+        if !self.unread.is_empty() || self.offset < self.end {
+            return Err(invalid("bytes follow them"));
         }
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! The pieces of bases whose bytes are known.
 
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, SeekFrom};
 use std::ops::Range;
 
+use super::patch_budget::PatchCost;
 use super::piece_ranges::PieceRanges;
 use super::{DecodedBase, DeltaError, MAX_PATCH_PREFIX_BYTES};
 
@@ -15,36 +16,45 @@ impl<'a, F: Read + Seek> OldPieces<'a, F> {
         Self(bases)
     }
 
-    /// Returns the number of bytes of all pieces.
+    /// Returns what it costs to read all pieces for one frame.
     ///
     /// # Errors
     /// [`DeltaError::Invalid`] for pieces that do not exist, or with more bytes than a patch frame
     /// may refer to.
-    pub(super) fn len(&mut self, ranges: &PieceRanges) -> Result<u64, DeltaError> {
-        let mut sum = 0;
+    pub(super) fn cost(&mut self, ranges: &PieceRanges) -> Result<PatchCost, DeltaError> {
+        let mut cost = PatchCost {
+            frames: 1,
+            ..PatchCost::default()
+        };
         for range in ranges.iter() {
             self.visit(range, |base, pieces| {
-                let lens = &base.layout.index.pieces.lens[pieces];
-                sum += lens.iter().copied().map(u64::from).sum::<u64>();
+                for run in base.layout.runs(pieces) {
+                    let bytes = base.layout.bytes_of(&run);
+                    cost.old_bytes += bytes.end - bytes.start;
+                    cost.reads += 1;
+                }
                 Ok(())
             })?;
-            if sum > MAX_PATCH_PREFIX_BYTES {
+            if cost.old_bytes > MAX_PATCH_PREFIX_BYTES {
                 return Err(invalid("too large"));
             }
         }
-        Ok(sum)
+        Ok(cost)
     }
 
-    /// Returns the bytes of the pieces, which are `len`.
+    /// Returns the bytes of the pieces, which are `len`. Adjoining pieces are read at once.
     pub(super) fn read(&mut self, ranges: &PieceRanges, len: u64) -> Result<Vec<u8>, DeltaError> {
         let mut bytes = vec![0; len as usize];
         let mut free = &mut *bytes;
         for range in ranges.iter() {
             self.visit(range, |base, pieces| {
-                for piece in pieces {
-                    let len = base.layout.index.pieces.lens[piece] as usize;
-                    let (now, rest) = std::mem::take(&mut free).split_at_mut(len);
-                    base.read_at(base.layout.starts[piece], now)?;
+                let DecodedBase { file, layout } = base;
+                for run in layout.runs(pieces) {
+                    let Range { start, end } = layout.bytes_of(&run);
+                    let (now, rest) =
+                        std::mem::take(&mut free).split_at_mut((end - start) as usize);
+                    file.seek(SeekFrom::Start(start))?;
+                    file.read_exact(now)?;
                     free = rest;
                 }
                 Ok(())
@@ -77,4 +87,33 @@ impl<'a, F: Read + Seek> OldPieces<'a, F> {
 
 fn invalid(text: &str) -> DeltaError {
     DeltaError::Invalid(format!("the old pieces of a patch frame are {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::super::tests::{bytes, layer_pairs};
+    use super::*;
+
+    fn cost_of(layer: &[u8], pieces: Range<u32>) -> PatchCost {
+        let mut base = DecodedBase::decode(layer, Cursor::new(Vec::new())).unwrap();
+        let mut ranges = PieceRanges::default();
+        ranges.insert(pieces);
+        let mut old = OldPieces::new(vec![(0, &mut base)]);
+        let cost = old.cost(&ranges).unwrap();
+        let bytes = old.read(&ranges, cost.old_bytes).unwrap();
+        assert_eq!(bytes.len() as u64, cost.old_bytes);
+        cost
+    }
+
+    #[test]
+    fn adjoining_pieces_are_read_at_once() {
+        let mebibyte = 1024 * 1024;
+        let cost = cost_of(&bytes::noise(1, 4 * mebibyte), 1..4);
+        assert_eq!((cost.old_bytes, cost.reads), (3 * mebibyte as u64, 1));
+        // Two files with the headers between them.
+        let cost = cost_of(&layer_pairs::sources(false, 3, 100), 0..2);
+        assert_eq!(cost.reads, 2);
+    }
 }

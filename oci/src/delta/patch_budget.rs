@@ -5,6 +5,17 @@ use super::pieces::MAX_PIECES;
 
 /// The most old bytes for all frames of a delta, as a multiple of the layer and its bases.
 const MAX_RATIO: u64 = 4;
+/// The number of old bytes that one read counts as, in addition to those that it reads.
+const READ_BYTES: u64 = 4096;
+
+/// What patch frames cost, or a part of one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct PatchCost {
+    pub(super) frames: usize,
+    pub(super) old_bytes: u64,
+    /// The number of runs of adjoining pieces: each is read with one call.
+    pub(super) reads: u64,
+}
 
 /// What the patch frames of a delta may still cost.
 #[derive(Debug)]
@@ -26,10 +37,13 @@ impl PatchBudget {
         }
     }
 
-    /// Subtracts a frame that refers to `old_bytes`. Returns whether the budget allows it.
-    pub(super) fn spend(&mut self, old_bytes: u64) -> bool {
-        let left = self.old_bytes.checked_sub(old_bytes);
-        let frames = self.frames.checked_sub(1);
+    /// Subtracts a cost. Returns whether the budget allows it.
+    pub(super) fn spend(&mut self, cost: PatchCost) -> bool {
+        let reads = cost.reads.saturating_mul(READ_BYTES);
+        let left = self
+            .old_bytes
+            .checked_sub(cost.old_bytes.saturating_add(reads));
+        let frames = self.frames.checked_sub(cost.frames);
         let (Some(left), Some(frames)) = (left, frames) else {
             return false;
         };

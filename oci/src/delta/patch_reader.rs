@@ -77,11 +77,11 @@ impl PatchReader {
         let mut frame = rest.chain(frame);
         let ranges = ranges_size.read(&mut frame, &[])?;
         let ranges = PieceRanges::parse(&ranges)?;
-        let old_len = bases.len(&ranges)?;
-        if !self.budget.spend(old_len) {
+        let cost = bases.cost(&ranges)?;
+        if !self.budget.spend(cost) {
             return Err(invalid("they refer to too many old bytes"));
         }
-        let old = bases.read(&ranges, old_len)?;
+        let old = bases.read(&ranges, cost.old_bytes)?;
         let content = size.read(&mut frame, &old)?;
         self.offset += used;
         Ok(content)

@@ -12,13 +12,13 @@ const MAX_PIECE: u64 = (MAX_BASES * MAX_PIECES) as u64;
 /// The most ranges that the encoder puts into one list. Each has at most six bytes.
 pub(super) const MAX_RANGES: usize = MAX_RANGES_BYTES / 6;
 
-/// Ranges of pieces, in ascending order, which do not overlap. Numbers count through the pieces of
-/// all bases.
+/// Ranges of pieces, in ascending order: none is empty, and there are pieces between them. Numbers
+/// count through the pieces of all bases.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct PieceRanges(Vec<Range<u32>>);
 
 impl PieceRanges {
-    /// Adds a range, and joins it with the ones that it touches.
+    /// Adds a range, which is not empty, and joins it with the ones that it touches.
     pub(super) fn insert(&mut self, range: Range<u32>) {
         let touched = self.touched(&range);
         let mut joined = range;
@@ -69,20 +69,32 @@ impl PieceRanges {
     }
 
     /// Parses the output of [`PieceRanges::to_bytes`].
+    ///
+    /// # Errors
+    /// [`DeltaError::Invalid`], also for empty ranges and for those without pieces between them: a list
+    /// would have more ranges than pieces.
     pub(super) fn parse(mut bytes: &[u8]) -> Result<Self, DeltaError> {
         let mut ranges = Vec::new();
         let mut end = 0_u64;
         while !bytes.is_empty() {
-            let start = end.saturating_add(varint::take(&mut bytes)?);
-            end = start.saturating_add(varint::take(&mut bytes)?);
+            let gap = varint::take(&mut bytes)?;
+            let start = end.saturating_add(gap);
+            let count = varint::take(&mut bytes)?;
+            end = start.saturating_add(count);
             if end > MAX_PIECE {
-                let text = "a patch frame has pieces that do not exist";
-                return Err(DeltaError::Invalid(text.to_owned()));
+                return Err(invalid("pieces that do not exist"));
+            }
+            if count == 0 || gap == 0 && !ranges.is_empty() {
+                return Err(invalid("ranges of pieces that are empty or not joined"));
             }
             ranges.push(start as u32..end as u32);
         }
         Ok(Self(ranges))
     }
+}
+
+fn invalid(text: &str) -> DeltaError {
+    DeltaError::Invalid(format!("a patch frame has {text}"))
 }
 
 #[cfg(test)]
@@ -119,5 +131,14 @@ mod tests {
         varint::put(&mut huge, u64::MAX);
         varint::put(&mut huge, u64::MAX);
         assert!(PieceRanges::parse(&huge).is_err());
+    }
+
+    #[test]
+    fn a_set_has_only_one_list() {
+        assert_eq!(PieceRanges::parse(&[0, 3, 1, 2]).unwrap().0, [0..3, 4..6]);
+        assert_eq!(PieceRanges::parse(&[]).unwrap().len(), 0);
+        for list in [&[0, 0][..], &[1, 0], &[0, 3, 1, 0], &[0, 3, 0, 2]] {
+            assert!(PieceRanges::parse(list).is_err(), "{list:?}");
+        }
     }
 }

@@ -26,7 +26,12 @@ fn delta_of(
     let sections = delta_bytes::write_sections(&entries, &writer.finish(), &old);
     delta.extend(sections.unwrap());
     delta.extend_from_slice(patches);
-    delta.extend_from_slice(literals);
+    let no_literals = zstd::bulk::compress(&[], 1).unwrap();
+    delta.extend(if literals.is_empty() {
+        &*no_literals
+    } else {
+        literals
+    });
     delta
 }
 
@@ -47,6 +52,53 @@ fn a_delta_that_is_cut_short_or_too_long() {
         delta.push(0);
         assert!(read_delta(&delta, &[&old], new.len() as u64).is_err());
     }
+}
+
+#[test]
+fn the_end_of_the_literals() {
+    let base = bytes::noise(1, 1_000);
+    let copy = DeltaOp::Copy { first: 0, count: 1 };
+    let read = |ops: &[DeltaOp], literals: &[u8]| {
+        let size = ops.len() as u64 * 1_000;
+        let delta = delta_of(size, &base, ops, b"", literals);
+        read_delta(&delta, &[&base], size)
+    };
+    for (ops, content) in [(&[copy][..], &[][..]), (&[DeltaOp::Literal(1_000)], &base)] {
+        let frame = zstd::bulk::compress(content, 1).unwrap();
+        assert_eq!(read(ops, &frame).unwrap(), base);
+        for len in 1..frame.len() {
+            assert!(read(ops, &frame[..len]).is_err(), "{len} bytes");
+        }
+        for byte in 0..=u8::MAX {
+            assert!(read(ops, &[&*frame, &[byte]].concat()).is_err(), "{byte}");
+        }
+        let more = zstd::bulk::compress(&[], 1).unwrap();
+        assert!(read(ops, &[&*frame, &more].concat()).is_err());
+    }
+    // A frame of one block, and a block without bytes at its end.
+    let two = [DeltaOp::Literal(1_000), copy];
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    std::io::Write::write_all(&mut encoder, &base).unwrap();
+    std::io::Write::flush(&mut encoder).unwrap();
+    let frame = encoder.finish().unwrap();
+    assert!(read(&two, &frame).is_ok());
+    assert!(read(&two, &frame[..frame.len() - 1]).is_err());
+    assert!(read(&two, &frame[..frame.len() - 3]).is_err());
+}
+
+#[test]
+fn a_bit_that_has_no_meaning_in_zstd() {
+    let (old, new) = (bytes::noise(1, 1_000), bytes::noise(2, 1_000));
+    let (_, delta) = make_delta(&[&old], &new, Known::Bytes).unwrap();
+    let flips = (0..delta.len() * 8).filter(|bit| {
+        let mut other = delta.clone();
+        other[bit / 8] ^= 1 << (bit % 8);
+        read_delta(&other, &[&old], 1_000).is_ok_and(|built| built == new)
+    });
+    let frame = delta
+        .windows(4)
+        .position(|four| four == zstd::zstd_safe::MAGICNUMBER.to_le_bytes());
+    assert_eq!(flips.collect::<Vec<_>>(), [(frame.unwrap() + 4) * 8 + 4]);
 }
 
 #[test]
@@ -169,6 +221,30 @@ fn patch_frames_that_refer_to_too_much() {
     let many = frame(0, 24, b"x").repeat(6);
     assert!(
         read(&many, 6)
+            .unwrap_err()
+            .to_string()
+            .contains("too many old bytes")
+    );
+}
+
+#[test]
+fn patch_frames_that_need_many_reads() {
+    // Each header separates the contents before and after it.
+    let base = layer_pairs::sources(false, 2_000, 1);
+    let mut frame = Vec::new();
+    let mut ranges = Vec::new();
+    varint::put(&mut ranges, 0);
+    varint::put(&mut ranges, 2_000);
+    let sections = [(&*ranges, Storage::Raw), (&b"x"[..], Storage::Raw)];
+    table::write(&mut frame, &sections).unwrap();
+    let read = |count: usize| {
+        let (size, patches) = (count as u64, frame.repeat(count));
+        let delta = delta_of(size, &base, &[DeltaOp::Patch(size)], &patches, b"");
+        read_delta(&delta, &[&base], size)
+    };
+    assert_eq!(read(2).unwrap(), b"xx");
+    assert!(
+        read(100)
             .unwrap_err()
             .to_string()
             .contains("too many old bytes")
