@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use imgsync_oci::Digest;
 use imgsync_oci::layer::{DecodeLimits, HashingReader, LayerError, LayerReader};
 
-use super::index_file::{IndexFileBuilder, NO_INDEX};
+use super::index_file::{IndexFileBuilder, write_no_index};
 use super::record::ComputedLayer;
 
 /// Number of bytes that are decoded at a time.
@@ -89,7 +89,8 @@ pub(super) fn compute_catching_panics(
     let again = (limits.max_indexed_bytes > 0).then(|| compute(without_index));
     match again.flatten() {
         Some(DiffIdOutcome::Layer(layer, _)) => {
-            DiffIdOutcome::Layer(layer, Some(NO_INDEX.to_vec()))
+            // A larger limit would not help.
+            DiffIdOutcome::Layer(layer, Some(write_no_index(u64::MAX)))
         }
         Some(outcome) => outcome,
         None => DiffIdOutcome::NotALayer("a decoder panicked".to_owned()),

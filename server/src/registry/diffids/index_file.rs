@@ -4,12 +4,30 @@
 
 use imgsync_oci::delta::{DeltaError, IndexBuilder};
 
-/// The content of the file for a layer that gets no index, because it is too large.
-pub(super) const NO_INDEX: &[u8] = b"imgsync-no-index-1\n";
+/// The first line of the file for a layer that gets no index, because it is too large. The second one
+/// is the limit of the size; an earlier version did not write it.
+const NO_INDEX: &str = "imgsync-no-index-1\n";
+/// The longest content of such a file.
+pub(super) const MAX_NO_INDEX_BYTES: usize = 64;
+
+/// Returns the content of the file for a layer that gets no index while layers may have `max_bytes`
+/// bytes.
+pub(super) fn write_no_index(max_bytes: u64) -> Vec<u8> {
+    format!("{NO_INDEX}{max_bytes}\n").into_bytes()
+}
+
+/// Returns the limit of the size with which a layer got no index, 0 if it is unknown; `None` if the
+/// content of the file is not that of a layer without an index.
+pub(super) fn parse_no_index(bytes: &[u8]) -> Option<u64> {
+    let limit = std::str::from_utf8(bytes).ok()?.strip_prefix(NO_INDEX)?;
+    Some(limit.trim_end().parse().unwrap_or(0))
+}
 
 /// Builds the content of an index file while a layer is decoded.
 pub(super) struct IndexFileBuilder {
     state: BuilderState,
+    /// How many bytes the layer may have.
+    max_bytes: u64,
     /// How many more bytes the layer may have.
     remaining: u64,
 }
@@ -32,6 +50,7 @@ impl IndexFileBuilder {
         };
         Self {
             state,
+            max_bytes,
             remaining: max_bytes,
         }
     }
@@ -56,7 +75,7 @@ impl IndexFileBuilder {
             BuilderState::Building(builder) => builder.finish().and_then(|index| index.to_bytes()),
             BuilderState::TooLarge => Err(DeltaError::TooLarge(String::new())),
         };
-        Some(built.unwrap_or_else(|_| NO_INDEX.to_vec()))
+        Some(built.unwrap_or_else(|_| write_no_index(self.max_bytes)))
     }
 }
 
@@ -73,7 +92,10 @@ mod tests {
             builder.finish()
         };
         assert_eq!(build(0), None);
-        assert_eq!(build(1023).as_deref(), Some(NO_INDEX));
-        assert_ne!(build(1024), None);
+        let limit = |max_bytes| parse_no_index(&build(max_bytes).unwrap());
+        assert_eq!(limit(1023), Some(1023));
+        assert_eq!(limit(1024), None);
+        assert!(write_no_index(u64::MAX).len() <= MAX_NO_INDEX_BYTES);
+        assert_eq!(parse_no_index(b"imgsync-no-index-1\n"), Some(0));
     }
 }

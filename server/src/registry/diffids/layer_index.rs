@@ -6,7 +6,7 @@
 use imgsync_oci::{Digest, Repository};
 
 use super::DiffIdJob;
-use super::index_file::NO_INDEX;
+use super::index_file::{MAX_NO_INDEX_BYTES, parse_no_index};
 use crate::registry::Registry;
 use crate::registry::blobs::OpenBlob;
 use crate::registry::error::{Error, Result};
@@ -19,6 +19,15 @@ pub(crate) enum StoredLayerIndex {
     Stored(OpenBlob),
     /// The index is still to be computed.
     Pending,
+}
+
+/// What is stored about the index of a blob.
+enum IndexFile {
+    /// Nothing that counts.
+    Absent,
+    /// The blob has no index.
+    NoIndex,
+    Index(OpenBlob),
 }
 
 impl Registry {
@@ -38,16 +47,10 @@ impl Registry {
             return Err(unknown());
         }
         self.promise(repository, digest);
-        if let Some((reader, size)) = self.store.open_derived(DerivedKey::LayerIndex(digest))? {
-            let index = OpenBlob::new(reader, size);
-            let is_none = size == NO_INDEX.len() as u64
-                && index
-                    .read(0, NO_INDEX.len())
-                    .is_ok_and(|bytes| bytes == NO_INDEX);
-            if is_none {
-                return Err(unknown());
-            }
-            return Ok(StoredLayerIndex::Stored(index));
+        match self.open_index_file(digest)? {
+            IndexFile::Index(index) => return Ok(StoredLayerIndex::Stored(index)),
+            IndexFile::NoIndex => return Err(unknown()),
+            IndexFile::Absent => {}
         }
         let record = self.read_layer_record(digest)?;
         if record.is_some_and(|record| record.layer.is_none())
@@ -70,7 +73,24 @@ impl Registry {
 
     /// Returns whether the index of a blob is stored, or it is stored that the blob has none.
     pub(super) fn has_layer_index(&self, digest: &Digest) -> Result<bool> {
-        Ok(self.store.has_derived(DerivedKey::LayerIndex(digest))?)
+        Ok(!matches!(self.open_index_file(digest)?, IndexFile::Absent))
+    }
+
+    /// Opens the file with the index of a blob. That of a layer which was too large counts as absent if
+    /// layers may be larger now.
+    fn open_index_file(&self, digest: &Digest) -> Result<IndexFile> {
+        let Some((reader, size)) = self.store.open_derived(DerivedKey::LayerIndex(digest))? else {
+            return Ok(IndexFile::Absent);
+        };
+        let index = OpenBlob::new(reader, size);
+        let len =
+            usize::try_from(size).map_or(MAX_NO_INDEX_BYTES, |size| size.min(MAX_NO_INDEX_BYTES));
+        let start = index.read(0, len).unwrap_or_default();
+        Ok(match parse_no_index(&start) {
+            Some(limit) if limit < self.delta_config().max_layer_bytes => IndexFile::Absent,
+            Some(_) => IndexFile::NoIndex,
+            None => IndexFile::Index(index),
+        })
     }
 
     /// Removes the index of a blob.

@@ -189,4 +189,8 @@ async fn delta_uploads_can_be_turned_off_and_bounded() {
         }
         assert_eq!(response.status(), 202);
     }
+    drop(server);
+    // With a larger limit, the layer gets an index.
+    let server = Server::start(root.path());
+    index(&server, "a", &assembly.base).await;
 }
