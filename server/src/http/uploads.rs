@@ -287,7 +287,7 @@ pub(super) async fn cancel(
     id: UploadId,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     let session = SessionRef { repository, id };
-    session.run_blocking(app, Registry::cancel_upload).await?;
+    session.run_blocking(app, Registry::cancel_session).await?;
     Ok(responses::empty(StatusCode::NO_CONTENT))
 }
 

@@ -57,7 +57,8 @@ impl ReloadableParts {
         let limits = self.upstreams.cache_limits();
         self.registry
             .set_space_limits(&config.imgsync.space, limits);
-        self.registry.set_delta_config(config.imgsync.delta);
+        self.registry
+            .set_delta_config(config.imgsync.delta, config.storage.is_read_only);
         self.config.store(config);
     }
 }

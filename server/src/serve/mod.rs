@@ -73,7 +73,7 @@ pub async fn run(
     let upstreams = Upstreams::open(registry.clone(), &config)?;
     import_proxied(upstreams.clone()).await?;
     registry.set_space_limits(&config.imgsync.space, upstreams.cache_limits());
-    registry.set_delta_config(config.imgsync.delta);
+    registry.set_delta_config(config.imgsync.delta, config.storage.is_read_only);
     load_untagged_bytes(registry.clone()).await?;
     let parts = Arc::new(ReloadableParts {
         auth: Arc::clone(&auth),

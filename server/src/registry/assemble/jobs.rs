@@ -2,7 +2,7 @@
 //!
 //! Start reading at [`AssemblyJobs`].
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,6 +13,8 @@ use imgsync_oci::{Descriptor, Digest, Repository};
 
 /// How many assemblies wait, at most.
 const MAX_WAITING_JOBS: usize = 8;
+/// How many of them are of one user, at most.
+const MAX_WAITING_JOBS_OF_USER: usize = 2;
 /// How long it is remembered how an assembly ended.
 const RESULT_AGE: Duration = Duration::from_secs(3600);
 /// How many results are remembered.
@@ -39,7 +41,8 @@ impl AssemblyProgress {
         self.done.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    fn state(&self) -> AssemblyState {
+    /// Returns the state of the assembly.
+    pub(super) fn state(&self) -> AssemblyState {
         AssemblyState::Working {
             done: self.done.load(Ordering::Relaxed),
             of: self.of,
@@ -53,6 +56,8 @@ pub(super) struct WorkingAssembly {
     pub(super) progress: AssemblyProgress,
     /// The session with the delta.
     pub(super) session: UploadId,
+    /// The one who asked, if known.
+    pub(super) user: Option<String>,
     pub(super) bases: Vec<Digest>,
 }
 
@@ -96,9 +101,15 @@ impl<T> AssemblyJobs<T> {
         self.is_open
     }
 
-    /// Returns whether one more job can be queued.
-    pub(super) fn has_room(&self) -> bool {
-        self.is_open && self.queue.len() < MAX_WAITING_JOBS
+    /// Returns whether one more job can be queued, of this user.
+    pub(super) fn has_room(&self, user: Option<&str>) -> bool {
+        let is_own = |(key, _): &&(AssemblyKey, T)| {
+            let working = self.working.get(key);
+            user.is_some() && working.is_some_and(|working| working.user.as_deref() == user)
+        };
+        self.is_open
+            && self.queue.len() < MAX_WAITING_JOBS
+            && self.queue.iter().filter(is_own).count() < MAX_WAITING_JOBS_OF_USER
     }
 
     /// Returns whether no job waits.
@@ -130,14 +141,17 @@ impl<T> AssemblyJobs<T> {
         dropped.into_iter().map(|(_, job)| job).collect()
     }
 
-    /// Returns the sessions of the assemblies that have one of these bases.
-    pub(super) fn sessions_with_bases(&self, bases: &[&Digest]) -> HashSet<UploadId> {
-        let has_base = |working: &&WorkingAssembly| {
-            let mut own = working.bases.iter();
-            own.any(|base| bases.contains(&base))
+    /// Returns the sessions of the assemblies for which `is_wanted`, with their repositories.
+    pub(super) fn sessions(
+        &self,
+        is_wanted: impl Fn(&Repository, &WorkingAssembly) -> bool,
+    ) -> Vec<(Repository, UploadId)> {
+        let found = self.working.iter();
+        let found = found.filter(|((repository, _), working)| is_wanted(repository, working));
+        let session = |((repository, _), working): (&AssemblyKey, &WorkingAssembly)| {
+            (repository.clone(), working.session)
         };
-        let found = self.working.values().filter(has_base);
-        found.map(|working| working.session).collect()
+        found.map(session).collect()
     }
 
     /// Records how a job ended at `now`; `None` if nobody should be told.
@@ -189,6 +203,7 @@ mod tests {
         WorkingAssembly {
             progress: AssemblyProgress::new(of),
             session: UploadId::random(),
+            user: None,
             bases: vec![Digest::of(&of.to_le_bytes())],
         }
     }
@@ -201,16 +216,16 @@ mod tests {
     #[test]
     fn jobs_run_in_order_and_their_results_are_remembered() {
         let mut jobs = AssemblyJobs::default();
-        assert!(!jobs.has_room());
+        assert!(!jobs.has_room(None));
         jobs.open();
         for number in 0..MAX_WAITING_JOBS {
-            assert!(jobs.has_room());
+            assert!(jobs.has_room(None));
             jobs.push(key(number), working(7), number);
         }
-        assert!(!jobs.has_room());
+        assert!(!jobs.has_room(None));
         let waiting = AssemblyState::Working { done: 0, of: 7 };
         assert_eq!(jobs.take(), Some((key(0), 0)));
-        assert!(jobs.has_room());
+        assert!(jobs.has_room(None));
         for number in [0, 1] {
             assert_eq!(jobs.state(&key(number)), Some(waiting.clone()));
         }
@@ -225,14 +240,36 @@ mod tests {
         assert_eq!(jobs.state(&key(0)), Some(again));
         let bases = [7, 8, 9].map(|of: u64| Digest::of(&of.to_le_bytes()));
         for (base, count) in bases.iter().zip([7, 1, 0]) {
-            assert_eq!(jobs.sessions_with_bases(&[base]).len(), count);
+            let sessions = jobs.sessions(|_, working| working.bases.contains(base));
+            assert_eq!(sessions.len(), count);
         }
         assert_eq!(jobs.drop_waiting(|job| *job == 3), [3]);
         assert_eq!(jobs.state(&key(3)), None);
         let dropped: Vec<_> = jobs.close().into_iter().map(|(_, job)| job).collect();
         assert_eq!(dropped, [1, 2, 4, 5, 6, 7, 0]);
         assert_eq!(jobs.state(&key(1)), None);
-        assert!(!jobs.has_room() && jobs.is_empty());
+        assert!(!jobs.has_room(None) && jobs.is_empty());
+    }
+
+    #[test]
+    fn a_user_takes_two_places_of_the_queue() {
+        let mut jobs = AssemblyJobs::default();
+        jobs.open();
+        let user = Some("alice");
+        for number in 0..3 {
+            assert!(jobs.has_room(user));
+            let working = WorkingAssembly {
+                user: user.map(str::to_owned),
+                ..working(7)
+            };
+            jobs.push(key(number), working, number);
+            // One that runs does not wait.
+            if number == 0 {
+                jobs.take();
+            }
+        }
+        assert!(!jobs.has_room(user));
+        assert!(jobs.has_room(Some("bob")) && jobs.has_room(None));
     }
 
     #[test]

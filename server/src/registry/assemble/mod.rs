@@ -15,6 +15,7 @@ mod worker;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use self::jobs::AssemblyJobs;
@@ -25,6 +26,8 @@ use crate::config::DeltaConfig;
 /// The assemblies, and what limits them.
 pub(super) struct Assemblies {
     config: Mutex<DeltaConfig>,
+    /// Whether the registry is read-only since a reload of the configuration.
+    is_read_only: AtomicBool,
     jobs: Mutex<AssemblyJobs<PreparedAssembly>>,
     /// Notified when a job is queued, and when the worker must stop.
     changed: Condvar,
@@ -40,6 +43,7 @@ impl Default for Assemblies {
         };
         Self {
             config: Mutex::new(config),
+            is_read_only: AtomicBool::new(false),
             jobs: Mutex::default(),
             changed: Condvar::new(),
             starting: Mutex::default(),
@@ -55,10 +59,17 @@ impl Assemblies {
 
 impl Registry {
     /// Sets whether clients can upload deltas, and how large layers may be. Before the first call, they
-    /// cannot.
-    pub(crate) fn set_delta_config(&self, config: DeltaConfig) {
+    /// cannot. Stops the assemblies that wait or run if there must be none any more.
+    pub(crate) fn set_delta_config(&self, config: DeltaConfig, is_read_only: bool) {
+        let read_only = &self.assemblies.is_read_only;
+        read_only.store(is_read_only, Ordering::Relaxed);
         let current = self.assemblies.config.lock();
         *current.unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    /// Returns whether layers may be assembled now.
+    fn is_assembly_enabled(&self) -> bool {
+        self.delta_config().is_enabled && !self.assemblies.is_read_only.load(Ordering::Relaxed)
     }
 
     /// Returns whether clients can upload deltas, and how large layers may be.

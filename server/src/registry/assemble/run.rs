@@ -21,8 +21,12 @@ use crate::registry::error::Error;
 use crate::registry::uploads::SealedUpload;
 use crate::store::BlobDraft;
 
-/// How long an assembly may take.
+/// How long any assembly may take.
 const MAX_ASSEMBLY_TIME: Duration = Duration::from_secs(60 * 60);
+/// How long an assembly may take in addition to the time for its bytes.
+const MIN_ASSEMBLY_TIME: Duration = Duration::from_secs(60);
+/// How many uncompressed bytes of the layer and its bases a slow server processes per second.
+const MIN_BYTES_PER_SECOND: u64 = 2_000_000;
 /// The largest zstd window of a base, as for diffIDs.
 const MAX_ZSTD_WINDOW_LOG: u32 = 23;
 /// The number of decoded bytes from which on [`MAX_RATIO`] applies.
@@ -52,8 +56,10 @@ pub(super) struct AssemblyBase {
 /// Why a layer was not assembled.
 #[derive(Debug)]
 pub(super) enum AssemblyFailure {
-    /// The server stops. The session stays.
+    /// The server stops, or must not assemble layers any more. The session stays.
     Stopped,
+    /// The client, or a purge, cancels the session.
+    Cancelled,
     /// The delta, or the request, is wrong, or there is no room. The text is for the client.
     Rejected(String),
     /// The registry failed.
@@ -75,14 +81,12 @@ impl From<Error> for AssemblyFailure {
 impl PreparedAssembly {
     /// Assembles the layer. After a failure, nothing of the layer is left.
     pub(super) fn run(&mut self, registry: &Registry) -> AssemblyResult<Descriptor> {
-        let deadline = Instant::now() + MAX_ASSEMBLY_TIME;
+        let deadline = Instant::now() + max_time(self.max_read_bytes());
         let stop = StopCheck::new(registry, &self.delta, deadline);
         let assembled = self.assemble(registry, &stop);
         assembled.map_err(|failure| match stop.reason() {
-            Some(StopReason::Shutdown) => AssemblyFailure::Stopped,
-            Some(StopReason::Cancelled) => {
-                AssemblyFailure::Rejected("the upload session was cancelled".to_owned())
-            }
+            Some(StopReason::Disabled) => AssemblyFailure::Stopped,
+            Some(StopReason::Cancelled) => AssemblyFailure::Cancelled,
             Some(StopReason::TooLate) => AssemblyFailure::Rejected("it takes too long".to_owned()),
             None => failure,
         })
@@ -129,9 +133,35 @@ impl PreparedAssembly {
         sizes.fold(self.plan.raw_size, u64::saturating_add)
     }
 
+    /// Returns how many uncompressed bytes the layer and its bases have, at most.
+    fn max_read_bytes(&self) -> u64 {
+        let sizes = self.bases.iter().map(|base| base.raw_size);
+        let sizes = sizes.map(|size| size.unwrap_or(self.plan.max_base_bytes));
+        sizes.fold(self.plan.raw_size, u64::saturating_add)
+    }
+
+    /// Decodes a base. If that fails, finds out whether the stored blob is damaged.
     fn decode(
         &self,
         registry: &Registry,
+        base: &AssemblyBase,
+        file: ClaimedScratch,
+        stop: &StopCheck,
+    ) -> AssemblyResult<DecodedBase<ClaimedScratch>> {
+        let decoded = self.decode_blob(base, file, stop);
+        if decoded.is_err() && stop.reason().is_none() {
+            let repository = &self.repository;
+            // Hashes the blob again, and removes it if it is damaged.
+            let linked = registry.find_linked_blob(repository, &base.digest)?;
+            let outcome = linked.map(|linked| registry.reverify(&linked.target));
+            let digest = &base.digest;
+            tracing::warn!(%repository, %digest, ?outcome, "a base cannot be decoded");
+        }
+        decoded
+    }
+
+    fn decode_blob(
+        &self,
         base: &AssemblyBase,
         file: ClaimedScratch,
         stop: &StopCheck,
@@ -157,9 +187,6 @@ impl PreparedAssembly {
         let decoded = decoded.map_err(|error| failure_of_delta(&error))?;
         source.layer.check_end().map_err(failed)?;
         if source.layer.finish().digest != base.digest {
-            // Hashes the blob again, and removes it if it is damaged.
-            let outcome = registry.reverify(&base.digest);
-            tracing::warn!(digest = %base.digest, ?outcome, "a base does not match its digest");
             let text = format!("the stored layer {} is damaged", base.digest);
             return Err(AssemblyFailure::Rejected(text));
         }
@@ -188,6 +215,12 @@ impl PreparedAssembly {
         }
         Ok(blob)
     }
+}
+
+/// Returns how long an assembly of this many uncompressed bytes may take.
+fn max_time(bytes: u64) -> Duration {
+    let time = MIN_ASSEMBLY_TIME + Duration::from_secs(bytes / MIN_BYTES_PER_SECOND);
+    time.min(MAX_ASSEMBLY_TIME)
 }
 
 fn failure_of_base(digest: &Digest, error: &LayerError) -> AssemblyFailure {
@@ -233,4 +266,21 @@ fn failure_of_io(error: &std::io::Error) -> AssemblyFailure {
     }
     tracing::error!(%error, "cannot read or write the files of an assembly");
     AssemblyFailure::Rejected("the registry cannot read or write its files".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_layer_has_less_time_than_a_large_one() {
+        for (bytes, seconds) in [
+            (0, 60),
+            (600_000_000, 360),
+            (16 << 30, 3600),
+            (u64::MAX, 3600),
+        ] {
+            assert_eq!(max_time(bytes), Duration::from_secs(seconds));
+        }
+    }
 }

@@ -33,8 +33,8 @@ pub(super) struct StopCheck {
 /// Why an assembly must stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum StopReason {
-    /// The server stops.
-    Shutdown,
+    /// The server stops, or it became read-only, or deltas were turned off.
+    Disabled,
     /// Somebody cancels the session.
     Cancelled,
     /// The assembly takes too long.
@@ -52,8 +52,9 @@ impl StopCheck {
 
     /// Returns why the assembly must stop, if it must.
     pub(super) fn reason(&self) -> Option<StopReason> {
-        if !self.registry.assemblies.jobs().is_open() {
-            return Some(StopReason::Shutdown);
+        let is_open = self.registry.assemblies.jobs().is_open();
+        if !is_open || !self.registry.is_assembly_enabled() {
+            return Some(StopReason::Disabled);
         }
         if self.is_interrupted.load(Ordering::Relaxed) {
             return Some(StopReason::Cancelled);

@@ -1,6 +1,5 @@
 //! Answers requests to assemble a layer, and tells how far an assembly is.
 
-use std::collections::HashSet;
 use std::sync::PoisonError;
 use std::time::Instant;
 
@@ -41,42 +40,68 @@ impl Registry {
         let _starting = starting.unwrap_or_else(PoisonError::into_inner);
         let key = (repository.clone(), plan.diff_id.clone());
         let state = assemblies.jobs().state(&key);
-        if let Some(working @ AssemblyState::Working { .. }) = state {
-            return Ok(working);
-        }
+        let working = state.filter(|state| matches!(state, AssemblyState::Working { .. }));
         if let Some(blob) = self.find_held_layer(repository, &plan.diff_id)? {
             tracing::debug!(%repository, diff_id = %plan.diff_id, "the layer is there already");
             match self.cancel_upload(repository, plan.session) {
                 Ok(()) | Err(Error::UploadUnknown(_) | Error::UploadBusy { .. }) => {}
                 Err(error) => return Err(error),
             }
-            assemblies
-                .jobs()
-                .insert_held(key, blob.clone(), Instant::now());
+            // The worker finds the layer, too.
+            if working.is_none() {
+                let mut jobs = assemblies.jobs();
+                jobs.insert_held(key, blob.clone(), Instant::now());
+            }
             return Ok(AssemblyState::Held { blob });
         }
-        if !assemblies.jobs().has_room() {
+        if let Some(working) = working {
+            return Ok(working);
+        }
+        if !assemblies.jobs().has_room(user) {
             return Err(Error::TooManyAssemblies);
         }
         let writer = self.open_upload_writer(repository, plan.session, None)?;
         let bases = self.open_bases(repository, &plan.bases)?;
-        let progress = AssemblyProgress::new(plan.raw_size);
         let job = PreparedAssembly {
             repository: repository.clone(),
             bases,
             delta: writer.seal(&plan.delta_digest)?,
-            progress: progress.clone(),
+            progress: AssemblyProgress::new(plan.raw_size),
             plan,
         };
+        self.queue_assembly(job, user)
+    }
+
+    /// Queues a job, unless a base was removed since it was opened. Returns the state of the assembly.
+    pub(super) fn queue_assembly(
+        &self,
+        job: PreparedAssembly,
+        user: Option<&str>,
+    ) -> Result<AssemblyState> {
+        let (repository, session) = (job.repository.clone(), job.delta.id());
+        let bases = job.plan.bases.clone();
+        let state = job.progress.state();
         let working = WorkingAssembly {
-            progress,
-            session: job.delta.id(),
-            bases: job.plan.bases.clone(),
+            progress: job.progress.clone(),
+            session,
+            user: user.map(str::to_owned),
+            bases: bases.clone(),
         };
-        let mut jobs = assemblies.jobs();
-        jobs.push(key.clone(), working, job);
-        assemblies.changed.notify_all();
-        jobs.state(&key).ok_or(Error::TooManyAssemblies)
+        let key = (repository.clone(), job.plan.diff_id.clone());
+        self.assemblies.jobs().push(key, working, job);
+        self.assemblies.changed.notify_all();
+        // A purge that removes a base later finds the job.
+        for base in &bases {
+            let is_linked = {
+                let _lock = lock_shared(&self.locks, base.clone().into());
+                self.find_linked_blob(&repository, base)?.is_some()
+            };
+            if !is_linked {
+                self.interrupt_upload(&repository, session)?;
+                return Err(Error::BlobUnknown(base.clone()));
+            }
+        }
+        Ok(state)
     }
 
     /// Returns the state of the assembly of a layer.
@@ -104,12 +129,43 @@ impl Registry {
         Ok(state)
     }
 
-    /// Returns the sessions from which layers are assembled that have one of these bases.
-    pub(in crate::registry) fn assemblies_with_bases(
+    /// Cancels the assemblies in these repositories, and those that have one of these bases. Returns the
+    /// number of those that go on nevertheless.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub(in crate::registry) fn cancel_assemblies_of(
         &self,
         bases: &[&Digest],
-    ) -> HashSet<UploadId> {
-        self.assemblies.jobs().sessions_with_bases(bases)
+        repositories: &[Repository],
+    ) -> Result<usize> {
+        let sessions = self.assemblies.jobs().sessions(|repository, working| {
+            let mut own = working.bases.iter();
+            repositories.contains(repository) || own.any(|base| bases.contains(&base))
+        });
+        let mut unfinished = 0;
+        for (repository, session) in sessions {
+            if !self.interrupt_upload(&repository, session)? {
+                tracing::warn!(%repository, %session, "not cancelled: a layer is being assembled");
+                unfinished += 1;
+            }
+        }
+        Ok(unfinished)
+    }
+
+    /// Cancels a session for its client, with the assembly from it.
+    ///
+    /// # Errors
+    /// As [`Registry::cancel_upload`].
+    pub(crate) fn cancel_session(&self, repository: &Repository, session: UploadId) -> Result<()> {
+        let assembling = self
+            .assemblies
+            .jobs()
+            .sessions(|within, working| within == repository && working.session == session);
+        if !assembling.is_empty() && self.interrupt_upload(repository, session)? {
+            return Ok(());
+        }
+        self.cancel_upload(repository, session)
     }
 
     /// Forgets the assembly from a session, if it waits.
@@ -120,7 +176,7 @@ impl Registry {
     }
 
     /// Returns the blob of a layer that the repository holds.
-    fn find_held_layer(
+    pub(super) fn find_held_layer(
         &self,
         repository: &Repository,
         diff_id: &Digest,
@@ -137,7 +193,11 @@ impl Registry {
     }
 
     /// Opens the bases, so that they can be read even if they are removed before the job runs.
-    fn open_bases(&self, repository: &Repository, digests: &[Digest]) -> Result<Vec<AssemblyBase>> {
+    pub(super) fn open_bases(
+        &self,
+        repository: &Repository,
+        digests: &[Digest],
+    ) -> Result<Vec<AssemblyBase>> {
         let open = |digest: &Digest| {
             let blob = self.open_blob(repository, digest)?;
             let _lock = lock_shared(&self.locks, digest.clone().into());

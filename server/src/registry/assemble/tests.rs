@@ -1,6 +1,8 @@
 //! Tests of assemblies on a real disk, without the thread of the worker: each job runs when the test
 //! says so.
 
+mod stops;
+
 use std::io::{Cursor, Read, Write as _};
 use std::path::Path;
 
@@ -17,7 +19,6 @@ use crate::store::ObjectKey;
 struct Fixture {
     registry: Registry,
     repository: Repository,
-    old: Vec<u8>,
     new: Vec<u8>,
     delta: Vec<u8>,
     base: Digest,
@@ -50,10 +51,13 @@ impl Fixture {
     /// Opens a registry that holds the old layer, and accepts assemblies.
     fn new(root: &Path) -> Self {
         let registry = Registry::open(root).unwrap();
-        registry.set_delta_config(DeltaConfig {
-            is_enabled: true,
-            max_layer_bytes: 1 << 30,
-        });
+        registry.set_delta_config(
+            DeltaConfig {
+                is_enabled: true,
+                max_layer_bytes: 1 << 30,
+            },
+            false,
+        );
         registry.assemblies.jobs().open();
         let repository: Repository = "a".parse().unwrap();
         let (old, new) = (tar(1), tar(2));
@@ -70,7 +74,6 @@ impl Fixture {
         let mut fixture = Self {
             registry,
             repository,
-            old,
             new,
             delta: blob,
             base: base.clone(),
@@ -182,18 +185,43 @@ fn equal_requests_are_one_job_and_the_queue_is_bounded() {
         request.diff_id = Digest::of(&[number]);
         request
     };
+    let start = |request: &AssembleRequest| {
+        let repository = &fixture.repository;
+        fixture.registry.start_assembly(repository, request, None)
+    };
     for number in 1..8 {
-        assert_eq!(fixture.start(&other_layer(number)).unwrap(), working);
+        assert_eq!(start(&other_layer(number)).unwrap(), working);
     }
     let refused = other_layer(8);
-    let error = fixture.start(&refused).unwrap_err();
+    let error = start(&refused).unwrap_err();
     assert!(matches!(error, Error::TooManyAssemblies), "{error}");
     assert!(fixture.has_session(refused.session.parse().unwrap()));
     // The request for a layer that waits is answered also now.
     assert_eq!(fixture.start(&first).unwrap(), working);
     run_next(&fixture.registry);
     assert_held(&fixture.state());
-    assert_eq!(fixture.start(&refused).unwrap(), working);
+    assert_eq!(start(&refused).unwrap(), working);
+}
+
+/// A failure says nothing about the delta of another session.
+#[test]
+fn after_a_failure_the_delta_of_another_session_is_assembled() {
+    let root = tempfile::tempdir().unwrap();
+    let mut fixture = Fixture::new(root.path());
+    let good = fixture.request(fixture.upload());
+    let delta = std::mem::replace(&mut fixture.delta, b"no delta".to_vec());
+    let wrong = fixture.request(fixture.upload());
+    fixture.delta = delta;
+    fixture.start(&wrong).unwrap();
+    fixture.start(&good).unwrap();
+    run_next(&fixture.registry);
+    assert_failed(&fixture.state(), "");
+    let error = fixture.start(&wrong).unwrap_err();
+    assert!(matches!(error, Error::UploadUnknown(_)), "{error}");
+    fixture.start(&good).unwrap();
+    run_next(&fixture.registry);
+    assert_held(&fixture.state());
+    fixture.assert_clean(root.path());
 }
 
 #[test]
@@ -345,11 +373,16 @@ fn a_damaged_base_is_found_and_removed() {
     let fixture = Fixture::new(root.path());
     let (registry, repository) = (&fixture.registry, &fixture.repository);
     let key = ObjectKey::Blob(&fixture.base);
-    registry.store.put(key, &tar(3)).unwrap();
-    let id = fixture.upload();
-    assert_failed(&fixture.assemble(id), "is damaged");
-    assert!(registry.open_blob(repository, &fixture.base).is_err());
-    fixture.assert_stored(false);
-    fixture.assert_clean(root.path());
-    assert!(!fixture.old.is_empty());
+    let blob = registry.open_blob(repository, &fixture.base).unwrap();
+    let intact = blob.read(0, blob.size().try_into().unwrap()).unwrap();
+    let mut flipped = intact.clone();
+    flipped[intact.len() / 2] ^= 1;
+    for (damaged, expected) in [(tar(3), "is damaged"), (flipped, "is no usable layer")] {
+        registry.store.put(key, &damaged).unwrap();
+        let id = fixture.upload();
+        assert_failed(&fixture.assemble(id), expected);
+        assert!(registry.open_blob(repository, &fixture.base).is_err());
+        fixture.assert_stored(false);
+        fixture.assert_clean(root.path());
+    }
 }

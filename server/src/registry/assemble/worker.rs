@@ -5,8 +5,8 @@ use std::sync::PoisonError;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use imgsync_oci::Descriptor;
 use imgsync_oci::ext::assemble::AssemblyState;
+use imgsync_oci::{Descriptor, Digest, Repository};
 
 use super::jobs::AssemblyKey;
 use super::run::{AssemblyFailure, PreparedAssembly};
@@ -105,7 +105,7 @@ fn wait_for_job(registry: &Registry) -> Option<(AssemblyKey, PreparedAssembly)> 
     jobs.unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// Runs a job, logs it, and returns what its client is told; `None` if the server stops.
+/// Runs a job, logs it, and returns what its client is told; `None` if the job was stopped.
 fn run_logged(
     registry: &Registry,
     (repository, diff_id): &AssemblyKey,
@@ -115,7 +115,12 @@ fn run_logged(
     let raw_bytes = job.plan.raw_size;
     let bases = job.bases.len();
     tracing::info!(%repository, %diff_id, delta_bytes, raw_bytes, bases, "assembling a layer");
-    let result = run_catching_panics(registry, &mut job);
+    let arrived = find_arrived_layer(registry, repository, diff_id);
+    let is_needed = arrived.is_none();
+    let result = match arrived {
+        Some(blob) => Ok(blob),
+        None => run_catching_panics(registry, &mut job),
+    };
     if !matches!(result, Err(AssemblyFailure::Stopped))
         && let Err(error) = job.delta.remove()
     {
@@ -123,6 +128,10 @@ fn run_logged(
     }
     let milliseconds = started_at.elapsed().as_millis();
     let reason = match result {
+        Ok(blob) if !is_needed => {
+            tracing::info!(%repository, %diff_id, "the layer was pushed while its assembly waited");
+            return Some(AssemblyState::Held { blob });
+        }
         Ok(blob) => {
             let (digest, bytes) = (&blob.digest, blob.size);
             tracing::info!(
@@ -132,7 +141,11 @@ fn run_logged(
             return Some(AssemblyState::Held { blob });
         }
         Err(AssemblyFailure::Stopped) => {
-            tracing::info!(%repository, %diff_id, "stopped assembling a layer: the server stops");
+            tracing::info!(%repository, %diff_id, "stopped assembling a layer; its session stays");
+            return None;
+        }
+        Err(AssemblyFailure::Cancelled) => {
+            tracing::info!(%repository, %diff_id, "stopped assembling a layer: it was cancelled");
             return None;
         }
         Err(AssemblyFailure::Rejected(reason)) => reason,
@@ -143,6 +156,22 @@ fn run_logged(
     };
     tracing::warn!(%repository, %diff_id, reason, milliseconds, "cannot assemble a layer");
     Some(AssemblyState::Failed { reason })
+}
+
+/// Returns the layer of a job if the repository holds it meanwhile.
+fn find_arrived_layer(
+    registry: &Registry,
+    repository: &Repository,
+    diff_id: &Digest,
+) -> Option<Descriptor> {
+    if !registry.is_assembly_enabled() {
+        return None;
+    }
+    let found = registry.find_held_layer(repository, diff_id);
+    found.unwrap_or_else(|error| {
+        tracing::warn!(%repository, %diff_id, %error, "cannot find out whether a layer is held");
+        None
+    })
 }
 
 /// Runs a job and catches a panic: if it ended the thread, no layer could be assembled any more. The

@@ -1,4 +1,4 @@
-//! Servers that end during an assembly.
+//! Servers that end, and clients that give up, during an assembly.
 
 use super::*;
 
@@ -61,4 +61,27 @@ async fn a_server_that_shuts_down_drops_the_assembly_and_keeps_the_session() {
     assert_eq!(status, if is_held { 404 } else { 204 });
     assert_eq!(assembly.post(&server, "a").await.status(), 202);
     assembly.assert_held(&assembly.wait(&server, "a").await);
+}
+
+#[tokio::test]
+async fn a_client_that_deletes_the_session_cancels_the_assembly() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path());
+    let old = layer_pairs::sources(false, 1500, 8000);
+    let new = layer_pairs::sources(true, 1500, 8000);
+    let mut assembly = Assembly::prepare(&server, "a", &old, &new).await;
+    let session = assembly.upload(&server, "a").await;
+    assert_eq!(assembly.post(&server, "a").await.status(), 202);
+    let deleted = client().delete(server.url(&session)).send().await.unwrap();
+    if deleted.status() == 404 {
+        // It went too fast.
+        assembly.assert_held(&assembly.wait(&server, "a").await);
+        return;
+    }
+    assert_eq!(deleted.status(), 204);
+    assert_eq!(server.get(&session).await.status(), 404);
+    if let Some(state) = assembly.poll(&server, "a").await {
+        assembly.assert_held(&state);
+    }
+    assert_eq!(temporary_files(root.path()), Vec::<PathBuf>::new());
 }

@@ -51,8 +51,8 @@ impl Registry {
         let is_removable = |digest: &&Digest| {
             plan.named.contains(*digest) || users.first_manifest(digest).is_none()
         };
+        let removable: Vec<&Digest> = plan.contents.iter().filter(is_removable).collect();
         if !options.is_dry_run {
-            let removable: Vec<&Digest> = plan.contents.iter().filter(is_removable).collect();
             // Before the bytes are removed, because the sessions are compared with them.
             removal.done.unfinished_uploads =
                 self.cancel_uploads_of(&removable, &plan.repositories)?;
@@ -64,6 +64,11 @@ impl Registry {
             if !manifests.contains(digest) {
                 removal.remove_content(digest, plan.named.contains(digest))?;
             }
+        }
+        if !options.is_dry_run {
+            // After the bytes are removed, because an assembly keeps them open: none can begin now.
+            removal.done.unfinished_uploads +=
+                self.cancel_assemblies_of(&removable, &plan.repositories)?;
         }
         // Manifests that name others go last, so that all are found if the purge is repeated.
         for (repository, digest) in plan.manifests.iter().rev() {

@@ -14,21 +14,19 @@ const MIN_EQUAL_BYTES: u64 = 512;
 
 impl Registry {
     /// Cancels the sessions of these repositories, every session whose bytes are the beginning of one
-    /// of the contents, and those from which layers are assembled that are based on them. Returns the number of those that are still being written to.
+    /// of the contents. Returns the number of those that are still being written to.
     pub(super) fn cancel_uploads_of(
         &self,
         contents: &[&Digest],
         repositories: &[Repository],
     ) -> Result<usize> {
         let mut unfinished = 0;
-        let assembling = self.assemblies_with_bases(contents);
         let walk = Walk::unbounded();
         for repository in self.repositories(ListScope::RepositoriesWithUploads, &walk) {
             let repository = repository?;
             for id in self.store.uploads(&repository) {
                 let id = id?;
                 if !repositories.contains(&repository)
-                    && !assembling.contains(&id)
                     && !self.is_copy(&repository, id, contents)?
                 {
                     continue;
