@@ -168,6 +168,9 @@ imgsync:
     interval: 24h  # default
     grace: 24h  # default
     undo: 24h  # default
+  delta:
+    enabled: true  # default
+    maxsize: 4GiB  # default
   trustedproxies: [127.0.0.0/8, ::1]  # default
   limits:
     connections: 512  # default

@@ -1,5 +1,7 @@
 //! Tests of the command `status`.
 
+use std::time::{Duration, Instant};
+
 use crate::support::launch::{Setup, stderr, stdout};
 use crate::support::prelude::*;
 
@@ -90,6 +92,11 @@ fn a_command_beyond_the_limit_is_told_so() {
     let root = tempfile::tempdir().unwrap();
     let _server = Server::start(root.path());
     let socket = root.path().join("imgsync/control-1");
+    // The server listens for commands a little later than for requests.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !socket.exists() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let mut waiting = Vec::new();
     for _ in 0..4 {
         let mut stream = std::os::unix::net::UnixStream::connect(&socket).unwrap();

