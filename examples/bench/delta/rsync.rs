@@ -27,7 +27,7 @@ impl RsyncServer {
         let relay = Relay::start_throttled(server.address, RelayFault::None, throttle);
         let mut command = home.command("rsync");
         // The times differ, so rsync compares the contents.
-        command.args(["--compress", "--inplace", "--no-whole-file"]);
+        command.args(["--compress", "--no-whole-file"]);
         command.arg(&pair.archives[1]);
         command.arg(format!("rsync://{}/data/image.tar", relay.address()));
         measured(&mut command, &relay, None)
