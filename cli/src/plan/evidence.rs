@@ -1,4 +1,4 @@
-//! What is known of a layer before any of its bytes are read, and how much that proves. Start reading
+//! Evidence about a layer before any of its bytes are read, and how much it proves. Start reading
 //! at [`LayerEvidence`].
 
 use imgsync_oci::media::Compression;

@@ -16,7 +16,7 @@ pub(super) struct Pair {
     pub(super) kind: String,
     /// The tars of the layer.
     tars: [PathBuf; 2],
-    /// The same layers, each in an archive as `docker save` writes it.
+    /// Archives as `docker save` writes them, each with one of these layers.
     pub(super) archives: [PathBuf; 2],
 }
 

@@ -23,7 +23,7 @@ pub enum EncodeBase<F> {
     Decoded(DecodedBase<F>),
 }
 
-/// What became of the bytes of a layer.
+/// The numbers of bytes of a layer that were copied, patched and sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DeltaSummary {
     /// The size of the delta in bytes.

@@ -8,7 +8,7 @@ const MAX_RATIO: u64 = 4;
 /// The number of old bytes that one read counts as, in addition to those that it reads.
 const READ_BYTES: u64 = 4096;
 
-/// What patch frames cost, or a part of one.
+/// The cost of patch frames, or of a part of one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct PatchCost {
     pub(super) frames: usize,
@@ -17,7 +17,7 @@ pub(super) struct PatchCost {
     pub(super) reads: u64,
 }
 
-/// What the patch frames of a delta may still cost.
+/// The cost that the patch frames of a delta may still have.
 #[derive(Debug)]
 pub(super) struct PatchBudget {
     old_bytes: u64,

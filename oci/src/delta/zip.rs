@@ -14,7 +14,7 @@ const HAS_DESCRIPTOR: u16 = 1 << 3;
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 
-/// What the zip files of one layer may cost.
+/// The cost that the zip files of one layer may have.
 #[derive(Debug)]
 pub(super) struct ZipBudget {
     /// The number of members that are still looked for.

@@ -60,8 +60,8 @@ pub fn layers(data: &[u8]) {
     }
 }
 
-/// What is accepted as an index is written and parsed again as the same index, and can be the base
-/// of a delta.
+/// Bytes that are accepted as an index are written and parsed again as the same index, and can be
+/// the base of a delta.
 pub fn layer_indexes(data: &[u8]) {
     let Ok(index) = LayerIndex::parse(data) else {
         return;

@@ -33,7 +33,7 @@ pub(super) async fn post(
     let buffered = app.body_buffers.read(body, limit, too_long).await?;
     let request = AssembleRequest::parse(&buffered.bytes)
         .map_err(|error| ErrorResponse::new(ErrorCode::BodyInvalid, error.to_string()))?;
-    // What an upstream has is not offered as a base.
+    // Content of an upstream is not offered as a base.
     if let (Some(_), Some(base)) = (
         app.upstreams.upstream_for(&repository),
         request.bases.first(),

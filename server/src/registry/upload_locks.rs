@@ -14,7 +14,7 @@ pub(super) struct UploadLocks {
     locked: Mutex<HashMap<UploadId, LockFlags>>,
 }
 
-/// What others told the writer of a session.
+/// The requests of others to the writer of a session.
 #[derive(Clone, Default)]
 struct LockFlags {
     /// Whether another writer tried to lock the session.

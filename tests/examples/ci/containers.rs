@@ -99,7 +99,7 @@ fn the_pipeline_for_gitlab_pushes_from_a_daemon_behind_tls() {
     let Some((_daemon, endpoint)) = started else {
         return;
     };
-    // What the service `docker` and its volume are for a job.
+    // A job has the service `docker` and its volume in this form.
     let certificates = endpoint.certificates.display().to_string();
     let text = fixture
         .filled_in("examples/ci/gitlab.yml")

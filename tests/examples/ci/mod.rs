@@ -14,8 +14,8 @@ use crate::support::prelude::*;
 /// The output of `htpasswd -Bbn alice secret`.
 const HTPASSWD: &str = "alice:$2y$05$QPa1xegaJPiCtMHwmQ.0x.Tp5gZebiXTQONeDUdL3y1Fn8AElzEdK\n";
 
-/// What a pipeline needs: a registry with a login, a web server with the program, and the sources of
-/// an image.
+/// The needs of a pipeline: a registry with a login, a web server with the program, and the sources
+/// of an image.
 struct CiFixture {
     server: Server,
     /// Clients reach the registry through this relay.

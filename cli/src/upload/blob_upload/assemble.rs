@@ -50,7 +50,7 @@ impl BlobUpload<'_> {
     ) -> Result<SessionOutcome, Failure> {
         // The registry works now, so other blobs can be sent.
         self.permit = None;
-        // Those of the upload do not count.
+        // Faults of the upload do not count.
         self.progress.faults = 0;
         let Some(id) = session.id() else {
             return Ok(not_assembled("the upload session has no ID"));

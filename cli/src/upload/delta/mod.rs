@@ -35,7 +35,7 @@ enum NoDelta {
     SmallLayer,
     /// Making and assembling it would take longer than to send the layer.
     SlowToMake,
-    /// It would save less than half of the bytes.
+    /// A delta would save less than half of the bytes.
     NotWorthwhile,
     /// The reason, for the user.
     Failed(String),

@@ -112,7 +112,7 @@ fn wrong_bases_and_sizes() {
     assert!(error_of(&delta, &old[1..], size).contains("other bases"));
     assert!(read_delta(&delta, &[], size).is_err());
     assert!(read_delta(&delta, &[&old, &old], size).is_err());
-    // What is built from a base of the same size is for the diffID to find out.
+    // A wrong base of the right size leads to another diffID, which the caller checks.
     if let Ok(built) = read_delta(&delta, &[&bytes::noise(1, old.len())], size) {
         assert!(built.len() == new.len() && built != new);
     }

@@ -1,4 +1,4 @@
-//! What is built from a delta is the new layer, whatever its bytes are.
+//! Tests that a delta makes the new layer, whatever its bytes are.
 
 use super::*;
 

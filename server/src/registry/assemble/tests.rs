@@ -174,7 +174,7 @@ fn equal_requests_are_one_job_and_the_queue_is_bounded() {
         of: first.raw_size,
     };
     assert_eq!(fixture.start(&first).unwrap(), working);
-    // The same layer again, also from another session, is not another job.
+    // A second request for a layer, also from another session, is not another job.
     let second = fixture.upload();
     for request in [&first, &fixture.request(second)] {
         assert_eq!(fixture.start(request).unwrap(), working);

@@ -1,4 +1,4 @@
-//! What the trash lists of some repositories.
+//! The entries of the trash for some repositories.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 

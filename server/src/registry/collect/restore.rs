@@ -46,13 +46,13 @@ pub(crate) struct RestoreReport {
 struct Restoration<'a> {
     registry: &'a Registry,
     parts: BTreeSet<TrashPart>,
-    /// What the trash lists of the repositories into which something is restored.
+    /// The entries of the trash for the repositories into which something is restored.
     removed: RemovedContent,
     report: RestoreReport,
     visited: BTreeSet<(Repository, Digest)>,
 }
 
-/// What is restored, with everything that it names.
+/// The content to restore, with everything that it names.
 #[derive(Default)]
 struct WantedContent {
     /// The latest removals first.

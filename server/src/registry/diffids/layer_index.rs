@@ -21,7 +21,7 @@ pub(crate) enum StoredLayerIndex {
     Pending,
 }
 
-/// What is stored about the index of a blob.
+/// The stored state of the index of a blob.
 enum IndexFile {
     /// Nothing that counts.
     Absent,

@@ -74,7 +74,7 @@ async fn a_client_that_deletes_the_session_cancels_the_assembly() {
     assert_eq!(assembly.post(&server, "a").await.status(), 202);
     let deleted = client().delete(server.url(&session)).send().await.unwrap();
     if deleted.status() == 404 {
-        // It went too fast.
+        // The push was too fast to be killed.
         assembly.assert_held(&assembly.wait(&server, "a").await);
         return;
     }

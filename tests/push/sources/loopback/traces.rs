@@ -49,7 +49,7 @@ fn the_last_name_of_an_image_is_removed_without_the_image() {
     let records = fixture.scratch.folder("home/cache/imgsync/spool/loopback");
     let record = std::fs::File::create(records.join(tag)).expect("a file");
     std::fs::write(records.join(tag), format!("9 {tag}\n")).expect("a file");
-    // What the killed push asked for has been done by now.
+    // The requests of the killed push have been handled by now.
     let an_hour_ago = SystemTime::now() - Duration::from_secs(3600);
     record.set_modified(an_hour_ago).expect("the time");
     MACHINE.build(&fixture.scratch, &name, &files(&contents), "2");
