@@ -5,6 +5,7 @@ use std::process::{Child, ExitStatus};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::support::kills::{kill_client, kill_server};
 use crate::support::prelude::*;
 use crate::support::request_parser::ObservedRequest;
 use crate::support::{Random, Trigger, store};
@@ -155,29 +156,11 @@ impl KillFixture {
             KilledProcess::Either => self.random.below(2) == 0,
         };
         let moment = self.random_moment();
-        let kills = Arc::clone(&self.kills);
         if server_dies {
-            let server = Arc::clone(&self.server);
-            self.relay.run_at(moment, move || {
-                let mut server = server.lock().unwrap();
-                server.kill();
-                server.restart_on_same_port();
-                kills.fetch_add(1, Ordering::SeqCst);
-            });
+            self.relay
+                .run_at(moment, kill_server(&self.server, &self.kills));
         } else {
-            let client = Arc::clone(client);
-            self.relay.run_at(moment, move || {
-                let mut client = client.lock().unwrap();
-                // The push may have ended already.
-                if client
-                    .try_wait()
-                    .expect("the status of the child")
-                    .is_none()
-                {
-                    let _ = client.kill();
-                    kills.fetch_add(1, Ordering::SeqCst);
-                }
-            });
+            self.relay.run_at(moment, kill_client(client, &self.kills));
         }
     }
 

@@ -21,6 +21,7 @@ pub mod fake;
 pub mod http;
 pub mod image;
 pub mod imgsync;
+pub mod kills;
 pub mod layer_pairs;
 pub mod listener;
 pub mod meddler;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use super::{DeltaFixture, LIMITED};
 use crate::support::archive::{Entry, tar_of};
+use crate::support::kills::{kill_client, kill_server};
 use crate::support::prelude::*;
 use crate::support::{Random, Trigger};
 
@@ -66,25 +67,11 @@ impl KilledPushes {
             1 => Trigger::BytesReceived(traffic.down + self.random.below(20_000)),
             _ => Trigger::BytesSent(traffic.up + self.random.below(30_000)),
         };
-        let kills = Arc::clone(&self.kills);
         if self.random.below(2) == 0 {
-            let server = Arc::clone(&self.server);
-            self.relay.run_at(moment, move || {
-                let mut server = server.lock().unwrap();
-                server.kill();
-                server.restart_on_same_port();
-                kills.fetch_add(1, Ordering::SeqCst);
-            });
+            self.relay
+                .run_at(moment, kill_server(&self.server, &self.kills));
         } else {
-            let client = Arc::clone(client);
-            self.relay.run_at(moment, move || {
-                let mut client = client.lock().unwrap();
-                // The push may have ended already.
-                if client.try_wait().expect("its status").is_none() {
-                    let _ = client.kill();
-                    kills.fetch_add(1, Ordering::SeqCst);
-                }
-            });
+            self.relay.run_at(moment, kill_client(client, &self.kills));
         }
     }
 
