@@ -45,8 +45,8 @@ pub(crate) use self::check::{
     AffectedImage, CheckEvent, CheckOptions, CheckStats, Finding, Repair,
 };
 pub(crate) use self::collect::{
-    CollectOptions, CollectStats, ContentTarget, ImageName, PurgeOptions, PurgeOutcome,
-    PurgeReport, RestoreReport, UntaggedPolicy,
+    CollectOptions, CollectStats, CollectionRecord, ContentTarget, ImageName, PurgeOptions,
+    PurgeOutcome, PurgeReport, RestoreReport, UntaggedPolicy,
 };
 pub(crate) use self::deletes::DeletedRepository;
 pub(crate) use self::diffids::StoredLayerIndex;
@@ -56,8 +56,8 @@ pub(crate) use self::manifests::StoredManifest;
 pub(crate) use self::open_uploads::UploadOwner;
 pub(crate) use self::retention::{RetentionStats, TagFacts, TagVerdict};
 pub(crate) use self::uploads::UploadWriter;
-pub(crate) use self::usage::StorageUsage;
-pub(crate) use crate::store::{BackupState, OpenedBackup, TrashEntry};
+pub(crate) use self::usage::{OpenUploadsSummary, StorageUsage, TrashSummary};
+pub(crate) use crate::store::{BackupState, DiskSample, DiskSpace, OpenedBackup, TrashEntry};
 
 use self::assemble::Assemblies;
 use self::blob_links::BlobLinkLogs;

@@ -7,9 +7,9 @@ use arc_swap::ArcSwap;
 use imgsync_oci::units::format_bytes;
 use tokio::time::{Instant, sleep};
 
-use super::server_state::CollectionSchedule;
 use crate::config::{Config, ImgsyncConfig, RetentionRule};
 use crate::registry::{self, CollectOptions, Registry, TagVerdict, UntaggedPolicy};
+use crate::status::CollectionSchedule;
 use crate::wall_clock::unix_now;
 
 /// The longest time between two looks at the configuration and at the trash.

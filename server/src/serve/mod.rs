@@ -15,10 +15,10 @@ mod error;
 mod evict;
 mod exposure;
 mod forget_lists;
+mod measure;
 mod open_files;
 mod pulls;
 mod purge;
-mod server_state;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -35,12 +35,12 @@ use self::apply_config::{ReloadableParts, apply_configs};
 use self::debug::MetricsEndpoint;
 use self::exposure::Exposure;
 use self::open_files::raise_open_files_limit;
-use self::server_state::ServerState;
 use crate::auth::AccessController;
 use crate::config::{Config, ListenAddress, StorageConfig};
 use crate::http::App;
 use crate::listen::{ConnectionAcceptor, Listener, ReloadableTls};
 use crate::registry::{BackupState, Registry};
+use crate::status::ServerState;
 use crate::upstream::Upstreams;
 
 /// The keys of the configuration that hold addresses.
@@ -112,6 +112,11 @@ pub async fn run(
         tokio::spawn(purge::run_purge(registry.clone(), Arc::clone(&current))).abort_handle(),
         tokio::spawn(pulls::run_pull_writer(registry.clone())).abort_handle(),
         tokio::spawn(evict::run_eviction(upstreams.clone())).abort_handle(),
+        tokio::spawn(measure::run_measurement(
+            registry.clone(),
+            Arc::clone(&server),
+        ))
+        .abort_handle(),
         tokio::spawn(forget_lists::run_forgetting(registry.clone())).abort_handle(),
         tokio::spawn(apply_configs(configs, parts, exposure)).abort_handle(),
     ];

@@ -64,7 +64,13 @@ impl Store {
         self.put_derived_file(&self.paths.derived(key), bytes, true)
     }
 
-    fn put_derived_file(&self, path: &Path, bytes: &[u8], is_synced: bool) -> Result<()> {
+    /// Writes a derived file at a path. If `is_synced`, a power cut cannot damage it.
+    pub(super) fn put_derived_file(
+        &self,
+        path: &Path,
+        bytes: &[u8],
+        is_synced: bool,
+    ) -> Result<()> {
         let temporary = self.temporary_path();
         let file = self.disk.create(&temporary);
         let written = file.and_then(|file| {

@@ -12,6 +12,7 @@ mod delete;
 mod derived;
 mod derived_log;
 mod disk;
+mod disk_history;
 mod entries;
 mod error;
 mod folders;
@@ -47,6 +48,7 @@ pub(crate) use self::derived::LinkFoldersIdentity;
 #[cfg(test)]
 pub(crate) use self::derived_log::MAX_LOG_LINE_BYTES;
 pub(crate) use self::disk::{DiskSpace, FileIdentity};
+pub(crate) use self::disk_history::DiskSample;
 pub use self::error::Error;
 pub(crate) use self::ingest::{Ingest, PartialBlob, SealedIngest};
 pub(crate) use self::inventory::InventoryItem;

@@ -14,11 +14,12 @@ use imgsync_oci::{Digest, Repository};
 
 use self::linked_blobs::{LinkedBlobs, MAX_BLOBS_PER_WALK};
 use self::ranking::Ranking;
+pub(crate) use self::summaries::{OpenUploadsSummary, TrashSummary};
 use super::Registry;
 use super::cache::link_key;
 use super::digest_prefix::digest_prefix;
 use super::error::Result;
-use crate::store::{DiskSpace, LinkKind, ListScope, ObjectKey, Walk};
+use crate::store::{DiskSample, DiskSpace, LinkKind, ListScope, ObjectKey, Walk};
 
 /// The space that the content of a registry takes. Sizes are in bytes.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -66,6 +67,22 @@ impl Registry {
     /// The errors of the store.
     pub(crate) fn disk_space(&self) -> Result<DiskSpace> {
         Ok(self.store.disk_space()?)
+    }
+
+    /// Returns the samples of the disk that were kept.
+    ///
+    /// # Errors
+    /// The errors of the store.
+    pub(crate) fn disk_history(&self) -> Result<Vec<DiskSample>> {
+        Ok(self.store.disk_history()?)
+    }
+
+    /// Replaces the samples of the disk. Does nothing if the store is read-only.
+    ///
+    /// # Errors
+    /// The errors of the store.
+    pub(crate) fn put_disk_history(&self, samples: &[DiskSample]) -> Result<()> {
+        Ok(self.store.put_disk_history(samples)?)
     }
 
     /// Measures the space that blobs and repositories take. At most `limit` repositories are

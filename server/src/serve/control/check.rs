@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use imgsync_oci::units::format_bytes;
 use serde_json::{Value, json};
 
-use super::low_priority::with_low_priority;
 use super::{CommandContext, CommandOutput, error_text};
+use crate::low_priority::with_low_priority;
 use crate::registry::{AffectedImage, CheckEvent, CheckOptions, CheckStats, Finding, Repair};
 
 /// How often the progress is printed.

@@ -16,7 +16,7 @@ use super::{CommandContext, CommandOutput, ControlCommand, MAX_LINE_BYTES, Outpu
 use crate::config::Config;
 use crate::listen::{ACCEPT_RETRY_DELAY, AcceptedStream, Listener};
 use crate::registry::Registry;
-use crate::serve::server_state::ServerState;
+use crate::status::ServerState;
 
 /// How long a client may take to send its command.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);

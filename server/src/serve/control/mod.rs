@@ -12,7 +12,6 @@ mod check;
 mod commands;
 mod garbage_collect;
 mod listener;
-mod low_priority;
 mod purge;
 mod retention;
 mod status;
@@ -29,9 +28,9 @@ pub use self::backup::run_backup;
 pub(super) use self::listener::run_control_socket;
 
 use super::Error;
-use super::server_state::ServerState;
 use crate::config::Config;
 use crate::registry::Registry;
+use crate::status::ServerState;
 use crate::store;
 
 /// Bounds the length of a line in either direction.

@@ -104,6 +104,11 @@ impl StorePaths {
         self.own_root.join("collection-1")
     }
 
+    /// Returns the file that says how much space was used in the last weeks.
+    pub(in crate::store) fn disk_history(&self) -> PathBuf {
+        self.own_root.join("disk-history-1")
+    }
+
     /// Returns the file in which earlier versions listed the manifests that they had read.
     pub(in crate::store) fn examined(&self, repository: &Repository) -> PathBuf {
         self.derived_repository(repository).join("_examined")

@@ -7,18 +7,17 @@ mod document;
 mod text;
 
 use std::io::{self, Write};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use self::document::{
     CertificateStatus, CollectionStatus, DiskStatus, LastCollection, RepositoriesStatus,
     RepositoryStatus, StatusDocument, StorageStatus, TrashStatus, UploadsStatus, UpstreamStatus,
 };
-use super::low_priority::with_low_priority;
-use super::{CommandContext, CommandOutput, error_text};
+use super::{CommandContext, CommandOutput};
 use crate::config::Config;
 use crate::listen::certificate_expiries;
-use crate::registry::{Registry, StorageUsage, Walk};
-use crate::serve::server_state::{ServerState, UsageMeasurement};
+use crate::registry::{CollectionRecord, StorageUsage, TrashSummary};
+use crate::status::{ServerState, StorageFacts, StorageMeasurement};
 use crate::store::format_time;
 use crate::wall_clock::unix_now;
 
@@ -26,11 +25,6 @@ use crate::wall_clock::unix_now;
 const LISTED_REPOSITORIES: usize = 20;
 /// How many repositories are listed if all are to be listed.
 const MAX_LISTED_REPOSITORIES: usize = 100_000;
-/// A measurement that took at least this long is used again.
-const MIN_REUSED_DURATION: Duration = Duration::from_secs(1);
-/// For how many times its own duration a measurement is used again, so that a program that asks all
-/// the time does not keep the disk busy.
-const REUSE_FACTOR: u32 = 20;
 
 const SECONDS_PER_DAY: i64 = 24 * 3600;
 
@@ -97,89 +91,45 @@ fn gather(
     server: &ServerState,
     lists_all: bool,
 ) -> Result<StatusDocument, String> {
-    let (registry, config, now) = (context.registry, context.config, unix_now());
+    let (config, now) = (context.config, unix_now());
     let limit = if lists_all {
         MAX_LISTED_REPOSITORIES
     } else {
         LISTED_REPOSITORIES
     };
-    let walk = Walk::new(u64::MAX, context.is_gone);
-    let uploads = registry.summarize_uploads(&walk).map_err(error_text)?;
-    let undo = config.imgsync.gc.undo;
-    let trash = registry.summarize_trash(undo, &walk).map_err(error_text)?;
-    let space = registry.disk_space().map_err(error_text)?;
-    let (storage, repositories) = measured_usage(registry, server, limit, context.is_gone)?;
+    let (undo, is_gone) = (config.imgsync.gc.undo, context.is_gone);
+    let facts = StorageFacts::gather(context.registry, server, undo, limit, is_gone)?;
     Ok(StatusDocument {
         version: env!("CARGO_PKG_VERSION"),
         started_at: time_text(server.started_at),
         uptime_seconds: now.saturating_sub(server.started_at),
         disk: DiskStatus {
             folder: config.storage.root.display().to_string(),
-            total_bytes: space.total,
-            free_bytes: space.free,
-            used_bytes: storage.bytes + trash.bytes + uploads.bytes,
+            total_bytes: facts.space.total,
+            free_bytes: facts.space.free,
+            used_bytes: facts.used_bytes(),
         },
-        storage,
-        repositories,
+        storage: storage(&facts.measurement),
+        repositories: repositories(&facts.measurement.usage, limit),
         uploads: UploadsStatus {
-            open: uploads.count,
-            bytes: uploads.bytes,
-            oldest_started_at: uploads.oldest.map(format_time),
+            open: facts.uploads.count,
+            bytes: facts.uploads.bytes,
+            oldest_started_at: facts.uploads.oldest.map(format_time),
         },
         collection: CollectionStatus {
             enabled: config.imgsync.gc.is_enabled && !config.storage.is_read_only,
-            last: last_collection(registry)?,
+            last: facts.last_collection.map(last_collection),
             next_at: server.collection_schedule.next().map(time_text),
         },
-        trash: TrashStatus {
-            entries: trash.entries,
-            bytes: trash.bytes,
-            first_deletion_at: trash.first_expiry.map(time_text),
-            last_deletion_at: trash.last_expiry.map(time_text),
-        },
+        trash: trash(&facts.trash),
         upstreams: upstreams(server),
         certificates: certificates(config, now),
     })
 }
 
-/// Measures the storage, unless the last measurement is recent for how long it took.
-fn measured_usage(
-    registry: &Registry,
-    server: &ServerState,
-    limit: usize,
-    is_gone: &(dyn Fn() -> bool + Sync),
-) -> Result<(StorageStatus, RepositoriesStatus), String> {
-    let mut last = server.lock_measurement();
-    let reused = last.as_ref().filter(|last| {
-        let is_slow = last.duration >= MIN_REUSED_DURATION;
-        is_slow && last.limit == limit && last.ended.elapsed() < last.duration * REUSE_FACTOR
-    });
-    let measurement = match reused {
-        Some(measurement) => measurement,
-        None => last.insert(measure(registry, limit, is_gone)?),
-    };
-    let UsageMeasurement { usage, .. } = measurement;
-    let largest = usage.largest.iter().map(|listed| RepositoryStatus {
-        name: listed.repository.to_string(),
-        bytes: listed.bytes,
-        shared_bytes: listed.shared_bytes,
-    });
-    let largest: Vec<RepositoryStatus> = largest.collect();
-    let listed_bytes: u64 = largest.iter().map(|listed| listed.bytes).sum();
-    let repositories = RepositoriesStatus {
-        count: usage.repositories,
-        bytes: usage.repository_bytes,
-        saved_bytes: usage.saved_bytes(),
-        unlisted: usage.repositories.saturating_sub(largest.len() as u64),
-        unlisted_bytes: usage.repository_bytes.saturating_sub(listed_bytes),
-        largest,
-    };
-    Ok((storage(usage, measurement.ended_at), repositories))
-}
-
-fn storage(usage: &StorageUsage, measured_at: u64) -> StorageStatus {
+fn storage(StorageMeasurement { usage, sample, .. }: &StorageMeasurement) -> StorageStatus {
     StorageStatus {
-        measured_at: time_text(measured_at),
+        measured_at: time_text(sample.time),
         blobs: usage.blobs,
         bytes: usage.blob_bytes,
         unlinked_bytes: usage.unlinked_bytes,
@@ -188,34 +138,43 @@ fn storage(usage: &StorageUsage, measured_at: u64) -> StorageStatus {
     }
 }
 
-/// Measures the storage on a thread with a low priority.
-fn measure(
-    registry: &Registry,
-    limit: usize,
-    is_gone: &(dyn Fn() -> bool + Sync),
-) -> Result<UsageMeasurement, String> {
-    let begun = Instant::now();
-    let measure = || registry.measure_storage(limit, &Walk::new(u64::MAX, is_gone));
-    let measured = with_low_priority("the measurement of the storage", measure)?;
-    Ok(UsageMeasurement {
-        usage: measured.map_err(error_text)?,
-        limit,
-        ended_at: unix_now(),
-        ended: Instant::now(),
-        duration: begun.elapsed(),
-    })
+fn repositories(usage: &StorageUsage, limit: usize) -> RepositoriesStatus {
+    let largest = usage.largest.iter().take(limit);
+    let largest = largest.map(|listed| RepositoryStatus {
+        name: listed.repository.to_string(),
+        bytes: listed.bytes,
+        shared_bytes: listed.shared_bytes,
+    });
+    let largest: Vec<RepositoryStatus> = largest.collect();
+    let listed_bytes: u64 = largest.iter().map(|listed| listed.bytes).sum();
+    RepositoriesStatus {
+        count: usage.repositories,
+        bytes: usage.repository_bytes,
+        saved_bytes: usage.saved_bytes(),
+        unlisted: usage.repositories.saturating_sub(largest.len() as u64),
+        unlisted_bytes: usage.repository_bytes.saturating_sub(listed_bytes),
+        largest,
+    }
 }
 
-fn last_collection(registry: &Registry) -> Result<Option<LastCollection>, String> {
-    let last = registry.last_collection().map_err(error_text)?;
-    Ok(last.map(|last| LastCollection {
+fn last_collection(last: CollectionRecord) -> LastCollection {
+    LastCollection {
         ended_at: time_text(last.ended_at),
         manifests: last.stats.manifests,
         blobs: last.stats.blobs,
         bytes: last.stats.bytes,
         damaged_manifests: last.stats.damaged,
         failed: last.is_failed,
-    }))
+    }
+}
+
+fn trash(summary: &TrashSummary) -> TrashStatus {
+    TrashStatus {
+        entries: summary.entries,
+        bytes: summary.bytes,
+        first_deletion_at: summary.first_expiry.map(time_text),
+        last_deletion_at: summary.last_expiry.map(time_text),
+    }
 }
 
 fn upstreams(server: &ServerState) -> Vec<UpstreamStatus> {

@@ -7,7 +7,7 @@ const LOWEST_PRIORITY: i32 = 19;
 
 /// Runs work in a thread of its own, with the lowest priority. The threads that serve requests keep
 /// theirs. Fails if the work panics; `what` names it.
-pub(super) fn with_low_priority<T: Send>(
+pub(crate) fn with_low_priority<T: Send>(
     what: &str,
     work: impl FnOnce() -> T + Send,
 ) -> Result<T, String> {
