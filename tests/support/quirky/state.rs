@@ -1,179 +1,33 @@
-//! A registry in memory that deviates from the specification in configurable ways, as real
-//! registries and proxies do. It also checks that the requests of the client are valid.
+//! The content of the registry, and its responses.
 
 use std::collections::{BTreeMap, HashMap};
-use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::bytes::digest;
-use super::fake::{BodyHandling, FakeServer, Reply, Request, status};
-
-/// The deviations of a registry. The default follows the specification and mounts nothing.
-#[derive(Clone)]
-pub struct RegistryQuirks {
-    /// The status of a successful PATCH.
-    pub patch_status: u16,
-    /// Returns the `Range` header of a response about a session.
-    pub range_header: fn(&UploadSession) -> Option<String>,
-    /// The status of a GET of a session.
-    pub status_of_get: u16,
-    /// Returns the response to a valid PATCH that the registry refuses.
-    pub refuse_patch: fn(&Request, &UploadSession) -> Option<Reply>,
-    /// Whether the PUT that completes a session may have a body.
-    pub accepts_put_body: bool,
-    /// The numbers of the PATCH requests (from 1) whose connection breaks in the middle of the
-    /// body.
-    pub broken_patches: Vec<usize>,
-    /// The effect of a broken PATCH on the session.
-    pub partial_chunk: PartialChunk,
-    /// The largest body that a proxy in front of the registry forwards.
-    pub max_body_bytes: Option<u64>,
-    /// Returns the response to a body that is too large.
-    pub too_large_response: fn() -> Reply,
-    /// Whether that response is sent, and the connection closed, before the body is read.
-    pub responds_early: bool,
-    /// The value of `OCI-Chunk-Min-Length`.
-    pub min_chunk_bytes: Option<u64>,
-    pub mount_support: MountSupport,
-    /// Whether requests other than GET and HEAD require a token.
-    pub requires_token: bool,
-    /// Whether `Location` headers are absolute URLs.
-    pub absolute_locations: bool,
-    /// Whether the registry loses the bytes of each chunk after it has confirmed them.
-    pub loses_chunks: bool,
-}
-
-/// The effect of a connection that breaks in the middle of a chunk on the session.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum PartialChunk {
-    /// The session keeps the bytes that arrived.
-    Kept,
-    /// The session keeps none of the bytes of the chunk.
-    Dropped,
-    /// The session is deleted.
-    SessionLost,
-}
-
-/// The response to a request for a cross-repository mount.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum MountSupport {
-    /// Mounts the blob.
-    Yes,
-    /// Opens an upload session instead, as the specification allows.
-    No,
-    /// Responds with 405.
-    Refused,
-    /// Responds with 201, and does not mount the blob.
-    FalseSuccess,
-}
-
-impl Default for RegistryQuirks {
-    fn default() -> Self {
-        Self {
-            patch_status: 202,
-            range_header: |session| Some(format!("0-{}", session.bytes.len().saturating_sub(1))),
-            status_of_get: 204,
-            refuse_patch: |_, _| None,
-            accepts_put_body: true,
-            broken_patches: Vec::new(),
-            partial_chunk: PartialChunk::Kept,
-            max_body_bytes: None,
-            too_large_response: || status(413),
-            responds_early: false,
-            min_chunk_bytes: None,
-            mount_support: MountSupport::No,
-            requires_token: false,
-            absolute_locations: false,
-            loses_chunks: false,
-        }
-    }
-}
-
-/// An open upload session.
-#[derive(Clone, Default)]
-pub struct UploadSession {
-    /// The bytes so far.
-    pub bytes: Vec<u8>,
-    /// The sizes of the accepted chunks.
-    pub chunks: Vec<usize>,
-}
-
-/// A running registry, stopped on drop.
-pub struct QuirkyRegistry {
-    fake: FakeServer,
-    state: Arc<Mutex<State>>,
-}
+use super::quirks::{MountSupport, PartialChunk, RegistryQuirks, UploadSession};
+use super::tokens::check_token;
+use crate::support::bytes::digest;
+use crate::support::fake::{BodyHandling, Reply, Request, status};
 
 #[derive(Default)]
-struct State {
-    address: String,
-    sessions: BTreeMap<usize, UploadSession>,
+pub(super) struct State {
+    pub(super) address: String,
+    pub(super) sessions: BTreeMap<usize, UploadSession>,
     session_count: usize,
     patch_count: usize,
     /// By repository and digest.
     blobs: HashMap<(String, String), Vec<u8>>,
     /// Media type and content, by repository and reference.
     manifests: HashMap<(String, String), (String, Vec<u8>)>,
-    mounted_digests: Vec<String>,
+    pub(super) mounted_digests: Vec<String>,
     /// Requests that violate the specification.
-    invalid_requests: Vec<String>,
-}
-
-impl QuirkyRegistry {
-    /// Starts a registry on a free port.
-    pub fn start(quirks: RegistryQuirks) -> Self {
-        let state = Arc::new(Mutex::new(State::default()));
-        let (state_before_body, state_after_body) = (state.clone(), state.clone());
-        let quirks_before_body = quirks.clone();
-        let fake = FakeServer::start_with_body_handling(
-            move |request| lock(&state_before_body).handle_body(&quirks_before_body, request),
-            move |request| lock(&state_after_body).respond(&quirks, request),
-        );
-        lock(&state).address = fake.address();
-        Self { fake, state }
-    }
-
-    pub fn address(&self) -> SocketAddr {
-        self.fake.address().parse().expect("an address")
-    }
-
-    /// Returns the requests so far, in the order of arrival.
-    pub fn requests(&self) -> Vec<Request> {
-        self.fake.requests()
-    }
-
-    /// Returns the number of requests with this method and a target that contains `part`.
-    pub fn count(&self, method: &str, part: &str) -> usize {
-        let requests = self.requests();
-        let is_counted =
-            |request: &&Request| request.method == method && request.target.contains(part);
-        requests.iter().filter(is_counted).count()
-    }
-
-    /// Panics if the client has sent an invalid request.
-    pub fn assert_valid_requests(&self) {
-        let state = lock(&self.state);
-        let invalid_requests = &state.invalid_requests;
-        assert!(invalid_requests.is_empty(), "{invalid_requests:#?}");
-    }
-
-    /// Returns the digests of all mounted blobs.
-    pub fn mounted_digests(&self) -> Vec<String> {
-        lock(&self.state).mounted_digests.clone()
-    }
-
-    /// Returns the number of open upload sessions.
-    pub fn open_sessions(&self) -> usize {
-        lock(&self.state).sessions.len()
-    }
-}
-
-fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
-    state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) invalid_requests: Vec<String>,
 }
 
 impl State {
-    fn handle_body(&mut self, quirks: &RegistryQuirks, request: &Request) -> BodyHandling {
+    pub(super) fn handle_body(
+        &mut self,
+        quirks: &RegistryQuirks,
+        request: &Request,
+    ) -> BodyHandling {
         let length = request.header("content-length");
         let length: u64 = length.map_or(0, |text| text.parse().expect("a length"));
         let is_too_large = quirks.max_body_bytes.is_some_and(|max| length > max);
@@ -191,7 +45,7 @@ impl State {
         BodyHandling::Read
     }
 
-    fn respond(&mut self, quirks: &RegistryQuirks, request: &Request) -> Reply {
+    pub(super) fn respond(&mut self, quirks: &RegistryQuirks, request: &Request) -> Reply {
         if request.header("transfer-encoding").is_some() {
             self.add_invalid_request(request, "a body without length");
         }
@@ -431,47 +285,4 @@ fn content(bytes: &[u8], media_type: &str) -> Reply {
 fn parse_range(text: &str) -> Option<(usize, usize)> {
     let (first, last) = text.split_once('-')?;
     Some((first.parse().ok()?, last.parse().ok()?))
-}
-
-/// Issues tokens, and returns a challenge for a request without the token that it needs. A token
-/// contains its own scopes.
-fn check_token(quirks: &RegistryQuirks, request: &Request) -> Option<Reply> {
-    if !quirks.requires_token {
-        return None;
-    }
-    if request.line() == "GET /token" {
-        let scopes = request.query("scope").join(" ");
-        let body = serde_json::json!({ "token": scopes.replace(' ', ";") });
-        return Some(status(200).body(body.to_string()));
-    }
-    if matches!(&*request.method, "GET" | "HEAD") {
-        return None;
-    }
-    let path = request.target.split('?').next().unwrap_or_default();
-    let path = path.strip_prefix("/v2/").unwrap_or_default();
-    let separators = ["/blobs/", "/manifests/", "/tags/", "/_imgsync/"];
-    let name_end = separators.iter().filter_map(|part| path.find(part)).min();
-    let repository = &path[..name_end.unwrap_or(path.len())];
-    let action = match &*request.method {
-        "PUT" | "PATCH" | "DELETE" => "push",
-        "POST" if request.target.contains("/uploads/") => "push",
-        _ => "pull",
-    };
-    let mut needed = vec![(repository.to_owned(), action)];
-    needed.extend(request.query("from").into_iter().map(|from| (from, "pull")));
-    let bearer = request.authorization().strip_prefix("Bearer ");
-    let is_granted = |(repository, action): &(String, &str)| {
-        let scopes = bearer.into_iter().flat_map(|token| token.split(';'));
-        let mut grants = scopes.map(|scope| scope.trim_start_matches("repository:"));
-        grants.any(|grant| {
-            let (granted_repository, actions) = grant.split_once(':').unwrap_or_default();
-            granted_repository == repository && actions.split(',').any(|granted| granted == *action)
-        })
-    };
-    if needed.iter().all(is_granted) {
-        return None;
-    }
-    let host = request.header("host").unwrap_or_default();
-    let challenge = format!(r#"Bearer realm="http://{host}/token",service="quirky""#);
-    Some(status(401).header("WWW-Authenticate", challenge))
 }
