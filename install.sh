@@ -1,14 +1,24 @@
 #!/bin/sh
-# Installs imgsync or imgsync-server from a release, after verifying its checksum. For Linux on x86-64 and
-# ARM64.
-#
-#   sh install.sh [OPTIONS] [PROGRAM...]      default: imgsync
-#
-#   --version VERSION   a release, for example 0.1.0 (default: the latest release)
-#   --to FOLDER         default: /usr/local/bin for root, ~/.local/bin for other users
-#
-# IMGSYNC_RELEASES    address of the releases, for example of a mirror
+# Installs imgsync or imgsync-server from a release, after verifying its checksum. `sh install.sh --help`
+# prints the options.
 set -eu
+
+usage() {
+    cat <<'TEXT'
+Installs imgsync or imgsync-server from a release. For Linux on x86-64 and ARM64.
+
+  sh install.sh [OPTIONS] [PROGRAM...]    imgsync (default), imgsync-server, or both
+
+  --version VERSION   install this release, for example 0.1.0 (default: the latest one)
+  --dir FOLDER        install to this folder (default: /usr/local/bin for root, ~/.local/bin for other users)
+  -h, --help          print this help
+
+Downloads the list of checksums and an archive for each program, verifies the checksum, and writes the
+program to the folder. Changes nothing else. Run it again to update; delete the program to remove it.
+
+IMGSYNC_RELEASES is the address of the releases, for example of a mirror.
+TEXT
+}
 
 # packaging/release.sh writes the address here, so that the installer of a release needs no variable.
 default_releases=
@@ -63,16 +73,32 @@ verify() {
 
 install_program() {
     archive=$1-$arch-linux.tar.gz
+    say "downloading $address/$archive"
     download "$address/$archive" "$scratch/$archive"
     verify "$archive"
     tar -xzf "$scratch/$archive" -C "$scratch" "$1"
     chmod 755 "$scratch/$1"
     # A rename, because a running program cannot be overwritten.
     if ! { cp "$scratch/$1" "$folder/.$1.new" && mv -f "$folder/.$1.new" "$folder/$1"; }; then
-        fail "cannot write $folder/$1; use sudo, or choose another folder with --to"
+        fail "cannot write $folder/$1; use sudo, or choose another folder with --dir"
     fi
     version=$("$folder/$1" --version) || fail "$folder/$1 does not run on this machine"
-    say "installed $version in $folder"
+    say "installed $version as $folder/$1 (the checksum is correct)"
+}
+
+# Says so if a command in this folder is not found by its name, or if another program is found.
+check_path() {
+    case :$PATH: in
+        *":$folder:"*) ;;
+        *)
+            say "$folder is not in PATH; add it: export PATH=\"$folder:\$PATH\""
+            return
+            ;;
+    esac
+    for program; do
+        found=$(command -v "$program" || true)
+        [ "$found" = "$folder/$program" ] || say "the command $program runs $found, which comes first in PATH"
+    done
 }
 
 # In a function, so that an incomplete download of this script does nothing.
@@ -82,13 +108,18 @@ main() {
     programs=
     while [ $# -gt 0 ]; do
         case $1 in
-            --version) version=${2:?--version needs a value}; shift ;;
-            --to) folder=${2:?--to needs a value}; shift ;;
+            -h | --help) usage; exit ;;
+            --version | --dir)
+                [ -n "${2:-}" ] || fail "$1 needs a value"
+                if [ "$1" = --dir ]; then folder=$2; else version=$2; fi
+                shift
+                ;;
             imgsync | imgsync-server) programs="$programs $1" ;;
-            *) fail "unknown argument $1; use imgsync, imgsync-server, --version or --to" ;;
+            *) fail "unknown argument $1; --help prints the arguments" ;;
         esac
         shift
     done
+    programs=${programs:-imgsync}
     releases=${IMGSYNC_RELEASES:-$default_releases}
     [ -n "$releases" ] ||
         fail 'this script is not from a release; set IMGSYNC_RELEASES to the address of the releases'
@@ -98,19 +129,22 @@ main() {
         address=$releases/latest/download
     fi
     if [ -z "$folder" ]; then
-        if [ "$(id -u)" = 0 ]; then folder=/usr/local/bin; else folder=$HOME/.local/bin; fi
+        if [ "$(id -u)" = 0 ]; then
+            folder=/usr/local/bin
+        else
+            folder=${HOME:?HOME is not set; use --dir}/.local/bin
+        fi
     fi
     arch=$(architecture)
-    mkdir -p "$folder" || fail "cannot create $folder; use sudo, or choose another folder with --to"
+    mkdir -p "$folder" || fail "cannot create $folder; use sudo, or choose another folder with --dir"
+    folder=$(cd "$folder" && pwd)
 
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
     download "$address/SHA256SUMS" "$scratch/SHA256SUMS"
-    for program in ${programs:-imgsync}; do install_program "$program"; done
-    case :$PATH: in
-        *":$folder:"*) ;;
-        *) say "$folder is not in PATH; add it: export PATH=\"$folder:\$PATH\"" ;;
-    esac
+    for program in $programs; do install_program "$program"; done
+    # shellcheck disable=SC2086
+    check_path $programs
 }
 
 main "$@"

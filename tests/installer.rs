@@ -63,10 +63,12 @@ fn the_latest_and_a_named_release_are_installed() {
         let scratch = Scratch::new();
         let folder = scratch.path("new/bin");
         let mut command = installer(Some(&server), scratch.root());
-        command.arg("--to").arg(&folder).args(version);
+        command.arg("--dir").arg(&folder).args(version);
         let outcome = run(&mut command).succeeded();
-        assert!(outcome.stderr.contains("installed imgsync 1.2.3 in "));
+        assert!(outcome.stderr.contains("installed imgsync 1.2.3 as "));
         assert!(outcome.stderr.contains("is not in PATH"), "{outcome}");
+        let line = format!("downloading http://{}", server.address());
+        assert!(outcome.stderr.contains(&line), "{outcome}");
         let program = folder.join("imgsync");
         let mode = program.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o755);
@@ -89,7 +91,7 @@ fn an_archive_without_the_right_checksum_is_not_installed() {
         let scratch = Scratch::new();
         let folder = scratch.folder("bin");
         let mut command = installer(Some(&server), scratch.root());
-        run(command.arg("--to").arg(&folder)).failed(1, &[words]);
+        run(command.arg("--dir").arg(&folder)).failed(1, &[words]);
         assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 0);
     }
 }
@@ -99,11 +101,53 @@ fn a_missing_release_or_address_is_named() {
     let server = serve(checksum_line());
     let scratch = Scratch::new();
     let mut command = installer(Some(&server), scratch.root());
-    command.args(["--version", "9.9.9", "--to"]);
+    command.args(["--version", "9.9.9", "--dir"]);
     let address = format!("{}/download/v9.9.9/SHA256SUMS", server.address());
     run(command.arg(scratch.path("bin"))).failed(1, &["cannot download", &address]);
 
     let mut command = installer(None, scratch.root());
-    command.arg("--to").arg(scratch.path("bin"));
+    command.arg("--dir").arg(scratch.path("bin"));
     run(&mut command).failed(1, &["not from a release", "IMGSYNC_RELEASES"]);
+}
+
+#[test]
+fn help_and_wrong_arguments_need_no_release() {
+    let scratch = Scratch::new();
+    let help = run(installer(None, scratch.root()).arg("--help")).succeeded();
+    for word in [
+        "--version VERSION",
+        "--dir FOLDER",
+        "imgsync-server",
+        "checksum",
+    ] {
+        assert!(help.stdout.contains(word), "{word}: {help}");
+    }
+    for (argument, words) in [
+        ("--to", "unknown argument --to; --help"),
+        ("--dir", "--dir needs a value"),
+    ] {
+        run(installer(None, scratch.root()).arg(argument)).failed(1, &[words]);
+    }
+}
+
+#[test]
+fn another_program_with_the_name_is_reported() {
+    let server = serve(checksum_line());
+    let scratch = Scratch::new();
+    let (first, second) = (scratch.folder("first"), scratch.folder("second"));
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{}:{path}", first.display(), second.display());
+    let mut command = installer(Some(&server), scratch.root());
+    command.arg("--dir").arg(&first).env("PATH", &path);
+    let outcome = run(&mut command).succeeded();
+    assert!(!outcome.stderr.contains("PATH"), "{outcome}");
+
+    let mut command = installer(Some(&server), scratch.root());
+    command.arg("--dir").arg(&second).env("PATH", &path);
+    let outcome = run(&mut command).succeeded();
+    let line = format!(
+        "runs {}, which comes first in PATH",
+        first.join("imgsync").display()
+    );
+    assert!(outcome.stderr.contains(&line), "{outcome}");
 }

@@ -37,7 +37,7 @@ for applet in sh awk cat chmod cp id mkdir mktemp mv rm sha256sum tar uname wget
 done
 # busybox's wget cannot verify certificates, but the address is on this machine.
 env -i PATH="$scratch/bin" HOME="$scratch/home" IMGSYNC_RELEASES="http://127.0.0.1:$port" \
-    sh "$files/install.sh" --to "$scratch/home/bin" imgsync imgsync-server
+    sh "$files/install.sh" --dir "$scratch/home/bin" imgsync imgsync-server
 "$top/packaging/smoke.sh" "$scratch/home/bin"
 
 # Without the variable, the installer uses the address that packaging/release.sh was given.
