@@ -40,7 +40,8 @@ impl Error {
     pub fn hint(&self) -> Option<Cow<'static, str>> {
         match self {
             Self::Store(error @ store::Error::Io { path, .. }) if error.is_forbidden() => {
-                owner_hint(path).map(Cow::Owned)
+                let hint = owner_hint(path).map(Cow::Owned);
+                hint.or_else(|| self.fixed_hint().map(Cow::Borrowed))
             }
             _ => self.fixed_hint().map(Cow::Borrowed),
         }
@@ -89,18 +90,19 @@ impl Error {
 }
 
 /// Returns the hint for a file or folder that this user may not create or write: often a container that
-/// ran as root has left the folder.
-fn owner_hint(path: &Path) -> Option<String> {
+/// ran as root has left the folder. Returns `None` if the folder belongs to this user.
+pub(super) fn owner_hint(path: &Path) -> Option<String> {
     let (folder, metadata) = path
         .ancestors()
         .find_map(|above| Some((above, above.metadata().ok()?)))?;
     let user = rustix::process::geteuid().as_raw();
     let group = rustix::process::getegid().as_raw();
     let (owner, owner_group) = (metadata.uid(), metadata.gid());
-    Some(format!(
+    (owner != user).then(|| format!(
         "{} belongs to user {owner}, and this program runs as user {user}: as root, run \
-         chown -R {user}:{group} on the storage folder, or run the program as the owner (in a \
-         container: docker run --user {owner}:{owner_group})",
+         `chown -R {user}:{group} FOLDER` for the storage folder (for a container: the folder of the \
+         machine that is mounted there), or run the program as the owner (docker run --user \
+         {owner}:{owner_group}, or user: \"{owner}:{owner_group}\" in a compose file)",
         folder.display()
     ))
 }

@@ -170,14 +170,18 @@ async fn open_registry(storage: &StorageConfig) -> Result<Registry, Error> {
 /// Pulls may work, but pushes into these folders fail.
 async fn warn_about_forbidden_folders(registry: Registry) -> Result<(), Error> {
     let found = spawn_blocking(move || registry.forbidden_folders());
-    for folder in found
+    let found = found
         .await
-        .map_err(|error| Error::Start(error.to_string()))?
-    {
+        .map_err(|error| Error::Start(error.to_string()))?;
+    if let Some(first) = found.first() {
+        let names: Vec<_> = found
+            .iter()
+            .map(|path| path.display().to_string())
+            .collect();
         tracing::warn!(
-            "this user may not write to {}, so pushes fail: change the owner of the storage folder, \
-             with all that is in it (chown -R), to the user that runs the server",
-            folder.display()
+            "this user may not write to {}, so pushes fail. {}",
+            names.join(", "),
+            error::owner_hint(first).unwrap_or_default()
         );
     }
     Ok(())

@@ -60,6 +60,17 @@ async fn a_folder_of_another_user_is_reported_at_the_start_and_to_clients() {
     let server = Server::start_process(command, &root);
     let log = server.wait_for_log("this user may not write to");
     assert!(log.contains(repositories.to_str().unwrap()), "{log}");
+    // A folder of this user has only the wrong mode.
+    if root.metadata().unwrap().uid() == 0 {
+        let owner = format!("chown -R {NOBODY}:{NOBODY} FOLDER");
+        for words in [
+            &*owner,
+            "docker run --user 0:0",
+            "user: \"0:0\" in a compose file",
+        ] {
+            assert!(log.contains(words), "{words}: {log}");
+        }
+    }
     let url = server.url("/v2/a/blobs/uploads/");
     let response = client().post(url).send().await.unwrap();
     let status = StatusCode::INTERNAL_SERVER_ERROR;
