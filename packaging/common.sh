@@ -43,6 +43,14 @@ source_date() {
     fi
 }
 
+# Returns whether a program needs no loader and no shared libraries.
+is_static() {
+    local headers
+    have readelf || fail 'readelf is missing; install the package binutils'
+    headers=$(readelf --program-headers "$1" 2>/dev/null) || fail "$1 is no Linux program"
+    [[ $headers != *INTERP* ]]
+}
+
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -- "$@"; fi; }
 
 # Installs Debian packages. The caller does so only if the user has asked for it.

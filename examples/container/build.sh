@@ -5,13 +5,15 @@
 #
 #   --program NAME       imgsync-server (default) or imgsync
 #   --programs FOLDER    use the programs that packaging/build.sh has written to FOLDER
+#   --with-libraries     accept a program that is not linked statically, and add its shared libraries: for tests,
+#                        with programs of `cargo build` in FOLDER/ARCH
 #   --arch ARCH          x86_64 or aarch64 (default: the architecture of this machine)
 #
 # The image of the server replaces registry:2 and registry:3, with the same port (5000), the same volume
 # (/var/lib/registry), and the same configuration files, variables and commands. It does not run as root:
 # see "Container images" in docs/install.md.
 #
-# Needs Docker, and Rust if there is no --programs. Only cargo uses the network.
+# Needs Docker and readelf, and Rust if there is no --programs. Only cargo uses the network.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 top=$(cd "$here/../.." && pwd)
@@ -20,12 +22,14 @@ top=$(cd "$here/../.." && pwd)
 
 program=imgsync-server
 programs=
+libraries=no
 arch=$machine
 name=
 while [ $# -gt 0 ]; do
     case $1 in
         --program) program=${2:?--program needs a value}; shift ;;
         --programs) programs=$(realpath "${2:?--programs needs a value}"); shift ;;
+        --with-libraries) libraries=yes ;;
         --arch) arch=${2:?--arch needs a value}; shift ;;
         -*) fail "unknown option $1" ;;
         *) name=$1 ;;
@@ -41,12 +45,23 @@ if [ -z "$programs" ]; then
     programs=$scratch/programs
     "$top/packaging/build.sh" --arch "$arch" --program "$program" "$programs"
 fi
-name=${name:-$program:$(version "$programs" "$arch" "$program")}
-case ${name##*/} in *:*) ;; *) name=$name:latest ;; esac
-
+[ -f "$programs/$arch/$program" ] ||
+    fail "$programs/$arch/$program does not exist; build it with packaging/build.sh --arch $arch $programs"
 root=$scratch/root
 mkdir -p "$root/bin"
 install -m 755 "$programs/$arch/$program" "$root/bin/$program"
+# The image contains nothing else, so a program that needs a loader would fail with `no such file or directory`.
+if ! is_static "$root/bin/$program"; then
+    [ $libraries = yes ] ||
+        fail "$programs/$arch/$program is not linked statically, so it cannot run in the image; build it with
+packaging/build.sh --arch $arch, or add its libraries with --with-libraries"
+    # The paths in the output of ldd: of the loader, and of each library.
+    ldd "$root/bin/$program" | grep -o '/[^ ]*' | while read -r library; do
+        install -D -m 755 "$library" "$root$library"
+    done
+fi
+name=${name:-$program:$(version "$programs" "$arch" "$program")}
+case ${name##*/} in *:*) ;; *) name=$name:latest ;; esac
 if [ "$program" = imgsync-server ]; then
     mkdir -p "$root/etc/imgsync" "$root/var/lib/registry"
     # The program has this name in the stock image: existing entrypoints and `docker exec` use it.

@@ -3,7 +3,7 @@
 use crate::support::prelude::*;
 
 /// The documents that are written in English first, and those without an English counterpart.
-pub(super) const DOCUMENTS: [&str; 18] = [
+pub(crate) const DOCUMENTS: [&str; 18] = [
     "README.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
@@ -25,37 +25,37 @@ pub(super) const DOCUMENTS: [&str; 18] = [
 ];
 
 /// Returns the top folder of the repository.
-pub(super) fn top() -> PathBuf {
+pub(crate) fn top() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
 /// Returns the text of a file of the repository.
-pub(super) fn read(path: &str) -> String {
+pub(crate) fn read(path: &str) -> String {
     std::fs::read_to_string(top().join(path)).expect(path)
 }
 
 /// A fenced block of a document.
 #[derive(Debug)]
-pub(super) struct Block {
+pub(crate) struct Block {
     /// The words after the opening fence: the language, and marks for these tests.
-    pub(super) info: String,
-    pub(super) text: String,
+    pub(crate) info: String,
+    pub(crate) text: String,
 }
 
 impl Block {
     /// Reports whether the block has this language.
-    pub(super) fn is(&self, language: &str) -> bool {
+    pub(crate) fn is(&self, language: &str) -> bool {
         self.info.split(' ').next() == Some(language)
     }
 
     /// Reports whether this word follows the language.
-    pub(super) fn has_mark(&self, mark: &str) -> bool {
+    pub(crate) fn has_mark(&self, mark: &str) -> bool {
         self.info.split(' ').skip(1).any(|word| word == mark)
     }
 }
 
 /// Returns the fenced blocks of a document.
-pub(super) fn blocks(document: &str) -> Vec<Block> {
+pub(crate) fn blocks(document: &str) -> Vec<Block> {
     let (mut blocks, mut open) = (Vec::new(), None::<Block>);
     for line in document.lines() {
         // A block in a list is indented.
@@ -74,14 +74,14 @@ pub(super) fn blocks(document: &str) -> Vec<Block> {
 }
 
 /// Returns the text of all blocks in a language.
-pub(super) fn text_of_blocks(document: &str, language: &str) -> String {
+pub(crate) fn text_of_blocks(document: &str, language: &str) -> String {
     let blocks = blocks(document).into_iter();
     let blocks = blocks.filter(|block| block.is(language));
     blocks.map(|block| block.text).collect()
 }
 
 /// Returns the headings of a document: the level and the text of each.
-pub(super) fn headings(document: &str) -> Vec<(usize, String)> {
+pub(crate) fn headings(document: &str) -> Vec<(usize, String)> {
     let mut is_in_block = false;
     let mut headings = Vec::new();
     for line in document.lines() {
@@ -96,7 +96,7 @@ pub(super) fn headings(document: &str) -> Vec<(usize, String)> {
 }
 
 /// Splits a command line into words as a shell does. Stops at a comment, a pipe or a redirection.
-pub(super) fn words(line: &str) -> Vec<String> {
+pub(crate) fn words(line: &str) -> Vec<String> {
     let (mut words, mut word, mut quote) = (Vec::new(), None::<String>, None);
     for letter in line.chars() {
         match (quote, letter) {

@@ -3,10 +3,11 @@
 mod ci;
 mod command_lines;
 mod compose;
-mod document;
+pub(crate) mod document;
 mod events;
 mod links;
 mod panel;
 mod proxies;
+mod releases;
 mod run_blocks;
 mod translations;

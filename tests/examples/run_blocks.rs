@@ -18,7 +18,7 @@ fn create_work_folder(scratch: &Scratch) {
     std::fs::write(work.join("image.tar.gz"), gzip.finish().unwrap()).unwrap();
     archive::write_folder(&image.oci_layout("v1"), &work.join("build/image"));
     std::fs::create_dir_all(work.join("etc/imgsync")).unwrap();
-    std::fs::create_dir_all(work.join("srv")).unwrap();
+    std::fs::create_dir_all(work.join("srv/registry")).unwrap();
     let config = "version: 0.1\nstorage: {filesystem: {rootdirectory: ./data}}\n";
     std::fs::write(work.join("etc/imgsync/config.yml"), config).unwrap();
 }
@@ -113,7 +113,15 @@ fn the_marked_commands_succeed() {
 }
 
 /// The marks of blocks with commands. CONTRIBUTING.md explains them.
-const MARKS: [&str; 6] = ["run", "serve", "build", "container", "remote", "system"];
+const MARKS: [&str; 7] = [
+    "run",
+    "serve",
+    "release",
+    "build",
+    "container",
+    "remote",
+    "system",
+];
 
 #[test]
 fn every_block_of_commands_is_marked() {

@@ -73,6 +73,20 @@ expect_not() {
     ! inside "$@" >"$scratch/output" 2>&1 || fail "$what: $(cat "$scratch/output")"
 }
 digest_at() { inside imgsync inspect "$1/team/app:v1" --json | grep -o 'sha256:[0-9a-f]*' | head -n 1; }
+# Prints the fenced block of a document that contains a text.
+fence() {
+    awk -v text="$2" '
+        /^```/ { if (found) { exit } inside = !inside; block = ""; next }
+        inside { block = block $0 "\n"; if (index($0, text)) found = 1 }
+        END { printf "%s", block }' "$top/docs/$1"
+}
+# Runs that block. There is no sudo, and no editor.
+run_fence() {
+    local script
+    script=$(fence "$@" | sed -e '/^sudoedit/d' -e 's/^sudo //')
+    [ -n "$script" ] || fail "docs/$1 has no command $2"
+    expect "the commands of docs/$1 fail: $script" sh -euc "$script"
+}
 process() { inside systemctl show --property MainPID --value imgsync-server; }
 
 say 'debian.sh: install'
@@ -91,6 +105,17 @@ for program in imgsync imgsync-server; do
 done
 expect 'push' imgsync push /root/image.tar 127.0.0.1:5000/team/app:v1
 digest=$(digest_at 127.0.0.1:5000)
+
+say 'debian.sh: the commands of the documents'
+run_fence install.md 'systemctl status'
+run_fence server.md 'kill -HUP'
+run_fence stock-registry.md 'systemctl stop'
+wait_for_server 127.0.0.1:5000
+expect 'backup' imgsync-server backup /srv/registry-backup --config /etc/imgsync/config.yml
+run_fence server.md 'mv /var/lib/imgsync'
+wait_for_server 127.0.0.1:5000
+found=$(digest_at 127.0.0.1:5000)
+[ "$found" = "$digest" ] || fail "the restored backup serves $found, and not $digest"
 
 say 'debian.sh: the modules for names of the system are not loaded'
 cat >"$scratch/module.c" <<'C'

@@ -1,0 +1,150 @@
+//! Tests the files of a release that `packaging/release.sh` writes, and the commands in the documents that
+//! download and install them. The programs of the release only print their version.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::document::{Block, DOCUMENTS, blocks, read, top};
+use crate::support::fake::{self, FakeServer};
+use crate::support::prelude::*;
+
+/// A program for both architectures: what `packaging/debian/build.sh` runs, and nothing else.
+const PROGRAM: &str = "#!/bin/sh\ncase $1 in\n\
+    --version) echo \"${0##*/} 0.1.0\" ;;\nman) echo page >\"$2/page.1\" ;;\nesac\n";
+
+/// Folders in which the commands of the documents install programs, and those of the tests.
+const INSTALL_FOLDERS: [(&str, &str); 2] = [
+    ("/usr/local/bin", "$HOME/.local/bin"),
+    ("/opt/imgsync/bin", "$HOME/opt"),
+];
+
+fn write_script(path: &Path, text: &str) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Programs, and the folder of the release that is made of them.
+struct Release {
+    scratch: Scratch,
+}
+
+impl Release {
+    /// Creates the programs of these architectures.
+    fn new(architectures: &[&str]) -> Self {
+        let scratch = Scratch::new();
+        for arch in architectures {
+            for program in ["imgsync", "imgsync-server"] {
+                write_script(&scratch.path("programs").join(arch).join(program), PROGRAM);
+            }
+        }
+        let bin = scratch.folder("bin");
+        // A script needs no emulator.
+        for name in ["qemu-x86_64", "qemu-aarch64", "sudo"] {
+            write_script(&bin.join(name), "#!/bin/sh\nexec \"$@\"\n");
+        }
+        // The installer of root would change the machine.
+        write_script(&bin.join("id"), "#!/bin/sh\necho 1000\n");
+        Self { scratch }
+    }
+
+    fn output(&self) -> PathBuf {
+        self.scratch.path("files")
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        let path = std::env::var("PATH").unwrap();
+        let bin = self.scratch.path("bin");
+        command.env("PATH", format!("{}:{path}", bin.display()));
+        command.env("HOME", self.scratch.folder("home"));
+        command.env_remove("IMGSYNC_RELEASES").stdin(Stdio::null());
+        command
+    }
+
+    /// Runs `packaging/release.sh` with more options.
+    fn write(&self, releases: &str, options: &[&str]) -> Outcome {
+        let mut command = self.command("bash");
+        command.arg(top().join("packaging/release.sh"));
+        command.args(["--releases", releases]).args(options);
+        command
+            .arg(self.scratch.path("programs"))
+            .arg(self.output());
+        run(command.env("DPKG_DEB_COMPRESSOR_TYPE", "none"))
+    }
+}
+
+#[test]
+fn an_incomplete_release_is_not_written_silently() {
+    if !programs_available(&["dpkg-deb"]) {
+        return;
+    }
+    let release = Release::new(&["x86_64"]);
+    let missing = ["aarch64", "SBOM imgsync.cdx.json", "SBOM imgsync-server"];
+    let refused = release.write("https://example.invalid", &["--complete"]);
+    refused.failed(1, &missing);
+    assert!(!release.output().exists(), "something was written");
+
+    let outcome = release.write("https://example.invalid", &[]).succeeded();
+    for word in missing.into_iter().chain(["WARNING"]) {
+        assert!(outcome.stderr.contains(word), "{word}: {outcome}");
+    }
+    let sums = std::fs::read_to_string(release.output().join("SHA256SUMS")).unwrap();
+    let names: BTreeSet<_> = sums.lines().map(|line| &line[66..]).collect();
+    let expected = [
+        "imgsync-server-x86_64-linux",
+        "imgsync-server-x86_64-linux.tar.gz",
+        "imgsync-server_amd64.deb",
+        "imgsync-x86_64-linux",
+        "imgsync-x86_64-linux.tar.gz",
+        "imgsync_amd64.deb",
+        "install.sh",
+    ];
+    assert_eq!(names, BTreeSet::from(expected));
+}
+
+#[test]
+fn the_commands_for_a_release_install_it_and_remove_it() {
+    if !programs_available(&["curl", "dpkg-deb"]) {
+        return;
+    }
+    let release = Release::new(&["x86_64", "aarch64"]);
+    let output = release.output();
+    std::fs::create_dir(&output).unwrap();
+    for name in ["imgsync.cdx.json", "imgsync-server.cdx.json"] {
+        std::fs::write(output.join(name), "{}").unwrap();
+    }
+    let server = FakeServer::start(move |request| {
+        let path = request.target.strip_prefix("/latest/download/");
+        let path = path.or_else(|| request.target.strip_prefix("/download/v0.1.0/"));
+        match path.map(|name| std::fs::read(output.join(name))) {
+            Some(Ok(bytes)) => fake::status(200).body(bytes),
+            _ => fake::status(404),
+        }
+    });
+    let releases = format!("http://{}", server.address());
+    let outcome = release.write(&releases, &["--complete"]).succeeded();
+    assert!(!outcome.stderr.contains("WARNING"), "{outcome}");
+
+    let home = release.scratch.folder("home");
+    let documents = DOCUMENTS.map(|path| blocks(&read(path)));
+    let marked = |block: &&Block| block.has_mark("release");
+    let scripts = documents.iter().flatten().filter(marked).map(|block| {
+        let text = block.text.clone();
+        let change = |text: String, (from, to): (&str, &str)| text.replace(from, to);
+        INSTALL_FOLDERS.into_iter().fold(text, change)
+    });
+    let scripts: Vec<_> = scripts.collect();
+    assert!(scripts.len() >= 3, "{scripts:?}");
+    for (number, script) in scripts.iter().enumerate() {
+        let mut shell = release.command("sh");
+        shell.args(["-euxc", script]).env("RELEASES", &releases);
+        run(shell.current_dir(release.scratch.folder("work"))).succeeded();
+        if number == 0 {
+            let program = home.join(".local/bin/imgsync-server");
+            assert_eq!(must(&mut Command::new(program)), "");
+            assert!(home.join("opt/imgsync").exists());
+        }
+    }
+    // The last block uninstalls the programs.
+    assert!(!home.join(".local/bin/imgsync").exists());
+}
