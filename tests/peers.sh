@@ -42,6 +42,9 @@ static_busybox() {
     [[ $libraries != *'=>'* ]]
 }
 
+# Compose is a plugin of the client, or the program docker-compose.
+compose_version() { docker compose version 2>/dev/null || docker-compose version 2>/dev/null; }
+
 # podman and skopeo refuse every image without a signature policy.
 policy_path() {
     local path
@@ -59,10 +62,12 @@ missing_packages() {
         # Since Debian 13, the client is a separate package.
         if apt-cache show docker-cli >/dev/null 2>&1; then echo docker-cli; fi
     fi
+    compose_version >/dev/null || echo docker-compose
     have skopeo || echo skopeo
     have podman || echo podman
     have docker-registry || echo docker-registry
     have nginx || echo nginx
+    have caddy || echo caddy
     have htpasswd || echo apache2-utils
     have curl || echo curl
     have openssl || echo openssl
@@ -93,9 +98,9 @@ stop_service() {
 install_missing() {
     if ! have apt-get; then
         say 'peers: this is not a Debian system (no apt-get), so nothing is installed.'
-        say 'peers: install docker and dockerd, skopeo, podman with a policy.json (package'
+        say 'peers: install docker, dockerd and docker-compose, skopeo, podman with a policy.json (package'
         say 'peers: containers-common), docker-registry (the distribution project, 2.8 or later,'
-        say 'peers: under that name in PATH), nginx, htpasswd (of Apache), curl, openssl, sshd,'
+        say 'peers: under that name in PATH), nginx, caddy, htpasswd (of Apache), curl, openssl, sshd,'
         say 'peers: faketime and a statically linked busybox.'
         return
     fi
@@ -108,7 +113,7 @@ install_missing() {
         say "peers: installing needs root or sudo. Run as root: apt-get install --no-install-recommends $packages"
         return
     fi
-    for service in docker-registry nginx; do have "$service" || new_services+=("$service"); done
+    for service in docker-registry nginx caddy; do have "$service" || new_services+=("$service"); done
     have sshd || new_services+=(ssh)
     say "peers: installing $packages"
     apt update
@@ -185,7 +190,8 @@ start_daemon() {
     fi
     as_root mkdir -p -m 700 "$data" "$runtime"
     # dockerd refuses to start if its flags contradict daemon.json, so use an empty one. It also
-    # refuses an old pid file with the ID of another process. shellcheck disable=SC2016
+    # refuses an old pid file with the ID of another process.
+    # shellcheck disable=SC2016
     as_root sh -c 'echo "{}" >"$1"; : >"$2"; rm -f "$3"' sh "$runtime/daemon.json" "$log" "$runtime/pid"
     # In a container on an overlay file system, only vfs works, and dockerd may not detect that.
     try_daemon || try_daemon --storage-driver=vfs || {
@@ -271,11 +277,13 @@ main() {
     report dockerd docker version --format '{{.Server.Version}}' || ok=no
     report containerd ctr --version || ok=no
     report containerd-store containerd_store_version || ok=no
+    report compose compose_version || ok=no
     report skopeo skopeo --version || ok=no
     report podman podman_works || ok=no
     report policy.json policy_path || ok=no
     report docker-registry docker-registry --version || ok=no
     report nginx nginx_version || ok=no
+    report caddy caddy version || ok=no
     report htpasswd htpasswd_works || ok=no
     report curl curl --version || ok=no
     report openssl openssl version || ok=no

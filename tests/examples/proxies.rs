@@ -2,9 +2,11 @@
 
 use std::io::Write as _;
 
-use super::document::{blocks, read};
+use super::document::{Block, blocks, read};
 use crate::support::Nginx;
+use crate::support::authority::CertificateAndKey;
 use crate::support::prelude::*;
+use crate::support::process::Process;
 
 #[test]
 fn the_nginx_example_works_with_large_layers_and_logins() {
@@ -98,39 +100,94 @@ fn location_of_panel(lines: &str) -> String {
     )
 }
 
+/// A registry, and what a proxy with TLS in front of it needs.
+struct Site {
+    server: Server,
+    authority: CertificateAuthority,
+    pair: CertificateAndKey,
+    /// Dropped last: the server must have stopped before its folder is deleted.
+    scratch: Scratch,
+}
+
+impl Site {
+    fn new() -> Self {
+        let scratch = Scratch::new();
+        let authority = CertificateAuthority::new(&scratch.folder("ca"));
+        Self {
+            pair: authority.sign("server", &["DNS:localhost", "IP:127.0.0.1"]),
+            authority,
+            server: Server::start(&scratch.folder("root")),
+            scratch,
+        }
+    }
+
+    /// Panics unless uploads work through the proxy at this port.
+    fn assert_proxy_works(&self, port: u16) {
+        let imgsync = Imgsync::new(&self.scratch.folder(&format!("home-{port}")));
+        let mut doctor = imgsync.command();
+        let repository = format!("https://localhost:{port}/team/app");
+        doctor.args(["doctor", "--write", &repository, "--ca-file"]);
+        let outcome = run(doctor.arg(self.authority.certificate())).succeeded();
+        for check in ["location", "request-size", "resume"] {
+            let is_ok = |line: &str| line.split_whitespace().take(2).eq(["ok", check]);
+            assert!(outcome.stdout.lines().any(is_ok), "{check}: {outcome}");
+        }
+    }
+}
+
+/// Returns the blocks of the page with the lines for proxies.
+fn page() -> Vec<Block> {
+    blocks(&read("docs/from-registry-2.md"))
+}
+
+#[test]
+fn the_lines_for_caddy_in_the_documents_work() {
+    if !programs_available(&["caddy", "openssl"]) {
+        return;
+    }
+    let site = Site::new();
+    let page = page();
+    let block = page.iter().find(|block| block.is("caddy")).expect("lines");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    drop(listener);
+    // The certificate of the test instead of one that Caddy gets from Let's Encrypt.
+    let (certificate, key) = (site.pair.certificate.display(), site.pair.key.display());
+    let head = format!("localhost:{port} {{\n    tls {certificate} {key}");
+    let text = block.text.replace("registry.example.com {", &head);
+    let text = text.replace("127.0.0.1:5000", &site.server.address().to_string());
+    let text = format!("{{\n    admin off\n    auto_https disable_redirects\n}}\n{text}");
+    let config = site.scratch.path("Caddyfile");
+    std::fs::write(&config, text).unwrap();
+    let mut caddy = Command::new("caddy");
+    caddy.args(["run", "--adapter", "caddyfile", "--config"]);
+    caddy.arg(&config).env("HOME", site.scratch.folder("home"));
+    let mut caddy = Process::start("caddy", &mut caddy, site.scratch.root());
+    caddy.wait_for("Caddy's port", |_| {
+        std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+    });
+    site.assert_proxy_works(port);
+}
+
 #[test]
 fn the_lines_for_proxies_in_the_documents_work() {
     if !programs_available(&["nginx", "openssl"]) {
         return;
     }
-    let scratch = Scratch::new();
-    let authority = CertificateAuthority::new(&scratch.folder("ca"));
-    let pair = authority.sign("server", &["DNS:localhost", "IP:127.0.0.1"]);
-    let server = Server::start(&scratch.folder("root"));
-    let page = blocks(&read("docs/from-registry-2.md"));
+    let site = Site::new();
+    let page = page();
     let lines: Vec<_> = page.iter().filter(|block| block.is("nginx")).collect();
     let [nginx, panel] = lines[..] else {
         panic!("the page has one block for nginx and one for OpenResty: {lines:?}");
     };
-    let ca = authority.certificate();
     for (name, lines) in [
         ("nginx", nginx.text.clone()),
         ("panel", location_of_panel(&panel.text)),
     ] {
-        let folder = scratch.folder(name);
-        let nginx = Nginx::start_example(&server_block(&lines), &folder, server.address(), &pair);
-        let registry = format!("https://localhost:{}", nginx.address().port());
-        let imgsync = Imgsync::new(&scratch.folder(&format!("home-{name}")));
-        let mut doctor = imgsync.command();
-        doctor.args(["doctor", "--write", &format!("{registry}/team/{name}")]);
-        let outcome = run(doctor.arg("--ca-file").arg(&ca)).succeeded();
-        for check in ["location", "request-size", "resume"] {
-            let is_ok = |line: &str| line.split_whitespace().take(2).eq(["ok", check]);
-            assert!(
-                outcome.stdout.lines().any(is_ok),
-                "{name}: {check}: {outcome}"
-            );
-        }
+        let folder = site.scratch.folder(name);
+        let target = site.server.address();
+        let nginx = Nginx::start_example(&server_block(&lines), &folder, target, &site.pair);
+        site.assert_proxy_works(nginx.address().port());
         assert_eq!(nginx.too_large_count(), 0, "{name}: {}", nginx.log());
     }
 }

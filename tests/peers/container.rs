@@ -4,6 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::OnceLock;
 
 use crate::support::prelude::*;
+use crate::support::server;
 
 const REQUIRED_PROGRAMS: [&str; 3] = ["docker", "busybox", "docker-registry"];
 const ANY_PORT: &str = "REGISTRY_HTTP_ADDR=127.0.0.1:0";
@@ -11,32 +12,24 @@ const ANY_PORT: &str = "REGISTRY_HTTP_ADDR=127.0.0.1:0";
 const IMAGE_USER: &str = "65532:65532";
 const STOCK_CONFIG: &str = "/etc/docker/registry/config.yml";
 
-/// Builds the image once and returns its name.
+/// Builds the image once and returns its name. The image has the program of the tests with its shared
+/// libraries: to link it statically, cargo would compile everything again.
 pub(super) fn image_name() -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();
     NAME.get_or_init(|| {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let binary = PathBuf::from(env!("CARGO_BIN_EXE_imgsync"));
-        let target = binary
-            .ancestors()
-            .nth(2)
-            .expect("a folder")
-            .join("container");
+        let programs = Scratch::new();
+        let folder = programs.folder(std::env::consts::ARCH);
+        let program = folder.join("imgsync-server");
+        // Without symbols: the daemon copies the image several times.
+        let mut strip = Command::new("strip");
+        must(strip.arg("-o").arg(&program).arg(server::binary()));
         // All runs use the same name, so that only the image of the last run stays.
         let name = "imgsync-tests/container:test".to_owned();
-        // The build compiles the server again, so there is no timeout.
-        let output = Command::new("bash")
-            .arg(workspace.join("examples/container/build.sh"))
-            .arg(&name)
-            .env("CARGO_TARGET_DIR", target)
-            // The tests do not need a fast program.
-            .env("CARGO_PROFILE_RELEASE_LTO", "off")
-            .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
-            .stdin(Stdio::null())
-            .output()
-            .expect("bash");
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{stderr}");
+        let mut build = Command::new("bash");
+        build.arg(workspace.join("examples/container/build.sh"));
+        build.arg("--programs").arg(programs.root());
+        must(build.args(["--with-libraries", &name]));
         name
     })
 }
@@ -72,6 +65,10 @@ impl Container {
     /// Returns the address of the server in the container.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    pub(super) fn id(&self) -> &str {
+        &self.id
     }
 
     /// Stops the container and returns its exit code.
@@ -209,10 +206,9 @@ fn a_folder_that_a_root_container_left_is_explained() {
         .arg(image_name());
     let chown = format!("chown -R {IMAGE_USER}");
     let user = format!("docker run --user {}", owner(&root));
-    run(&mut refused).failed(
-        1,
-        &["/var/lib/registry", "Permission denied", &chown, &user],
-    );
+    let compose = format!("user: \"{}\" in a compose file", owner(&root));
+    let words = ["/var/lib/registry", "Permission denied"];
+    run(&mut refused).failed(1, &[&words[..], &[&chown, &user, &compose]].concat());
 
     // The tests may run without root, who alone can change the owner.
     if owner(&root) != "0:0" {

@@ -8,5 +8,6 @@ mod container;
 mod docker;
 mod full_disk;
 mod panel;
+mod replacement;
 mod stock;
 mod stock_and_back;

@@ -2,6 +2,7 @@
 //! the container as the compose file describes it.
 
 use super::container::{Container, image_name, volume_option};
+use crate::examples::document::{blocks, read};
 use crate::support::prelude::*;
 
 /// The folder of the version in the app.
@@ -60,14 +61,25 @@ fn the_app_for_1panel_creates_the_login_of_its_form() {
     let layers = vec![layer("data", noise(1, 100_000))];
     archive::write_tar(&Image::new(layers).docker_archive("app:v1"), &archive);
     let remote = format!("{}/team/app:v1", container.address());
-    let push = |password: &str| {
+    let push = |user: &str, password: &str| {
         let mut command = imgsync.command();
-        command.envs([
-            ("IMGSYNC_USERNAME", "admin"),
-            ("IMGSYNC_PASSWORD", password),
-        ]);
+        command.envs([("IMGSYNC_USERNAME", user), ("IMGSYNC_PASSWORD", password)]);
         run(command.arg("push").arg(&archive).arg(&remote))
     };
-    push("imgsync_a$b%c").succeeded();
-    push("wrong").failed(5, &["password"]);
+    push("admin", "imgsync_a$b%c").succeeded();
+    push("admin", "wrong").failed(5, &["password"]);
+
+    // The command of the document, which adds a user.
+    let page = blocks(&read("examples/1panel/imgsync-server/README_en.md"));
+    let block = page.iter().find(|block| block.has_mark("container"));
+    let command = block.expect("a command for the container").text.clone();
+    let exec = "docker exec -it imgsync-server ";
+    assert!(command.starts_with(exec), "{command}");
+    let command = command.replace(exec, &format!("docker exec -i {} ", container.id()));
+    let command = format!("echo 'of alice' | {command}");
+    must(Command::new("sh").args(["-euc", &command]));
+    // The server soon reads the file again.
+    wait_until("the new user", || {
+        (push("alice", "of alice").code == Some(0)).then_some(())
+    });
 }

@@ -12,8 +12,13 @@ pub fn programs_available(names: &[&str]) -> bool {
         let works = match *name {
             // The client without a daemon is not enough.
             "docker" => runs("docker", &["version", "--format", "{{.Server.Version}}"]),
+            // A plugin of the client, or the older program.
+            "docker-compose" => {
+                runs("docker", &["compose", "version"]) || runs("docker-compose", &["version"])
+            }
             "busybox" => runs("busybox", &["true"]),
             "openssl" => runs("openssl", &["version"]),
+            "caddy" => runs("caddy", &["version"]),
             "htpasswd" => runs("htpasswd", &["-nbB", "user", "password"]),
             "nginx" => runs("nginx", &["-v"]),
             "sshd" => program("sshd").is_file() && runs("ssh", &["-V"]),
