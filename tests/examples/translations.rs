@@ -3,10 +3,11 @@
 
 use super::document::{Block, DOCUMENTS, blocks, headings, read, top};
 /// Each translated document, and the English one.
-pub(super) const TRANSLATIONS: [(&str, &str); 4] = [
+pub(super) const TRANSLATIONS: [(&str, &str); 5] = [
     ("docs/zh-CN/README.md", "README.md"),
     ("docs/zh-CN/doctor.md", "docs/doctor.md"),
     ("docs/zh-CN/from-registry-2.md", "docs/from-registry-2.md"),
+    ("docs/zh-CN/install.md", "docs/install.md"),
     (
         "examples/1panel/imgsync-server/README.md",
         "examples/1panel/imgsync-server/README_en.md",
