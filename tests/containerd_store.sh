@@ -38,6 +38,7 @@ apt() {
 
 download() {
     local mirror package program
+    # shellcheck disable=SC2016
     mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' |
         grep '/debian/*$' | head -n 1) || { say 'no Debian mirror is configured'; return 1; }
     mkdir -p "$folder/lists/partial" "$folder/cache/archives/partial" "$folder/packages"

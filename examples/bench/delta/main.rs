@@ -49,7 +49,7 @@ use std::path::PathBuf;
 
 use self::pair::Pair;
 
-/// The kind whose times are measured, if it is among the pairs: the most frequent change.
+/// The start of the kinds whose times are measured, if they are among the pairs: the most frequent change.
 const TIMED_KIND: &str = "venv";
 
 fn main() {
@@ -61,7 +61,7 @@ fn main() {
     bytes_table::print(&pairs);
     println!();
     for pair in &pairs {
-        if pair.kind == TIMED_KIND || kinds.len() == 1 {
+        if pair.kind.starts_with(TIMED_KIND) || kinds.len() == 1 {
             times_table::print(pair);
         }
     }

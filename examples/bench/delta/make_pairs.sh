@@ -4,8 +4,8 @@
 #
 #   examples/bench/delta/make_pairs.sh FOLDER [KIND]…
 #
-# Writes FOLDER/KIND/old.tar and new.tar for each kind: venv, target, npm, apt, source; all without
-# arguments. Pairs that exist are kept. Needs pip, npm and debootstrap, and their package registries.
+# Writes FOLDER/KIND/old.tar and new.tar for each kind: venv, target, npm, apt, source; all of these without
+# arguments. venv-small is like venv, with fewer packages. Pairs that exist are kept. Needs pip, npm and debootstrap, and their package registries.
 set -euo pipefail
 
 # Packages of a typical image for data analysis, and what changes in them.
@@ -13,6 +13,7 @@ pip_packages=(
     numpy==1.26.4 scipy==1.13.0 pandas==2.2.1 scikit-learn==1.4.2 matplotlib==3.8.4 sympy==1.12
     pillow==10.3.0 networkx==3.3 sqlalchemy==2.0.29 django==5.0.4 lxml==5.2.1 cryptography==42.0.5
 )
+small_packages=(numpy==1.26.4 pandas==2.2.1 sqlalchemy==2.0.29 django==5.0.4)
 npm_packages=(
     next@14.1.0 react@18.2.0 react-dom@18.2.0 typescript@5.4.3 webpack@5.91.0 eslint@8.57.0
     jest@29.7.0 lodash@4.17.20 rxjs@7.8.1 aws-sdk@2.1590.0 date-fns@3.6.0 @babel/core@7.24.3
@@ -70,6 +71,8 @@ make_version() {
     case $kind-$version in
         venv-old) make_venv "${pip_packages[@]}" requests==2.31.0 ;;
         venv-new) make_venv "${pip_packages[@]}" requests==2.32.3 tabulate==0.9.0 ;;
+        venv-small-old) make_venv "${small_packages[@]}" requests==2.31.0 ;;
+        venv-small-new) make_venv "${small_packages[@]}" requests==2.32.3 tabulate==0.9.0 ;;
         target-old) make_target "${pip_packages[@]}" requests==2.31.0 ;;
         target-new) make_target "${pip_packages[@]}" requests==2.32.3 ;;
         npm-old) make_npm "${npm_packages[@]}" ;;
