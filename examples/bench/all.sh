@@ -101,24 +101,27 @@ describe_machine() {
 }
 
 failed=()
-# Runs a part, and writes its tables: part NAME HEADING COMMAND…
+# Runs a part, and writes its tables: part NAME HEADING COMMAND ARGUMENT…
 part() {
-    local name=$1 heading=$2 begin=$SECONDS
-    shift 2
+    local name=$1 heading=$2 command=$3 begin=$SECONDS
+    shift 3
     [[ " ${parts[*]} " == *" $name "* ]] || return 0
     say "all.sh: $name"
-    # The command without the folder of the programs.
-    printf '\n## %s\n\n    %s\n\n' "$heading" "${*//$folder\//}" >>"$output"
-    if ! "$@" >>"$output"; then
+    printf '\n## %s\n\n    %s %s\n\n' "$heading" "$command" "$*" >>"$output"
+    if ! "$command" "$@" >>"$output"; then
         failed+=("$name")
         printf '\nFAILED\n' >>"$output"
     fi
     printf '\nTook %s s.\n' "$((SECONDS - begin))" >>"$output"
 }
 
-measure_delta() {
-    examples/bench/delta/make_pairs.sh "$pairs" "${kinds[@]}" >&2
-    "$folder/examples/delta" "$pairs" "${kinds[@]}"
+# The programs of the benchmarks.
+compare() { "$folder/examples/compare" "$@"; }
+bench() { "$folder/examples/bench" "$@"; }
+growth() { "$folder/examples/growth" "$@"; }
+delta() {
+    examples/bench/delta/make_pairs.sh "$@" >&2 &&
+        "$folder/examples/delta" "$@"
 }
 
 {
@@ -128,11 +131,11 @@ measure_delta() {
     fi
     describe_machine
 } >"$output"
-part pushes 'Pushes' "$folder/examples/compare" "${pushes[@]}"
-part slow 'Pushes over a slow link' "$folder/examples/compare" "${slow[@]}"
-part delta "Rebuilt layers (${kinds[*]})" measure_delta
-part server 'Server' "$folder/examples/bench"
-part growth 'Growth' "$folder/examples/growth" "${growth[@]}"
+part pushes 'Pushes' compare "${pushes[@]}"
+part slow 'Pushes over a slow link' compare "${slow[@]}"
+part delta 'Rebuilt layers' delta "$pairs" "${kinds[@]}"
+part server 'Server' bench
+part growth 'Growth' growth "${growth[@]}"
 printf '\nEverything took %s minutes, with the build.\n' "$(((SECONDS + 59) / 60))" >>"$output"
 say "all.sh: the results are in $output"
 [ ${#failed[@]} = 0 ] || fail "failed: ${failed[*]}"
