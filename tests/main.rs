@@ -14,6 +14,7 @@
 mod support;
 
 mod auth;
+mod browse;
 mod cache;
 mod doctor;
 mod examples;

@@ -7,6 +7,7 @@
     reason = "brackets in the text of --help mark optional parts"
 )]
 
+mod browse;
 mod content_name;
 mod delete;
 mod doctor;
@@ -26,6 +27,7 @@ use imgsync_oci::{Registry, RemoteName, Tag};
 use crate::image::platform::platform;
 use crate::report::{TransferVerb, Verbosity};
 
+pub use browse::{DiffArgs, InspectArgs, LsArgs, NewTag, TagArgs};
 pub use content_name::ContentName;
 pub use delete::{RmArgs, UndeleteArgs};
 pub use doctor::DoctorArgs;
@@ -45,6 +47,9 @@ Examples:
   imgsync mirror nginx:1.27 registry.example.com         Copy an image between registries
   imgsync pull registry.example.com/app:v1               Pull an image into the local Docker
   imgsync ls registry.example.com/app                    List the tags of a repository
+  imgsync tag registry.example.com/app:v1 stable         Give an image another tag
+  imgsync diff registry.example.com/app:v1 registry.example.com/app:v2
+                                                         Show what has changed
   imgsync doctor registry.example.com/app                Find out why a push fails
 
 Run 'imgsync COMMAND --help' for the options, examples and exit codes of a command.")]
@@ -89,7 +94,7 @@ impl Cli {
         }
     }
 
-    /// Returns whether events are printed as JSON. `inspect --json` prints no events.
+    /// Returns whether events are printed as JSON. `ls`, `inspect`, `tag` and `diff` print results only.
     pub fn is_json(&self) -> bool {
         match &self.command {
             CliCommand::Push(push) => push.json,
@@ -112,8 +117,12 @@ pub enum CliCommand {
     Pull(PullArgs),
     /// List the repositories of a registry, or the tags of a repository
     Ls(LsArgs),
-    /// Show the config, layers and sizes of an image in a registry
+    /// Show the config, layers, commands and sizes of an image in a registry
     Inspect(InspectArgs),
+    /// Give an image in a registry another tag, without moving its bytes
+    Tag(TagArgs),
+    /// Compare two images in registries: layers, config and files
+    Diff(DiffArgs),
     /// Delete tags, manifests or repositories from a registry
     Rm(RmArgs),
     /// Restore deleted tags, manifests and repositories at imgsync-server
@@ -291,54 +300,6 @@ pub struct LogoutArgs {
     pub registry: WithScheme<Registry>,
 }
 
-/// `imgsync ls`
-#[derive(Debug, Args)]
-#[command(after_help = "\
-With --long, each line has these fields, separated by tabs: tag, digest, size of all blobs, \
-platforms.
-
-Examples:
-  imgsync ls registry.example.com             List repositories
-  imgsync ls registry.example.com/team/app    List tags")]
-pub struct LsArgs {
-    /// Registry host[:port] to list repositories, or host[:port]/repository to list tags
-    #[arg(value_name = "REMOTE", value_parser = parse_remote)]
-    pub remote: WithScheme<RemoteName>,
-
-    /// Show digest, size and platforms of each tag. Needs several requests for each tag
-    #[arg(long, short)]
-    pub long: bool,
-
-    #[command(flatten)]
-    /// The connection to the registry.
-    pub access: AccessArgs,
-}
-
-/// `imgsync inspect`
-#[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  imgsync inspect registry.example.com/team/app:v1
-  imgsync inspect --raw registry.example.com/team/app:v1 | sha256sum
-  imgsync inspect --json registry.example.com/team/app:v1 | jq -r .digest")]
-pub struct InspectArgs {
-    /// Image: host[:port]/repository[:tag|@digest]
-    #[arg(value_name = "REMOTE", value_parser = parse_manifest)]
-    pub remote: WithScheme<ManifestName>,
-
-    /// Print the manifest unchanged
-    #[arg(long, conflicts_with = "json")]
-    pub raw: bool,
-
-    /// Print one JSON object
-    #[arg(long)]
-    pub json: bool,
-
-    #[command(flatten)]
-    /// The connection to the registry.
-    pub access: AccessArgs,
-}
-
 fn parse_remote(text: &str) -> Result<WithScheme<RemoteName>, String> {
     let hint = "write host[:port]/repository[:tag] in lower case, or host[:port]";
     WithScheme::parse(text, hint, str::parse)
@@ -346,10 +307,6 @@ fn parse_remote(text: &str) -> Result<WithScheme<RemoteName>, String> {
 
 fn parse_registry(text: &str) -> Result<WithScheme<Registry>, String> {
     WithScheme::parse(text, "write host[:port]", str::parse)
-}
-
-fn parse_manifest(text: &str) -> Result<WithScheme<ManifestName>, String> {
-    WithScheme::parse(text, "", str::parse)
 }
 
 fn parse_platform(text: &str) -> Result<Platform, String> {

@@ -27,6 +27,7 @@ fn commands(text: &str) -> Vec<Vec<String>> {
 fn every_command_line_can_be_parsed() {
     for (path, min_count) in [
         ("README.md", 10),
+        ("docs/commands.md", 15),
         ("docs/push.md", 6),
         ("docs/doctor.md", 4),
         ("docs/mirror.md", 8),

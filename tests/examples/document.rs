@@ -3,11 +3,12 @@
 use crate::support::prelude::*;
 
 /// The documents that are written in English first, and those without an English counterpart.
-pub(crate) const DOCUMENTS: [&str; 18] = [
+pub(crate) const DOCUMENTS: [&str; 19] = [
     "README.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
     "docs/benchmarks.md",
+    "docs/commands.md",
     "docs/doctor.md",
     "docs/extension.md",
     "docs/from-registry-2.md",

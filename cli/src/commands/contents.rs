@@ -1,5 +1,7 @@
 //! Fetches what a manifest in a registry refers to: its images, with their layers and configs.
 
+use std::time::SystemTime;
+
 use futures::{StreamExt, TryStreamExt};
 use imgsync_oci::client::{Client, FetchedManifest};
 use imgsync_oci::manifest::Platform;
@@ -10,7 +12,7 @@ use super::fetch_manifest;
 use crate::args::ManifestName;
 use crate::exit::Failure;
 use crate::image::platform;
-use crate::text::sanitize;
+use crate::text::{parse_timestamp, sanitize};
 
 /// The size of the largest config, in bytes.
 const MAX_CONFIG_BYTES: usize = 4 * 1024 * 1024;
@@ -18,6 +20,8 @@ const MAX_CONFIG_BYTES: usize = 4 * 1024 * 1024;
 const MAX_CONCURRENT_CHILDREN: usize = 8;
 /// The number of children of an index that are shown.
 const MAX_INDEX_CHILDREN: usize = 1000;
+/// The most bytes of the configs of all children of an index. They are held in memory.
+const MAX_CHILD_CONFIG_BYTES: u64 = 8 * 1024 * 1024;
 
 /// A manifest, and the images that it refers to.
 pub(super) struct ManifestContents {
@@ -38,7 +42,7 @@ pub(super) struct RemoteImage {
     /// `None` if the registry does not have the image.
     pub(super) config: Option<Descriptor>,
     pub(super) layers: Vec<Descriptor>,
-    /// The content of the config; only of a single image.
+    /// The content of the config. For the children of an index, [`fetch_child_configs`] fetches it.
     pub(super) config_json: Option<Value>,
 }
 
@@ -48,6 +52,16 @@ impl RemoteImage {
         let layers = self.layers.iter().filter(|layer| !layer.is_foreign());
         self.config.iter().chain(layers)
     }
+
+    /// Returns whether the image can be run, so that its config can be shown.
+    fn is_runnable(&self) -> bool {
+        self.platform.is_some() && self.config.is_some()
+    }
+}
+
+/// Returns the size of blobs in bytes.
+pub(super) fn total_size<'a>(blobs: impl Iterator<Item = &'a Descriptor>) -> u64 {
+    blobs.fold(0, |sum, blob| sum.saturating_add(blob.size))
 }
 
 /// Fetches a manifest, and the children of an index or the config of a single image.
@@ -59,6 +73,18 @@ pub(super) async fn fetch_contents(
     name: &ManifestName,
 ) -> Result<ManifestContents, Failure> {
     let fetched = fetch_manifest(client, name).await?;
+    read_contents(client, name, fetched).await
+}
+
+/// Fetches what a manifest refers to, as [`fetch_contents`] does.
+///
+/// # Errors
+/// Fails if the manifest is invalid, or if a request fails.
+pub(super) async fn read_contents(
+    client: &Client,
+    name: &ManifestName,
+    fetched: FetchedManifest,
+) -> Result<ManifestContents, Failure> {
     let (media_type, manifest) = parse(name, &fetched)?;
     let (is_index, images) = match manifest {
         Manifest::Index { manifests, .. } => (true, fetch_children(client, name, manifests).await?),
@@ -99,7 +125,9 @@ async fn fetch_config(
     if !media::is_image_config(&config.media_type) {
         return Ok(None);
     }
-    let bytes = client.fetch_small_blob(&name.repository, &config.digest, MAX_CONFIG_BYTES);
+    let limit =
+        usize::try_from(config.size).map_or(MAX_CONFIG_BYTES, |size| size.min(MAX_CONFIG_BYTES));
+    let bytes = client.fetch_small_blob(&name.repository, &config.digest, limit);
     let bytes = bytes.await?;
     Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }
@@ -110,6 +138,56 @@ fn config_platform(config: &Value) -> Option<String> {
         architecture: config["architecture"].as_str()?.to_owned(),
         variant: config["variant"].as_str().map(str::to_owned),
     })
+}
+
+/// Fetches the configs of the images in an index, as long as they have 8 MiB together.
+///
+/// # Errors
+/// Fails if a request fails.
+pub(super) async fn fetch_child_configs(
+    client: &Client,
+    name: &ManifestName,
+    contents: &mut ManifestContents,
+) -> Result<(), Failure> {
+    let images = contents.images.iter_mut();
+    let images = images.filter(|image| image.is_runnable() && image.config_json.is_none());
+    let mut budget = MAX_CHILD_CONFIG_BYTES;
+    let images = images.take_while(|image| {
+        let size = image.config.as_ref().map_or(0, |config| config.size);
+        let rest = budget.checked_sub(size);
+        budget = rest.unwrap_or_default();
+        rest.is_some()
+    });
+    let requests = images.map(|image| async {
+        if let Some(config) = &image.config {
+            image.config_json = fetch_config(client, name, config).await?;
+        }
+        Ok::<(), Failure>(())
+    });
+    let requests: Vec<_> = requests.collect();
+    let requests = futures::stream::iter(requests).buffer_unordered(MAX_CONCURRENT_CHILDREN);
+    requests.try_collect().await
+}
+
+/// Returns when an image was built, as its config tells; for an index, the first image of it.
+///
+/// # Errors
+/// Fails if a request fails.
+pub(super) async fn fetch_creation_time(
+    client: &Client,
+    name: &ManifestName,
+    contents: &ManifestContents,
+) -> Result<Option<SystemTime>, Failure> {
+    let Some(image) = contents.images.iter().find(|image| image.is_runnable()) else {
+        return Ok(None);
+    };
+    let fetched = match (&image.config_json, &image.config) {
+        (None, Some(config)) => fetch_config(client, name, config).await?,
+        _ => None,
+    };
+    let config = image.config_json.as_ref().or(fetched.as_ref());
+    let created = config.and_then(|config| config["created"].as_str());
+    Ok(created.and_then(parse_timestamp))
 }
 
 async fn fetch_children(

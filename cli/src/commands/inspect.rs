@@ -1,12 +1,15 @@
-//! Runs `imgsync inspect`: shows config, layers and sizes of an image in a registry.
+//! Runs `imgsync inspect`: shows config, layers, commands and sizes of an image in a registry.
 
 use std::sync::Arc;
 
-use imgsync_oci::{Descriptor, media};
+use imgsync_oci::media;
 use serde_json::{Value, json};
 
-use super::contents::{ManifestContents, RemoteImage, fetch_contents};
+use super::contents::{
+    ManifestContents, RemoteImage, fetch_child_configs, fetch_contents, total_size,
+};
 use super::fetch_manifest;
+use super::layer_origins::{HistoryStep, LayerOrigin, history, layer_origins};
 use crate::args::{InspectArgs, ManifestName, WithScheme};
 use crate::exit::Failure;
 use crate::login::RegistryAccess;
@@ -38,7 +41,8 @@ pub(super) async fn inspect(args: InspectArgs, report: &Arc<dyn Report>) -> Resu
         report.output().write(&manifest.bytes);
         return Ok(());
     }
-    let contents = fetch_contents(&client, name).await?;
+    let mut contents = fetch_contents(&client, name).await?;
+    fetch_child_configs(&client, name, &mut contents).await?;
     if args.json {
         report
             .output()
@@ -49,20 +53,18 @@ pub(super) async fn inspect(args: InspectArgs, report: &Arc<dyn Report>) -> Resu
     Ok(())
 }
 
-fn total_size(image: &RemoteImage) -> u64 {
-    image.blobs().map(|blob| blob.size).sum()
-}
-
 fn to_json(name: &ManifestName, contents: &ManifestContents) -> Value {
-    let layer = |layer: &Descriptor| json!({"digest": layer.digest, "size": layer.size, "mediaType": layer.media_type});
     let image = |image: &RemoteImage| {
+        let layers = layer_origins(image);
         json!({
             "digest": image.digest,
             "mediaType": image.media_type,
             "platform": image.platform,
-            "size": total_size(image),
+            "size": total_size(image.blobs()),
             "config": image.config.as_ref().map(|config| &config.digest),
-            "layers": image.layers.iter().map(layer).collect::<Vec<_>>(),
+            "created": image.config_json.as_ref().map(|config| &config["created"]),
+            "layers": layers.iter().map(layer_json).collect::<Vec<_>>(),
+            "history": history(image).iter().map(step_json).collect::<Vec<_>>(),
         })
     };
     let mut object = json!({
@@ -78,6 +80,32 @@ fn to_json(name: &ManifestName, contents: &ManifestContents) -> Value {
         object["config"] = single.config_json.clone().unwrap_or(Value::Null);
     }
     object
+}
+
+fn layer_json(
+    LayerOrigin {
+        blob,
+        diff_id,
+        created_by,
+    }: &LayerOrigin<'_>,
+) -> Value {
+    json!({
+        "digest": blob.digest,
+        "size": blob.size,
+        "mediaType": blob.media_type,
+        "diffID": diff_id,
+        "createdBy": created_by,
+    })
+}
+
+fn step_json(step: &HistoryStep<'_>) -> Value {
+    json!({
+        "created": step.created,
+        "createdBy": step.created_by,
+        "comment": step.comment,
+        "layer": step.layer.map(|layer| &layer.digest),
+        "size": step.layer.map(|layer| layer.size),
+    })
 }
 
 fn lines(name: &ManifestName, contents: &ManifestContents) -> Vec<String> {
@@ -101,18 +129,21 @@ fn lines(name: &ManifestName, contents: &ManifestContents) -> Vec<String> {
             continue;
         }
         if media::is_blob(&image.media_type) {
-            lines.push(field("size", &format_bytes(total_size(image))));
+            lines.push(field("size", &format_bytes(total_size(image.blobs()))));
             lines.push(field("type", &image.media_type));
             continue;
         }
-        let (size, layers) = (format_bytes(total_size(image)), image.layers.len());
+        let (size, layers) = (format_bytes(total_size(image.blobs())), image.layers.len());
         let plural = if layers == 1 { "" } else { "s" };
         lines.push(field("size", &format!("{size} in {layers} layer{plural}")));
-        lines.extend(image.config_json.iter().flat_map(config_lines));
-        lines.extend(image.layers.iter().map(|layer| {
-            let (size, media_type) = (format_bytes(layer.size), sanitize(&layer.media_type));
-            format!("  {}  {size:>9}  {media_type}", layer.digest)
-        }));
+        let is_single = !contents.is_index;
+        lines.extend(
+            image
+                .config_json
+                .iter()
+                .flat_map(|config| config_lines(config, is_single)),
+        );
+        lines.extend(layer_origins(image).iter().flat_map(layer_lines));
     }
     lines
 }
@@ -121,10 +152,33 @@ fn field(label: &str, value: &str) -> String {
     format!("  {label:<12} {}", sanitize(value))
 }
 
-fn config_lines(config: &Value) -> Vec<String> {
+/// Returns a line for the blob of a layer, and one each for its diffID and the command that made it.
+fn layer_lines(
+    LayerOrigin {
+        blob,
+        diff_id,
+        created_by,
+    }: &LayerOrigin<'_>,
+) -> Vec<String> {
+    let (size, media_type) = (format_bytes(blob.size), sanitize(&blob.media_type));
+    let mut lines = vec![format!("  {}  {size:>9}  {media_type}", blob.digest)];
+    if let Some(diff_id) = diff_id {
+        lines.push(format!("    diffID     {diff_id}"));
+    }
+    if let Some(created_by) = created_by {
+        lines.push(format!("    created by {}", sanitize(created_by)));
+    }
+    lines
+}
+
+/// Returns the lines for a config; for an image in an index, the first one only.
+fn config_lines(config: &Value, is_single: bool) -> Vec<String> {
     let mut lines = Vec::new();
     if let Some(created) = config["created"].as_str() {
         lines.push(field("created", created));
+    }
+    if !is_single {
+        return lines;
     }
     for (key, label) in SHOWN_CONFIG_FIELDS {
         match &config["config"][key] {

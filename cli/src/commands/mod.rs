@@ -1,9 +1,11 @@
 //! Runs the commands, with one file for each. Start reading at [`run`].
 
 mod contents;
+mod diff;
 mod doctor;
 mod echo_guard;
 mod inspect;
+mod layer_origins;
 mod login;
 mod ls;
 mod manual;
@@ -11,6 +13,7 @@ mod mirror;
 mod push;
 mod rm;
 mod rm_repository;
+mod tag;
 mod undelete;
 
 use std::process::ExitCode;
@@ -47,6 +50,8 @@ fn dispatch(command: CliCommand, report: &Arc<dyn Report>) -> Result<u8, Failure
         CliCommand::Pull(args) => return run_mirror(&MirrorSettings::parse_pull(args)?, report),
         CliCommand::Ls(args) => run_until_stopped(ls::ls(args, report))?,
         CliCommand::Inspect(args) => run_until_stopped(inspect::inspect(args, report))?,
+        CliCommand::Tag(args) => run_until_stopped(tag::tag(args, report))?,
+        CliCommand::Diff(args) => run_until_stopped(diff::diff(args, report))?,
         CliCommand::Rm(args) => run_until_stopped(rm::rm(args, report))?,
         CliCommand::Undelete(args) => run_until_stopped(undelete::undelete(args, report))?,
         CliCommand::Login(args) => run_until_stopped(login::login(args, report))?,

@@ -9,6 +9,7 @@ use super::plan::ImageCopy;
 use super::run_cache::RunCache;
 use crate::exit::{Failure, FailureKind};
 use crate::report::{CopyChange, CopyOutcome, Report};
+use crate::transports::mount_target::MountTarget;
 use crate::transports::registry::{RegistrySource, RegistryTarget};
 use crate::transports::throttle::RegistryThrottles;
 use crate::transports::{CopyRequest, CopySource, CopyTarget};
@@ -48,6 +49,18 @@ impl Copier {
         let throttle = self.throttles.for_registry(client.registry());
         let upload = (journal, options);
         Arc::new(RegistryTarget::new(client, repository, upload, throttle))
+    }
+
+    /// Returns a target for a repository into which blobs are mounted `from` another one of the same
+    /// registry. A copy whose blobs cannot be mounted fails.
+    pub fn open_mount_target(
+        &self,
+        client: Client,
+        repository: Repository,
+        from: Repository,
+    ) -> Arc<dyn CopyTarget> {
+        let throttle = self.throttles.for_registry(client.registry());
+        Arc::new(MountTarget::new(client, repository, from, throttle))
     }
 
     /// Returns the rate limits that registries stated last.

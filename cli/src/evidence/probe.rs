@@ -80,6 +80,7 @@ impl TargetProbe {
             digest,
             media_type,
             bytes,
+            ..
         } = fetched;
         let parsed = Manifest::parse(&bytes, media_type.as_deref());
         Ok(parsed.ok().map(|(media_type, manifest)| ParsedManifest {

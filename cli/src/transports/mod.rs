@@ -12,6 +12,7 @@ mod fetch;
 mod files;
 pub mod layout;
 pub mod locate;
+pub(crate) mod mount_target;
 pub(crate) mod registry;
 #[cfg(test)]
 mod testing;

@@ -23,7 +23,7 @@ use crate::upload::{
 type Response<T> = std::result::Result<T, Error>;
 
 /// A repository, with a client of its registry.
-struct RepositoryHandle {
+pub(super) struct RepositoryHandle {
     client: Client,
     repository: Repository,
     throttle: Arc<RegistryThrottle>,
@@ -42,7 +42,11 @@ pub(crate) struct RegistryTarget {
 }
 
 impl RepositoryHandle {
-    fn new(client: Client, repository: Repository, throttle: Arc<RegistryThrottle>) -> Self {
+    pub(super) fn new(
+        client: Client,
+        repository: Repository,
+        throttle: Arc<RegistryThrottle>,
+    ) -> Self {
         let client = client.with_retry_policy(Arc::clone(&throttle.quota));
         let name = format!("{}/{repository}", client.registry());
         Self {
@@ -54,18 +58,21 @@ impl RepositoryHandle {
         }
     }
 
-    fn repository(&self) -> (&Registry, &Repository) {
+    pub(super) fn repository(&self) -> (&Registry, &Repository) {
         (self.client.registry(), &self.repository)
     }
 
     /// Waits until another request is allowed. The permit belongs to the request.
-    async fn request(&self) -> (Option<SemaphorePermit<'_>>, &Client, &Repository) {
+    pub(super) async fn request(&self) -> (Option<SemaphorePermit<'_>>, &Client, &Repository) {
         // The semaphore is never closed.
         let permit = self.throttle.request_permits.acquire().await.ok();
         (permit, &self.client, &self.repository)
     }
 
-    async fn head_manifest(&self, reference: &Reference) -> Response<Option<ManifestDescriptor>> {
+    pub(super) async fn head_manifest(
+        &self,
+        reference: &Reference,
+    ) -> Response<Option<ManifestDescriptor>> {
         let (permit, client, repository) = self.request().await;
         let head = client.head_manifest(repository, reference).await?;
         let Some(head) = head else { return Ok(None) };
@@ -92,7 +99,10 @@ impl RepositoryHandle {
     }
 
     /// Returns the list of the referrers API; `None` if the registry has none.
-    async fn list_referrers(&self, subject: &Digest) -> Response<Option<Vec<Descriptor>>> {
+    pub(super) async fn list_referrers(
+        &self,
+        subject: &Digest,
+    ) -> Response<Option<Vec<Descriptor>>> {
         if self.lacks_referrers_api.load(Ordering::Relaxed) {
             return Ok(None);
         }
@@ -116,6 +126,47 @@ impl RepositoryHandle {
             Some((_, Manifest::Index { manifests, .. })) => manifests,
             _ => Vec::new(),
         })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Fetches a manifest; an invalid one counts as absent.
+    pub(super) async fn fetch_verified_manifest(
+        &self,
+        reference: &Reference,
+    ) -> Response<Option<VerifiedManifest>> {
+        let fetched = self.fetch_manifest(reference).await?;
+        let verified = fetched.and_then(|fetched| into_verified(fetched).ok());
+        Ok(verified.map(|(manifest, _)| manifest))
+    }
+
+    pub(super) async fn has_blob(&self, blob: &Descriptor) -> Response<bool> {
+        let (_permit, client, repository) = self.request().await;
+        client.has_blob(repository, &blob.digest, blob.size).await
+    }
+
+    /// Puts a manifest under the tag of its role, or under its digest.
+    pub(super) async fn put_manifest(
+        &self,
+        manifest: &VerifiedManifest,
+        role: &ManifestRole,
+    ) -> Response<()> {
+        let reference = match role {
+            ManifestRole::Tagged(tag) => Reference::Tag(tag.clone()),
+            _ => Reference::Digest(manifest.digest.clone()),
+        };
+        let (_permit, client, repository) = self.request().await;
+        let (media_type, bytes) = (&manifest.media_type, manifest.bytes.clone());
+        let put = client.put_manifest(repository, &reference, media_type, bytes);
+        put.await
+    }
+
+    pub(super) async fn delete_tag(&self, tag: &Tag) -> Response<DeleteOutcome> {
+        let (_permit, client, repository) = self.request().await;
+        let reference = Reference::Tag(tag.clone());
+        client.delete_manifest(repository, &reference).await
     }
 }
 
@@ -265,14 +316,11 @@ impl CopyTarget for RegistryTarget {
     }
 
     async fn fetch_manifest(&self, reference: &Reference) -> Result<Option<VerifiedManifest>> {
-        let fetched = self.handle.fetch_manifest(reference).await?;
-        let verified = fetched.and_then(|fetched| into_verified(fetched).ok());
-        Ok(verified.map(|(manifest, _)| manifest))
+        Ok(self.handle.fetch_verified_manifest(reference).await?)
     }
 
     async fn has_blob(&self, blob: &Descriptor) -> Result<bool> {
-        let (_permit, client, repository) = self.handle.request().await;
-        Ok(client.has_blob(repository, &blob.digest, blob.size).await?)
+        Ok(self.handle.has_blob(blob).await?)
     }
 
     async fn put_blob(
@@ -284,15 +332,7 @@ impl CopyTarget for RegistryTarget {
     }
 
     async fn put_manifest(&self, manifest: &VerifiedManifest, role: &ManifestRole) -> Result<()> {
-        let reference = match role {
-            ManifestRole::Tagged(tag) => Reference::Tag(tag.clone()),
-            _ => Reference::Digest(manifest.digest.clone()),
-        };
-        let (_permit, client, repository) = self.handle.request().await;
-        let (media_type, bytes) = (&manifest.media_type, manifest.bytes.clone());
-        let put = client.put_manifest(repository, &reference, media_type, bytes);
-        put.await?;
-        Ok(())
+        Ok(self.handle.put_manifest(manifest, role).await?)
     }
 
     async fn list_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
@@ -300,8 +340,6 @@ impl CopyTarget for RegistryTarget {
     }
 
     async fn delete_tag(&self, tag: &Tag) -> Result<DeleteOutcome> {
-        let (_permit, client, repository) = self.handle.request().await;
-        let reference = Reference::Tag(tag.clone());
-        Ok(client.delete_manifest(repository, &reference).await?)
+        Ok(self.handle.delete_tag(tag).await?)
     }
 }

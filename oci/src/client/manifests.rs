@@ -1,5 +1,7 @@
 //! Reads and writes manifests (OCI distribution-spec, "Pulling manifests", "Pushing Manifests").
 
+use std::time::SystemTime;
+
 use bytes::Bytes;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
@@ -27,6 +29,8 @@ pub struct FetchedManifest {
     pub digest: Digest,
     /// The media type, if the registry states it.
     pub media_type: Option<String>,
+    /// When the tag was pushed, or the manifest stored, if the registry states it.
+    pub modified_at: Option<SystemTime>,
     /// The bytes.
     pub bytes: Bytes,
 }
@@ -120,6 +124,7 @@ impl Client {
             _ => return Err(self.status_error(&endpoint, response).await),
         }
         let media_type = response_headers::media_type(response.headers());
+        let modified_at = response_headers::last_modified(response.headers());
         let bytes = self
             .read_bounded(&endpoint.to_string(), response, MAX_MANIFEST_BYTES)
             .await?;
@@ -137,6 +142,7 @@ impl Client {
         Ok(Some(FetchedManifest {
             digest,
             media_type,
+            modified_at,
             bytes,
         }))
     }

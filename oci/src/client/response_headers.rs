@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, LAST_MODIFIED, RETRY_AFTER};
 use http::{HeaderMap, HeaderName};
 
 use crate::Digest;
@@ -42,6 +42,10 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     }
     let date = httpdate::parse_http_date(text(headers, &RETRY_AFTER)?).ok()?;
     Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+pub(super) fn last_modified(headers: &HeaderMap) -> Option<SystemTime> {
+    httpdate::parse_http_date(text(headers, &LAST_MODIFIED)?).ok()
 }
 
 #[cfg(test)]

@@ -101,7 +101,7 @@ fn write_octal(digits: &mut [u8], mut value: u64) -> Option<()> {
 }
 
 /// Parses octal digits between blanks and NULs, or the base-256 numbers of GNU tar.
-fn parse_number(field: &[u8]) -> Option<u64> {
+pub(super) fn parse_number(field: &[u8]) -> Option<u64> {
     let value = match field.split_first()? {
         (first, rest) if first & 0x80 != 0 => {
             // 0xff begins a negative number.

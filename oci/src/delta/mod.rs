@@ -15,6 +15,7 @@ mod delta_bytes;
 mod encode;
 mod entries;
 mod error;
+mod files;
 mod header;
 pub mod index;
 mod index_bytes;
@@ -46,6 +47,7 @@ mod zip;
 pub use base::DecodedBase;
 pub use encode::{DeltaSummary, EncodeBase, EncodeError, encode};
 pub use error::DeltaError;
+pub use files::{FileKind, IndexedFile};
 pub use index::{IndexBuilder, LayerIndex, check_bases};
 pub use read::DeltaReader;
 

@@ -44,10 +44,7 @@ impl PathReader {
             b'x' => Some(LongFormat::Pax),
             _ => None,
         };
-        // Only ustar headers have a prefix. GNU tar has other fields there.
-        let is_ustar = &header[MAGIC] == b"ustar" && header[MAGIC.end] == 0;
-        let prefix = if is_ustar { text(&header[PREFIX]) } else { b"" };
-        let name = text(&header[NAME]);
+        let (prefix, name) = prefix_and_name(header);
         match header[TYPE] {
             kind @ (b'L' | b'K' | b'x' | b'g') => hash(kind, prefix, name),
             _ => self.long.take().unwrap_or_else(|| hash(0, prefix, name)),
@@ -61,6 +58,22 @@ impl PathReader {
             self.content.extend_from_slice(&bytes[..len]);
         }
     }
+}
+
+/// Returns the path in a header.
+pub(super) fn header_path(header: &Block) -> Vec<u8> {
+    let (prefix, name) = prefix_and_name(header);
+    match prefix {
+        b"" => name.to_vec(),
+        _ => [prefix, b"/", name].concat(),
+    }
+}
+
+fn prefix_and_name(header: &Block) -> (&[u8], &[u8]) {
+    // Only ustar headers have a prefix. GNU tar has other fields there.
+    let is_ustar = &header[MAGIC] == b"ustar" && header[MAGIC.end] == 0;
+    let prefix = if is_ustar { text(&header[PREFIX]) } else { b"" };
+    (prefix, text(&header[NAME]))
 }
 
 /// Returns the bytes before the first NUL.

@@ -1,8 +1,9 @@
 //! Serves manifests (OCI distribution-spec, "Pulling manifests", "Pushing Manifests").
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use hyper::header::{CONTENT_TYPE, ETAG, HeaderMap, HeaderName};
+use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED};
 use hyper::{Response, StatusCode};
 use imgsync_oci::endpoint::RepositoryOperation;
 use imgsync_oci::{Endpoint, ErrorCode, MAX_MANIFEST_BYTES, Reference, Repository, Tag};
@@ -26,6 +27,16 @@ use crate::wall_clock::unix_now;
 const TAG_HEADER: HeaderName = HeaderName::from_static("oci-tag");
 /// The response header that confirms the subject of a manifest.
 const SUBJECT_HEADER: HeaderName = HeaderName::from_static("oci-subject");
+
+/// A manifest to be served.
+struct FoundManifest {
+    manifest: StoredManifest,
+    /// The memory for it. A small one needs no lease.
+    lease: Option<MemoryLease>,
+    freshness: Freshness,
+    /// When the requested tag was pushed. Tags of an upstream are not pushed.
+    pushed_at: Option<SystemTime>,
+}
 
 /// Serves `HEAD` as [`get`] does, except that a damaged manifest counts as missing: containerd and
 /// BuildKit ask before they push a manifest, and repair it only if it is missing.
@@ -57,13 +68,17 @@ pub(super) async fn get(
         None => find(app, &repository, upstream.as_ref(), &reference).await?,
         found => found,
     };
-    let (manifest, lease, freshness) = found.ok_or(Error::ManifestUnknown(reference))?;
+    let found = found.ok_or(Error::ManifestUnknown(reference))?;
+    let manifest = found.manifest;
     app.registry
         .record_pull(&repository, &manifest.digest, unix_now());
     let mut response = if is_cached_by_client(headers, &manifest.digest) {
         responses::empty(StatusCode::NOT_MODIFIED)
     } else {
-        let body = app.body_buffers.response(manifest.bytes, lease).await?;
+        let body = app
+            .body_buffers
+            .response(manifest.bytes, found.lease)
+            .await?;
         let mut response = responses::with_body(StatusCode::OK, body);
         response
             .headers_mut()
@@ -76,7 +91,13 @@ pub(super) async fn get(
         header_value(&manifest.digest),
     );
     headers.insert(ETAG, etag(&manifest.digest));
-    responses::warn_if_stale(&mut response, freshness);
+    if let Some(pushed_at) = found.pushed_at {
+        let date = httpdate::fmt_http_date(pushed_at);
+        headers.insert(LAST_MODIFIED, header_value(date));
+        // With that date, a cache may otherwise guess how long the tag stays the same.
+        headers.insert(CACHE_CONTROL, header_value("no-cache"));
+    }
+    responses::warn_if_stale(&mut response, found.freshness);
     Ok(response)
 }
 
@@ -87,7 +108,7 @@ async fn find(
     repository: &Repository,
     upstream: Option<&UpstreamRepository>,
     reference: &Reference,
-) -> Result<Option<(StoredManifest, Option<MemoryLease>, Freshness)>, ErrorResponse> {
+) -> Result<Option<FoundManifest>, ErrorResponse> {
     let mut freshness = Freshness::Fresh;
     if let Some(upstream) = upstream {
         let ensured = app.upstreams.ensure_manifest(upstream, reference).await?;
@@ -95,11 +116,16 @@ async fn find(
         if let Some(manifest) = ensured.unstored {
             let bytes = manifest.bytes.len() as u64;
             let lease = app.body_buffers.lease_response(bytes).await?;
-            return Ok(Some((Arc::unwrap_or_clone(manifest), lease, freshness)));
+            return Ok(Some(FoundManifest {
+                manifest: Arc::unwrap_or_clone(manifest),
+                lease,
+                freshness,
+                pushed_at: None,
+            }));
         }
     }
     let read = read(app, repository, upstream, reference).await?;
-    Ok(read.map(|(manifest, lease)| (manifest, lease, freshness)))
+    Ok(read.map(|found| FoundManifest { freshness, ..found }))
 }
 
 /// Reads a stored manifest, once there is memory for it. A small one needs no lease. Returns `None`
@@ -109,7 +135,7 @@ async fn read(
     repository: &Repository,
     upstream: Option<&UpstreamRepository>,
     reference: &Reference,
-) -> Result<Option<(StoredManifest, Option<MemoryLease>)>, ErrorResponse> {
+) -> Result<Option<FoundManifest>, ErrorResponse> {
     let is_local = upstream.is_none();
     let (registry, target, wanted) = (app.registry.clone(), repository.clone(), reference.clone());
     // A small manifest is read in the same blocking call.
@@ -121,14 +147,26 @@ async fn read(
         } else {
             None
         };
-        Ok((size, manifest))
+        let pushed_at = match &wanted {
+            Reference::Tag(tag) if is_local => registry.tag_time(&target, tag),
+            _ => None,
+        };
+        Ok((size, manifest, pushed_at))
     };
-    let (size, manifest) = match run_blocking(find).await? {
+    let (size, manifest, pushed_at) = match run_blocking(find).await? {
         Err(Error::ManifestUnknown(_) | Error::ManifestDamaged(_)) if !is_local => return Ok(None),
         found => found?,
     };
+    let found = |manifest, lease| {
+        Some(FoundManifest {
+            manifest,
+            lease,
+            freshness: Freshness::Fresh,
+            pushed_at,
+        })
+    };
     if let Some(manifest) = manifest {
-        return Ok(Some((manifest, None)));
+        return Ok(found(manifest, None));
     }
     let lease = app.body_buffers.lease_response(size).await?;
     let manifest = match upstream {
@@ -144,7 +182,7 @@ async fn read(
             try_blocking(move || registry.get_manifest(&target, &wanted)).await?
         }
     };
-    Ok(Some((manifest, lease)))
+    Ok(found(manifest, lease))
 }
 
 /// Serves `PUT`: stores a manifest, and points its tags to it.

@@ -4,6 +4,7 @@
 //! [`Registry::put_manifest_with`].
 
 use std::collections::BTreeSet;
+use std::time::SystemTime;
 
 use imgsync_oci::manifest::Children;
 use imgsync_oci::{Digest, MAX_MANIFEST_BYTES, Manifest, ParseError, Reference, Repository, Tag};
@@ -83,6 +84,12 @@ impl Registry {
             .resolve_link(ObjectKey::RevisionLink(repository, &digest), &digest)?
             .ok_or_else(unknown)?;
         Ok((digest, target))
+    }
+
+    /// Returns when a tag was last pushed; `None` if that cannot be read.
+    pub(crate) fn tag_time(&self, repository: &Repository, tag: &Tag) -> Option<SystemTime> {
+        let key = ObjectKey::TagCurrent(repository, tag);
+        self.store.object_time(key).unwrap_or_default()
     }
 
     /// Returns a manifest of a repository.

@@ -297,6 +297,7 @@ impl Upstreams {
             digest,
             media_type,
             bytes,
+            ..
         } = match fetched.await {
             Ok(Some(fetched)) => fetched,
             Ok(None) => return self.record_absent(source, reference).await,

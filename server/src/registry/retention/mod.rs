@@ -123,7 +123,7 @@ impl Registry {
     fn tag_facts(&self, repository: &Repository, tag: Tag) -> TagFacts {
         let key = ObjectKey::TagCurrent(repository, &tag);
         let digest = self.read_link(key).unwrap_or_default();
-        let pushed_at = self.store.object_time(key).unwrap_or_default();
+        let pushed_at = self.tag_time(repository, &tag);
         TagFacts {
             digest,
             pushed_at: pushed_at.map(to_unix_seconds),

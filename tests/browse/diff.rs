@@ -1,0 +1,177 @@
+//! Tests `imgsync diff`.
+
+use serde_json::{Value, json};
+
+use super::{BrowseFixture, BuiltLayer, built_image, repository};
+use crate::support::prelude::*;
+use crate::support::seed::{OCI_INDEX, index};
+
+const BASE: BuiltLayer<'static> = (
+    "ADD root /",
+    &[("etc/base", &[1; 900]), ("usr/bin/tool", &[2; 900])],
+);
+
+fn old_image() -> Image {
+    let app: BuiltLayer<'_> = (
+        "COPY app /",
+        &[
+            ("app/same", &[3; 800]),
+            ("app/main", &[4; 800]),
+            ("app/old", &[5; 800]),
+        ],
+    );
+    let config = json!({"Env": ["A=1", "B=2"], "Entrypoint": ["/app/main"]});
+    built_image(&[BASE, app], &config)
+}
+
+/// Returns an image in which a layer was built again, and a file of the base was deleted.
+fn new_image() -> Image {
+    let app: BuiltLayer<'_> = (
+        "COPY app /",
+        &[
+            ("app/same", &[3; 800]),
+            ("app/main", &[9; 850]),
+            ("app/new\u{1b}[2J", &[6; 800]),
+            ("usr/bin/.wh.tool", b""),
+            ("etc/base", &[1; 900]),
+        ],
+    );
+    let config = json!({
+        "Env": ["A=1", "B=3"],
+        "Entrypoint": ["/app/main"],
+        "Labels": {"version": "2"},
+    });
+    built_image(&[BASE, app], &config)
+}
+
+#[test]
+fn layers_config_and_files_are_compared() {
+    let Some(fixture) = BrowseFixture::new() else {
+        return;
+    };
+    for (address, lists_files) in fixture.addresses().into_iter().zip([true, false]) {
+        let app = repository(address, "app");
+        app.push_image(Some("v1"), &old_image());
+        app.push_image(Some("v2"), &new_image());
+        let (old, new) = (format!("{address}/app:v1"), format!("{address}/app:v2"));
+        let object = fixture.json(&["diff", "--json", &old, &new]).remove(0);
+        assert_eq!(object["identical"], false);
+        let image = &object["images"][0];
+        assert_eq!(image["platform"], "linux/amd64");
+        let layers = image["layers"].as_array().unwrap();
+        let statuses: Vec<_> = layers.iter().map(|layer| &layer["status"]).collect();
+        assert_eq!(statuses, ["removed", "same", "added"]);
+        assert_eq!(layers[2]["digest"], digest(&new_image().compressed()[1]));
+        assert_eq!(layers[2]["createdBy"], "COPY app /");
+        let config = image["config"].as_array().unwrap();
+        assert_eq!(
+            config[0],
+            json!({"field": "Env", "key": "B", "before": "2", "after": "3"})
+        );
+        assert_eq!(
+            (&config[1]["field"], &config[1]["key"]),
+            (&json!("Labels"), &json!("version"))
+        );
+        assert_eq!(config.len(), 2);
+
+        let text = fixture.run(&["diff", &old, &new]).succeeded().stdout;
+        assert!(text.contains("\n-   Env B = 2\n+   Env B = 3\n"), "{text}");
+        let files = &image["files"];
+        if !lists_files {
+            assert_eq!(files["compared"], false, "{files}");
+            assert!(text.contains("files: not compared ("), "{text}");
+            assert!(text.contains("imgsync-server does"), "{text}");
+            continue;
+        }
+        let changes = files["changes"].as_array().unwrap();
+        let changes: Vec<_> = changes
+            .iter()
+            .map(|change| {
+                (
+                    change["status"].as_str().unwrap(),
+                    change["path"].as_str().unwrap(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            changes,
+            [
+                ("changed", "/app/main"),
+                ("added", "/app/new\u{1b}[2J"),
+                ("removed", "/app/old"),
+                ("removed", "/usr/bin/tool"),
+            ]
+        );
+        assert_eq!(files["changes"][0]["after"]["size"], 850);
+        for line in [
+            "  files: 1 added, 2 removed, 1 changed",
+            "~   /app/main  800 B -> 850 B",
+            "+   /app/new\u{fffd}[2J  800 B",
+            "-   /usr/bin/tool  900 B",
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
+        let without = fixture.json(&["diff", "--json", "--no-files", &old, &new]);
+        assert_eq!(without[0]["images"][0]["files"]["compared"], false);
+    }
+}
+
+#[test]
+fn images_of_both_kinds_of_registries_and_of_each_platform_are_compared() {
+    let Some(fixture) = BrowseFixture::new() else {
+        return;
+    };
+    let [ours, stock] = fixture.addresses();
+    let app = repository(ours, "app");
+    let [old, new] = [old_image(), new_image()].map(|image| app.push_image(None, &image));
+    app.push_manifest(
+        "v1",
+        OCI_INDEX,
+        &index(&[("linux/amd64", &old), ("linux/arm64", &old)]),
+    );
+    app.push_manifest(
+        "v2",
+        OCI_INDEX,
+        &index(&[("linux/arm64", &new), ("linux/s390x", &new)]),
+    );
+    let (v1, v2) = (format!("{ours}/app:v1"), format!("{ours}/app:v2"));
+    let object = fixture.json(&["diff", "--json", &v1, &v2]).remove(0);
+    let images = object["images"].as_array().unwrap();
+    let sides: Vec<_> = images
+        .iter()
+        .map(|image| {
+            (
+                image["platform"].as_str().unwrap(),
+                image["a"].is_null(),
+                image["b"].is_null(),
+            )
+        })
+        .collect();
+    assert_eq!(
+        sides,
+        [
+            ("linux/arm64", false, false),
+            ("linux/s390x", true, false),
+            ("linux/amd64", false, true),
+        ]
+    );
+    assert_eq!(images[0]["files"]["total"], 4);
+    let one = ["diff", "--json", "--platform", "linux/arm64", &v1, &v2];
+    assert_eq!(fixture.json(&one)[0]["images"].as_array().unwrap().len(), 1);
+    let none = ["diff", "--platform", "linux/ppc64le", &v1, &v2];
+    fixture.run(&none).failed(4, &["linux/ppc64le"]);
+
+    // The other registry does not tell the files, and the image is the same.
+    let elsewhere = format!("{stock}/app:v1");
+    repository(stock, "app").push_image(Some("v1"), &old_image());
+    let same = format!("{ours}/app@{}", digest(&old));
+    let text = fixture.run(&["diff", &same, &elsewhere]).succeeded().stdout;
+    assert!(text.contains("are the same image"), "{text}");
+    let object: Value = fixture
+        .json(&["diff", "--json", &same, &elsewhere])
+        .remove(0);
+    assert_eq!(
+        (&object["identical"], &object["images"]),
+        (&json!(true), &json!([]))
+    );
+}
