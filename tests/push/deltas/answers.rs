@@ -67,13 +67,7 @@ fn a_layer_that_is_not_assembled_is_sent_whole_with_one_note() {
             |_, _, _| fault(400, "DIGEST_INVALID"),
             "received other bytes",
         ),
-        (
-            |_, _, _| {
-                let failed = json!({"state": "failed", "reason": "the diffID is another one"});
-                response(202, failed.to_string())
-            },
-            "the diffID is another one",
-        ),
+        (|_, _, _| failed(), "the diffID is another one"),
         (
             |_, _, _| {
                 let blob = json!({
@@ -116,6 +110,39 @@ fn a_forgotten_or_delayed_assembly_is_requested_again() {
     assert_eq!(pushed.deltas().len(), 1, "{}", pushed.outcome);
     assert!(!pushed.has_note("whole"), "{}", pushed.outcome);
     assert_eq!(assembly_requests(&requests), 3);
+}
+
+fn failed() -> Response {
+    let failed = json!({"state": "failed", "reason": "the diffID is another one"});
+    response(202, failed.to_string())
+}
+
+/// The first failure may be that of a delta that another client has sent.
+#[test]
+fn after_a_failed_assembly_the_registry_is_asked_once_more() {
+    let (pushed, requests) = push_through(|count, _, forward| match count {
+        0 => failed(),
+        _ => forward(),
+    });
+    assert_eq!(pushed.deltas().len(), 1, "{}", pushed.outcome);
+    assert!(!pushed.has_note("whole"), "{}", pushed.outcome);
+    assert_eq!(assembly_requests(&requests), 2);
+
+    // Its own delta failed: the session is gone, or the registry tried the same delta again.
+    let answers: [Answer; 2] = [
+        |count, _, _| match count {
+            0 => failed(),
+            _ => fault(404, "BLOB_UPLOAD_UNKNOWN"),
+        },
+        |_, _, _| failed(),
+    ];
+    for answer in answers {
+        let (pushed, requests) = push_through(answer);
+        assert!(pushed.deltas().is_empty(), "{}", pushed.outcome);
+        let note = "the layer is sent whole: the diffID is another one";
+        assert!(pushed.has_note(note), "{}", pushed.outcome);
+        assert_eq!(assembly_requests(&requests), 2);
+    }
 }
 
 /// The session is lost once: the delta is sent again, and not the layer.

@@ -40,6 +40,15 @@ const MAX_POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// The longest time between two questions that the registry can ask for.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
 
+/// How the wait for an assembly ended.
+enum AssemblyEnd {
+    Session(SessionOutcome),
+    /// The registry knows of no assembly of the layer any more.
+    Forgotten,
+    /// The registry could not assemble the layer from the delta of some session. The text tells why.
+    Failed(String),
+}
+
 impl BlobUpload<'_> {
     /// Requests the assembly of a layer, and waits for its end.
     pub(super) async fn assemble(
@@ -66,7 +75,7 @@ impl BlobUpload<'_> {
         };
         let text = format!("waiting for the registry to assemble {}", assembly.label);
         let task = ProgressTask::start(self.report, &text, Some(assembly.raw_size));
-        let (mut busy_since, mut forgotten) = (None, 0);
+        let (mut busy_since, mut forgotten, mut failure) = (None, 0, None);
         loop {
             let writer = self.writer;
             let request = writer.client.assemble_layer(&writer.repository, &request);
@@ -80,12 +89,19 @@ impl BlobUpload<'_> {
             match answer {
                 AssembleAnswer::Accepted(progress) => {
                     self.progress.faults = 0;
-                    if let Some(outcome) = self.await_assembly(&task, assembly, progress).await? {
-                        return Ok(outcome);
-                    }
-                    forgotten += 1;
-                    if forgotten == MAX_FORGOTTEN {
-                        return Ok(not_assembled("the registry forgot the layer repeatedly"));
+                    match self.await_assembly(&task, assembly, progress).await? {
+                        AssemblyEnd::Session(outcome) => return Ok(outcome),
+                        // Another client may have sent the delta that failed. The registry assembles
+                        // from this one if it has not done so yet.
+                        AssemblyEnd::Failed(reason) if failure.is_none() => failure = Some(reason),
+                        AssemblyEnd::Failed(reason) => return Ok(not_assembled(&reason)),
+                        AssemblyEnd::Forgotten => {
+                            forgotten += 1;
+                            if forgotten == MAX_FORGOTTEN {
+                                let reason = "the registry forgot the layer repeatedly";
+                                return Ok(not_assembled(reason));
+                            }
+                        }
                     }
                 }
                 AssembleAnswer::Busy(retry_after) => {
@@ -95,7 +111,11 @@ impl BlobUpload<'_> {
                     }
                     tokio::time::sleep(backoff(4, retry_after)).await;
                 }
-                AssembleAnswer::SessionUnknown => return Ok(SessionOutcome::SessionLost),
+                // The registry has removed the session with the delta that failed.
+                AssembleAnswer::SessionUnknown => {
+                    return Ok(failure
+                        .map_or(SessionOutcome::SessionLost, |reason| not_assembled(&reason)));
+                }
                 AssembleAnswer::BaseUnknown => {
                     return Ok(not_assembled("the registry lost the earlier version"));
                 }
@@ -112,13 +132,13 @@ impl BlobUpload<'_> {
         }
     }
 
-    /// Waits for the end of an assembly. Returns `None` if the registry knows of none any more.
+    /// Waits for the end of an assembly.
     async fn await_assembly(
         &mut self,
         task: &ProgressTask,
         assembly: &LayerAssembly,
         mut progress: AssemblyProgress,
-    ) -> Result<Option<SessionOutcome>, Failure> {
+    ) -> Result<AssemblyEnd, Failure> {
         let mut interval = MIN_POLL_INTERVAL;
         let max_stall = max_stall(assembly.raw_size);
         let start = Instant::now();
@@ -129,20 +149,21 @@ impl BlobUpload<'_> {
                     let expected = &assembly.blob;
                     let is_expected =
                         (&blob.digest, blob.size) == (&expected.digest, expected.size);
-                    return Ok(Some(if is_expected {
+                    return Ok(AssemblyEnd::Session(if is_expected {
                         SessionOutcome::Finished
                     } else {
                         not_assembled("the registry made another blob of it")
                     }));
                 }
-                AssemblyState::Failed { reason } => return Ok(Some(not_assembled(&reason))),
+                AssemblyState::Failed { reason } => return Ok(AssemblyEnd::Failed(reason)),
                 AssemblyState::Working { done, .. } => {
                     task.set_position(done);
                     if done > most_done {
                         (most_done, since) = (done, Instant::now());
                     }
                     if since.elapsed() > max_stall || start.elapsed() > max_stall * MAX_STALLS {
-                        return Ok(Some(not_assembled("the registry stalled")));
+                        let outcome = not_assembled("the registry stalled");
+                        return Ok(AssemblyEnd::Session(outcome));
                     }
                 }
             }
@@ -155,9 +176,12 @@ impl BlobUpload<'_> {
                 .fetch_assembly(&writer.repository, &assembly.diff_id);
             progress = match request.await {
                 Ok(Some(progress)) => progress,
-                Ok(None) => return Ok(None),
-                // The next request to assemble tells the state, too.
-                Err(error) => return self.back_off_in_assembly(error).await,
+                Ok(None) => return Ok(AssemblyEnd::Forgotten),
+                Err(error) => {
+                    let outcome = self.back_off_in_assembly(error).await?;
+                    // The next request to assemble tells the state, too.
+                    return Ok(outcome.map_or(AssemblyEnd::Forgotten, AssemblyEnd::Session));
+                }
             };
         }
     }
