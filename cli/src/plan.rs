@@ -12,7 +12,8 @@ use imgsync_oci::{Descriptor, Digest, Repository};
 
 pub use claims::{ClaimPolicy, ClaimVerdict, TransferRates};
 pub use delta::{
-    DeltaBase, DeltaPlan, LayerHistory, MIN_DELTA_LAYER_BYTES, OlderImage, OlderLayer,
+    DeltaBase, DeltaPlan, LayerHistory, MAX_DELTA_RAW_BYTES, MIN_DELTA_LAYER_BYTES, OlderImage,
+    OlderLayer,
 };
 pub use evidence::{BlobCandidate, EvidenceSource, LayerEvidence, Trust};
 

@@ -26,11 +26,13 @@ const RAW_BYTES_PER_SECOND: u64 = 40_000_000;
 const ASSUMED_RATE: u64 = 2_500_000;
 /// The largest uncompressed layer in bytes that is assembled, unless the registry is configured
 /// otherwise.
-const MAX_RAW_BYTES: u64 = 4 << 30;
+pub const MAX_DELTA_RAW_BYTES: u64 = 4 << 30;
 
 /// A layer of the image that is pushed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LayerHistory {
+    /// The digest of the layer's bytes at the source, as in the steps of the plan.
+    pub layer: Digest,
     /// The diffID.
     pub diff_id: Digest,
     /// The instruction that made the layer, as the config states it.
@@ -60,7 +62,9 @@ pub struct OlderLayer {
 /// The layers that the delta of one layer is based on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeltaPlan {
-    /// The tag whose image has these layers.
+    /// The diffID of the layer.
+    pub diff_id: Digest,
+    /// The tag whose image has the layers that the delta is based on.
     pub tag: Tag,
     /// The layers, at least one and at most [`MAX_BASES`].
     pub bases: Vec<DeltaBase>,
@@ -87,11 +91,11 @@ impl std::fmt::Display for DeltaPlan {
 }
 
 impl PushPlan {
-    /// Returns those of the `raw` layers, which are not compressed at the source, of which deltas may
-    /// be made: they are sent, and large enough as far as their size is known.
-    pub fn delta_candidates(&self, raw: &HashSet<Digest>) -> HashSet<Digest> {
+    /// Returns those of the `layers` of which deltas may be made: they are sent, and large enough as
+    /// far as their size is known.
+    pub fn delta_candidates(&self, layers: &HashSet<Digest>) -> HashSet<Digest> {
         let steps = self.steps.iter();
-        let steps = steps.filter(|(layer, step)| raw.contains(layer) && is_candidate(step));
+        let steps = steps.filter(|(layer, step)| layers.contains(layer) && is_candidate(step));
         steps.map(|(layer, _)| layer.clone()).collect()
     }
 
@@ -107,10 +111,14 @@ impl PushPlan {
         let mut pairs = pair_layers(history, older, candidates);
         for (layer, step) in &mut self.steps {
             if let BlobStep::Send { delta, .. } = step
-                && let Some(bases) = pairs.remove(layer)
+                && let Some((diff_id, bases)) = pairs.remove(layer)
             {
                 let tag = older.tag.clone();
-                *delta = Some(DeltaPlan { tag, bases });
+                *delta = Some(DeltaPlan {
+                    diff_id,
+                    tag,
+                    bases,
+                });
             }
         }
     }
@@ -141,7 +149,7 @@ impl TransferRates {
         let rate = self.sent.unwrap_or(ASSUMED_RATE);
         let whole = u128::from(size) * u128::from(RAW_BYTES_PER_SECOND);
         let delta = u128::from(raw_size) * u128::from(rate);
-        raw_size > MAX_RAW_BYTES || whole < delta
+        raw_size > MAX_DELTA_RAW_BYTES || whole < delta
     }
 }
 
@@ -161,13 +169,13 @@ fn is_candidate(step: &BlobStep) -> bool {
     }
 }
 
-/// Returns the bases of each of the `wanted` layers. Only layers that the other image does not have
-/// are paired: a layer that both have was not replaced.
+/// Returns the diffID and the bases of each of the `wanted` layers, by the digest at the source. Only
+/// layers that the other image does not have are paired: a layer that both have was not replaced.
 fn pair_layers(
     history: &[LayerHistory],
     older: &OlderImage,
     wanted: &HashSet<Digest>,
-) -> HashMap<Digest, Vec<DeltaBase>> {
+) -> HashMap<Digest, (Digest, Vec<DeltaBase>)> {
     let new_ids: HashSet<&Digest> = history.iter().map(|layer| &layer.diff_id).collect();
     let old_ids: HashSet<&Digest> = older.layers.iter().map(|layer| &layer.diff_id).collect();
     // Both from the top, where the layers of an image are that are not those of its base image.
@@ -181,6 +189,9 @@ fn pair_layers(
         .filter(|layer| seen.insert(&layer.diff_id))
         .collect();
     let mut pairs = HashMap::new();
+    let mut pair = |layer: &LayerHistory, bases| {
+        pairs.insert(layer.layer.clone(), (layer.diff_id.clone(), bases));
+    };
     unpaired.retain(|layer| {
         let is_same = |older: &&OlderLayer| {
             layer.created_by.is_some() && older.created_by == layer.created_by
@@ -191,10 +202,7 @@ fn pair_layers(
         let first = replaced.remove(position);
         // An instruction that occurs several times may have changed its place.
         let others = replaced.iter().copied().filter(is_same);
-        pairs.insert(
-            layer.diff_id.clone(),
-            bases([first].into_iter().chain(others)),
-        );
+        pair(layer, bases([first].into_iter().chain(others)));
         false
     });
     // If layers were added or removed, the position may be off by one or two.
@@ -207,9 +215,9 @@ fn pair_layers(
         let mut near: Vec<(usize, &OlderLayer)> = replaced.iter().copied().enumerate().collect();
         near.sort_by_key(|(other, _)| other.abs_diff(position));
         let near = near.into_iter().take(count).map(|(_, older)| older);
-        pairs.insert(layer.diff_id.clone(), bases(near));
+        pair(layer, bases(near));
     }
-    pairs.retain(|layer, bases| wanted.contains(layer) && !bases.is_empty());
+    pairs.retain(|layer, (_, bases)| wanted.contains(layer) && !bases.is_empty());
     pairs
 }
 

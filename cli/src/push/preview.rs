@@ -1,4 +1,4 @@
-//! Plans a push for `imgsync push --dry-run`. Only asks the target; reads no layer.
+//! Plans a push for `imgsync push --dry-run`. Only asks the target; reads no layer, or only its start.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -99,7 +99,7 @@ async fn plan_in_classic_store(
 ) -> Result<PushPlan, Failure> {
     let mut state = evidence::gather(&context.lookup, single).await?;
     mark_packed_layers(context, &mut state.plan, single);
-    deltas::plan(context, single, &mut state).await;
+    deltas::plan(context, single, &ImageBlobs::default(), &mut state).await;
     let plan = state.plan;
     let mut read: HashSet<Digest> = read_layers(&plan).cloned().collect();
     if !read.is_empty() || state.config_size.is_none() {
@@ -123,7 +123,7 @@ async fn plan_image(
         ImageContent::Single(single) => {
             let mut state = evidence::gather(&context.lookup, single).await?;
             mark_packed_layers(context, &mut state.plan, single);
-            deltas::plan(context, single, &mut state).await;
+            deltas::plan(context, single, blobs, &mut state).await;
             Ok((BlobNames::of_image(single), state.plan))
         }
         ImageContent::Graph(graph) => {

@@ -48,7 +48,7 @@ pub(super) async fn push_from_daemon(
     if state.config_size.is_some() && single.layers.iter().all(is_skipped) {
         return push_single(context, single, state, ImageBlobs::default(), packed).await;
     }
-    complete_plan(context, single, &mut state, &packed).await;
+    complete_plan(context, single, &ImageBlobs::default(), &mut state, &packed).await;
     let (queue, queued) = mpsc::unbounded();
     let early = EarlyLayers::default();
     let take_layer = early.take_layer(single, &state.plan, queue.clone());
@@ -115,7 +115,7 @@ pub(super) async fn push_single(
             *step = BlobStep::AlreadyPresent(blob.clone());
         }
     }
-    complete_plan(context, single, &mut state, &packed).await;
+    complete_plan(context, single, &blobs, &mut state, &packed).await;
     let early = EarlyLayers::default();
     let queue = queue_image(context, single, &state, &mut blobs, packed, &early)?;
     let uploaded = upload_all(&context.upload, stream::iter(queue)).await?;
@@ -126,13 +126,14 @@ pub(super) async fn push_single(
 async fn complete_plan(
     context: &PushContext,
     single: &SingleImage,
+    blobs: &ImageBlobs,
     state: &mut TargetState,
     packed: &PackedLayers,
 ) {
     for (layer, spooled) in packed {
         state.plan.mark_packed(layer, spooled.blob.size);
     }
-    deltas::plan(context, single, state).await;
+    deltas::plan(context, single, blobs, state).await;
     context.upload.report.show_plan(&state.plan);
 }
 

@@ -48,13 +48,13 @@ pub enum QueuedContent {
 }
 
 impl QueuedContent {
-    /// Returns the diffID of a layer that this tool compresses.
-    pub(super) fn compressed_here(&self) -> Option<&Digest> {
+    /// Returns the digest of the bytes at the source.
+    pub(super) fn source_digest(&self) -> &Digest {
         match self {
             Self::Raw { diff_id }
             | Self::Growing { diff_id, .. }
-            | Self::Packed { diff_id, .. } => Some(diff_id),
-            Self::Ready { .. } => None,
+            | Self::Packed { diff_id, .. } => diff_id,
+            Self::Ready { descriptor, .. } => &descriptor.digest,
         }
     }
 }

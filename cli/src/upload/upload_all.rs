@@ -39,7 +39,7 @@ pub struct QueuedBlob {
     pub bytes: Slice,
     /// The name to show in messages, for example the number of a layer.
     pub label: String,
-    /// The layers at the target that a delta of a raw layer is based on.
+    /// The layers at the target that a delta of the layer is based on.
     pub delta: Option<DeltaPlan>,
 }
 
@@ -154,9 +154,11 @@ impl QueueRun<'_> {
             label,
             delta,
         } = &queued;
-        if let (Some(plan), Some(diff_id)) = (delta, content.compressed_here()) {
-            let blob = self.upload_as_delta(&queued, plan, pass).await?;
-            return Ok((diff_id.clone(), blob));
+        if let Some(plan) = delta
+            && let Some(packed) = self.pack_without_sending(&queued, plan).await?
+        {
+            let blob = self.upload_as_delta(&packed, plan, pass).await?;
+            return Ok((content.source_digest().clone(), blob));
         }
         match content {
             QueuedContent::Raw { diff_id } => {

@@ -4,6 +4,8 @@
 //! and hashes the members in order. Each block is a gzip member of its own, so the output does not
 //! depend on which thread compresses which block. Start reading at [`gzip`].
 
+mod first_member;
+
 use std::io::{self, Read, Write};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +15,8 @@ use libdeflater::{CompressionLvl, Compressor};
 
 use super::{LayerDigests, fill};
 use crate::{Algorithm, Hasher};
+
+pub use first_member::has_own_first_member;
 
 /// The number of tar bytes in a member, except for the last one.
 const RAW_BYTES_PER_MEMBER: usize = 1024 * 1024;

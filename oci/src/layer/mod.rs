@@ -21,7 +21,7 @@ use crate::Digest;
 
 pub use decoder::Decoder;
 pub use fill::fill;
-pub use gzip::{GzipError, gzip};
+pub use gzip::{GzipError, gzip, has_own_first_member};
 pub use hashing::HashingReader;
 pub use reader::{LayerError, LayerReader, compute_digests};
 

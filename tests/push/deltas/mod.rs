@@ -2,6 +2,7 @@
 //! push.
 
 mod answers;
+mod compressed;
 mod fallbacks;
 mod kills;
 

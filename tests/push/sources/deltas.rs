@@ -3,6 +3,8 @@
 
 use super::podman::PodmanService;
 use super::{SourcesFixture, text};
+use crate::support::check::StoredImage;
+use crate::support::docker::DockerDaemon;
 use crate::support::image::archive_manifest;
 use crate::support::layer_pairs::compiled_python;
 use crate::support::prelude::*;
@@ -36,14 +38,21 @@ fn archives(scratch: &Scratch, name: &str, shared: usize) -> [PathBuf; 2] {
     })
 }
 
+/// Pushes the second version as [`push_delta`] does, and checks the whole manifest.
+fn assert_delta(fixture: &SourcesFixture, archives: &[PathBuf; 2], words: &str, command: Command) {
+    let [stored, whole] = push_delta(fixture, archives, words, command);
+    assert_eq!(stored, whole);
+}
+
 /// Pushes the second version with `command`, after the first one was pushed from its archive. Panics
-/// unless a delta is sent. Checks every digest, and the whole manifest.
-fn assert_delta(
+/// unless a delta is sent. Returns what the registry has then, and what it has after the archive of the
+/// second version is pushed whole. Checks every digest.
+fn push_delta(
     fixture: &SourcesFixture,
     [first, second]: &[PathBuf; 2],
     words: &str,
     mut command: Command,
-) {
+) -> [StoredImage; 2] {
     let remote = |tag: &str| format!("{}/app:{tag}", fixture.server.address());
     fixture.imgsync.push(text(first), &remote("v1")).succeeded();
     let outcome = run(command.arg(remote("v2"))).succeeded();
@@ -56,7 +65,7 @@ fn assert_delta(
     let options = ["--no-delta"];
     let outcome = fixture.imgsync.push_with(&options, text(second), &whole);
     outcome.succeeded();
-    assert_eq!(stored, check::at_registry(other.address(), "app:v2"));
+    [stored, check::at_registry(other.address(), "app:v2")]
 }
 
 /// Returns `imgsync push` of an image, without the target.
@@ -116,4 +125,43 @@ fn podman() {
     command.env("CONTAINER_HOST", service.host());
     command.env_remove("DOCKER_HOST");
     assert_delta(&fixture, &archives, "through a push", command);
+}
+
+/// Docker keeps the layers of an archive as they are, and those of `imgsync pull` are compressed as the
+/// server compresses them.
+#[test]
+fn docker_with_containerd_store() {
+    if !programs_available(&["docker"]) {
+        return;
+    }
+    for is_pulled in [false, true] {
+        let fixture = SourcesFixture::new();
+        let folder = fixture.scratch.folder("docker");
+        let Some(engine) = DockerDaemon::start_with_containerd_store(&folder) else {
+            return;
+        };
+        let archives = archives(&fixture.scratch, "app", SHARED_LAYER_BYTES);
+        if is_pulled {
+            let scratch = Scratch::new();
+            let elsewhere = Server::start(&scratch.folder("root"));
+            let source = format!("{}/app:v2", elsewhere.address());
+            fixture
+                .imgsync
+                .push(text(&archives[1]), &source)
+                .succeeded();
+            let mut command = fixture.imgsync.command();
+            command.env("DOCKER_HOST", engine.address());
+            run(command.args(["pull", &source, "app:v2"])).succeeded();
+            fixture.imgsync.clear_cache();
+        } else {
+            engine.docker(&["load", "--input", text(&archives[1])]);
+        }
+        let mut command = push(&fixture, "app:v2");
+        command.env("DOCKER_HOST", engine.address());
+        let words = "through the engine's content store";
+        let [stored, whole] = push_delta(&fixture, &archives, words, command);
+        // Docker has written a manifest of its own for the archive.
+        assert_eq!(stored.blobs, whole.blobs);
+        assert_eq!(stored.manifest == whole.manifest, is_pulled);
+    }
 }

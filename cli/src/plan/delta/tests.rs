@@ -7,6 +7,7 @@ const MIB: u64 = 1024 * 1024;
 
 fn layer(name: &str, created_by: Option<&str>) -> LayerHistory {
     LayerHistory {
+        layer: Digest::of(name.as_bytes()),
         diff_id: Digest::of(name.as_bytes()),
         created_by: created_by.map(str::to_owned),
     }
@@ -32,7 +33,7 @@ fn blob(name: &str, size: u64) -> Descriptor {
 /// Returns a plan that sends these layers, each of `size` bytes.
 fn plan(layers: &[LayerHistory], size: Option<u64>) -> PushPlan {
     let layers = layers.iter().map(|layer| LayerEvidence {
-        layer: layer.diff_id.clone(),
+        layer: layer.layer.clone(),
         size,
         candidate: None,
         mount: None,
@@ -41,7 +42,7 @@ fn plan(layers: &[LayerHistory], size: Option<u64>) -> PushPlan {
 }
 
 fn raw(layers: &[LayerHistory]) -> HashSet<Digest> {
-    layers.iter().map(|layer| layer.diff_id.clone()).collect()
+    layers.iter().map(|layer| layer.layer.clone()).collect()
 }
 
 /// Plans deltas for an image of which all layers are sent. Returns for each layer the names of its
@@ -185,6 +186,18 @@ fn only_large_raw_layers_get_deltas() {
     assert_eq!(plan.deltas().len(), 1);
 }
 
+/// A compressed layer is known by the digest of its blob, and paired by its diffID.
+#[test]
+fn compressed_layers_are_paired_by_the_diff_id() {
+    let compressed = |name: &str| LayerHistory {
+        layer: blob(name, MIB).digest,
+        ..layer(name, None)
+    };
+    let new = [compressed("base"), compressed("app 2")];
+    let old = [("base", None), ("app 1", None)];
+    assert_eq!(pairs(&new, &old), [vec![], vec!["app 1"]]);
+}
+
 #[test]
 fn fast_connections_send_whole_layers() {
     for (sent, is_whole) in [
@@ -234,6 +247,7 @@ fn small_layers_are_paired_and_get_no_delta() {
 #[test]
 fn the_bases_are_named() {
     let plan = DeltaPlan {
+        diff_id: Digest::of(b"new"),
         tag: "v1".parse().unwrap(),
         bases: bases(older(&[("old", None)]).layers.iter()),
     };

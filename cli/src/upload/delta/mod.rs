@@ -6,6 +6,7 @@
 
 mod bases;
 mod make;
+mod recompress;
 
 use imgsync_oci::Digest;
 
@@ -23,7 +24,7 @@ use crate::spool::SpooledLayer;
 use make::MadeDelta;
 
 /// A layer that is compressed.
-struct PackedLayer<'a> {
+pub(super) struct PackedLayer<'a> {
     label: &'a str,
     diff_id: Digest,
     layer: SpooledLayer,
@@ -42,18 +43,17 @@ enum NoDelta {
 }
 
 impl QueueRun<'_> {
-    /// Uploads a raw layer as a delta, or whole if that is not possible. Returns the blob.
+    /// Uploads a layer as a delta, or whole if that is not possible. Returns the blob.
     pub(super) async fn upload_as_delta(
         &self,
-        queued: &QueuedBlob,
+        packed: &PackedLayer<'_>,
         plan: &DeltaPlan,
         pass: BarrierPass,
     ) -> Result<BlobRef, Failure> {
-        let packed = self.pack_without_sending(queued).await?;
         let (label, blob) = (packed.label, packed.layer.blob.clone());
         let report = &self.context.report;
-        match self.make_delta(&packed, plan).await {
-            Ok(delta) => self.upload_delta(&packed, plan, delta, pass).await?,
+        match self.make_delta(packed, plan).await {
+            Ok(delta) => self.upload_delta(packed, plan, delta, pass).await?,
             Err(no_delta) => {
                 match no_delta {
                     NoDelta::SmallLayer => {}
@@ -65,18 +65,20 @@ impl QueueRun<'_> {
                     )),
                     NoDelta::Failed(reason) => note_fallback(self, label, &reason),
                 }
-                self.upload_whole(&packed, pass).await?;
+                self.upload_whole(packed, pass).await?;
             }
         }
         Ok(blob)
     }
 
     /// Compresses a layer, or takes the one that an earlier push or the reader of the image has
-    /// compressed.
-    async fn pack_without_sending<'a>(
+    /// compressed. Returns `None` for a layer that is compressed at its source in another way than this
+    /// tool does it.
+    pub(super) async fn pack_without_sending<'a>(
         &self,
         queued: &'a QueuedBlob,
-    ) -> Result<PackedLayer<'a>, Failure> {
+        plan: &DeltaPlan,
+    ) -> Result<Option<PackedLayer<'a>>, Failure> {
         let label = &*queued.label;
         let (diff_id, layer) = match &queued.content {
             QueuedContent::Growing { diff_id, layer } => {
@@ -104,16 +106,19 @@ impl QueueRun<'_> {
                 drop(turn);
                 (diff_id.clone(), packed)
             }
-            QueuedContent::Ready { .. } => {
-                let what = format!("source: {label} is compressed already, so it has no delta");
-                return Err(Failure::new(crate::exit::FailureKind::Source, what));
+            QueuedContent::Ready { descriptor, .. } => {
+                let diff_id = &plan.diff_id;
+                match self.recompress(queued, &descriptor.digest, diff_id).await {
+                    Some(layer) => (diff_id.clone(), layer),
+                    None => return Ok(None),
+                }
             }
         };
-        Ok(PackedLayer {
+        Ok(Some(PackedLayer {
             label,
             diff_id,
             layer,
-        })
+        }))
     }
 
     /// Sends a delta and lets the registry assemble the layer. If that fails, sends the layer whole.
