@@ -27,15 +27,16 @@ say() { printf '%s\n' "$*" >&2; }
 fail() { say "install.sh: $*"; exit 1; }
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# Downloads a file: download ADDRESS FILE [HINT].
 download() {
     if have curl; then
         # No redirect from HTTPS to plain HTTP.
         protocols='=http,https'
         case $1 in https://*) protocols='=https' ;; esac
         curl --proto "$protocols" --fail --silent --show-error --location --retry 3 --output "$2" "$1" ||
-            fail "cannot download $1"
+            fail "cannot download $1${3:+; $3}"
     elif have wget; then
-        wget -q -O "$2" "$1" || fail "cannot download $1"
+        wget -q -O "$2" "$1" || fail "cannot download $1${3:+; $3}"
     else
         fail 'curl or wget is needed'
     fi
@@ -141,7 +142,9 @@ main() {
 
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
-    download "$address/SHA256SUMS" "$scratch/SHA256SUMS"
+    hint="is $releases the address of the releases?"
+    [ -z "$version" ] || hint="is there a release $version?"
+    download "$address/SHA256SUMS" "$scratch/SHA256SUMS" "$hint"
     for program in $programs; do install_program "$program"; done
     # shellcheck disable=SC2086
     check_path $programs

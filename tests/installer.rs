@@ -103,7 +103,8 @@ fn a_missing_release_or_address_is_named() {
     let mut command = installer(Some(&server), scratch.root());
     command.args(["--version", "9.9.9", "--dir"]);
     let address = format!("{}/download/v9.9.9/SHA256SUMS", server.address());
-    run(command.arg(scratch.path("bin"))).failed(1, &["cannot download", &address]);
+    let words = ["cannot download", &*address, "is there a release 9.9.9?"];
+    run(command.arg(scratch.path("bin"))).failed(1, &words);
 
     let mut command = installer(None, scratch.root());
     command.arg("--dir").arg(scratch.path("bin"));

@@ -54,9 +54,10 @@ impl Release {
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         let path = std::env::var("PATH").unwrap();
-        let bin = self.scratch.path("bin");
-        command.env("PATH", format!("{}:{path}", bin.display()));
-        command.env("HOME", self.scratch.folder("home"));
+        let (home, bin) = (self.scratch.folder("home"), self.scratch.path("bin"));
+        let (own, installed) = (bin.display(), home.join(".local/bin"));
+        command.env("PATH", format!("{own}:{}:{path}", installed.display()));
+        command.env("HOME", home);
         command.env_remove("IMGSYNC_RELEASES").stdin(Stdio::null());
         command
     }
@@ -145,6 +146,7 @@ fn the_commands_for_a_release_install_it_and_remove_it() {
             assert!(home.join("opt/imgsync").exists());
         }
     }
+    assert!(home.join(".local/share/man/man1/page.1").exists());
     // The last block uninstalls the programs.
     assert!(!home.join(".local/bin/imgsync").exists());
 }
