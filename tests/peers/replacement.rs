@@ -29,6 +29,8 @@ const BUILD_STOCK_IMAGE: &str = r#"
     mkdir -p "$root/etc/docker/registry" "$root/var/lib/registry"
     printf '%s\n' 'version: 0.1' 'http: {addr: ":5000"}' \
         'storage: {filesystem: {rootdirectory: /var/lib/registry}}' >"$root/etc/docker/registry/config.yml"
+    # The image of the last run: an import never gives the same one.
+    docker image rm --force "$2" >/dev/null 2>&1 || true
     tar --create --directory "$root" . | docker import --change 'VOLUME /var/lib/registry' \
         --change 'ENTRYPOINT ["registry", "serve", "/etc/docker/registry/config.yml"]' - "$2"
 "#;

@@ -43,6 +43,12 @@ impl Error {
                 let hint = owner_hint(path).map(Cow::Owned);
                 hint.or_else(|| self.fixed_hint().map(Cow::Borrowed))
             }
+            Self::Auth(auth::Error::Read { path, source })
+                if source.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                let hint = login_file_hint(path).map(Cow::Owned);
+                hint.or_else(|| self.fixed_hint().map(Cow::Borrowed))
+            }
             _ => self.fixed_hint().map(Cow::Borrowed),
         }
     }
@@ -105,4 +111,19 @@ pub(super) fn owner_hint(path: &Path) -> Option<String> {
          {owner}:{owner_group}, or user: \"{owner}:{owner_group}\" in a compose file)",
         folder.display()
     ))
+}
+
+/// Returns the hint for a login file that belongs to another user: `htpasswd` as root creates one that only
+/// root can read. Returns `None` if the file belongs to this user.
+fn login_file_hint(path: &Path) -> Option<String> {
+    let owner = path.metadata().ok()?.uid();
+    let user = rustix::process::geteuid().as_raw();
+    let group = rustix::process::getegid().as_raw();
+    (owner != user).then(|| {
+        format!(
+            "the file belongs to user {owner}, and this program runs as user {user}: as root, run \
+             `chown {user}:{group} FILE` (for a container: for the file of the machine that is \
+             mounted there)"
+        )
+    })
 }

@@ -77,6 +77,37 @@ async fn a_folder_of_another_user_is_reported_at_the_start_and_to_clients() {
     assert_error(response, status, "STORAGE_FORBIDDEN").await;
 }
 
+#[test]
+fn a_login_file_that_only_root_can_read_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    if folder.path().metadata().unwrap().uid() != 0 {
+        return;
+    }
+    let open = std::fs::Permissions::from_mode(0o777);
+    std::fs::set_permissions(folder.path(), open).unwrap();
+    let logins = folder.path().join("htpasswd");
+    std::fs::write(&logins, "").unwrap();
+    std::fs::set_permissions(&logins, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let Some(mut command) = unprivileged(folder.path()) else {
+        return;
+    };
+    command.args(["serve", "--addr", "127.0.0.1:0", "--root"]);
+    command.arg(folder.path().join("root"));
+    command.env("REGISTRY_AUTH_HTPASSWD_REALM", "test");
+    let output = command
+        .env("REGISTRY_AUTH_HTPASSWD_PATH", &logins)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    for words in [
+        "cannot read the htpasswd file",
+        &format!("chown {NOBODY}:{NOBODY} FILE"),
+    ] {
+        assert!(stderr.contains(words), "{words}: {stderr}");
+    }
+}
+
 /// Returns the owners of everything in a folder, and of the folder.
 fn owners(folder: &Path) -> std::collections::BTreeSet<u32> {
     let mut found = std::collections::BTreeSet::from([folder.metadata().unwrap().uid()]);
