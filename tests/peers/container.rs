@@ -12,24 +12,37 @@ const ANY_PORT: &str = "REGISTRY_HTTP_ADDR=127.0.0.1:0";
 const IMAGE_USER: &str = "65532:65532";
 const STOCK_CONFIG: &str = "/etc/docker/registry/config.yml";
 
+/// A folder as `packaging/build.sh` writes it, with the program of the tests.
+fn programs() -> Scratch {
+    let programs = Scratch::new();
+    let folder = programs.folder(std::env::consts::ARCH);
+    // Without symbols: the daemon copies the image several times.
+    let mut strip = Command::new("strip");
+    strip.arg("-o").arg(folder.join("imgsync-server"));
+    must(strip.arg(server::binary()));
+    programs
+}
+
+/// Returns the command that builds an image from these programs.
+fn build_command(programs: &Scratch) -> Command {
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut build = Command::new("bash");
+    build.arg(workspace.join("examples/container/build.sh"));
+    build.arg("--programs").arg(programs.root());
+    build
+}
+
 /// Builds the image once and returns its name. The image has the program of the tests with its shared
 /// libraries: to link it statically, cargo would compile everything again.
 pub(super) fn image_name() -> &'static str {
     static NAME: OnceLock<String> = OnceLock::new();
     NAME.get_or_init(|| {
-        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let programs = Scratch::new();
-        let folder = programs.folder(std::env::consts::ARCH);
-        let program = folder.join("imgsync-server");
-        // Without symbols: the daemon copies the image several times.
-        let mut strip = Command::new("strip");
-        must(strip.arg("-o").arg(&program).arg(server::binary()));
         // All runs use the same name, so that only the image of the last run stays.
         let name = "imgsync-tests/container:test".to_owned();
-        let mut build = Command::new("bash");
-        build.arg(workspace.join("examples/container/build.sh"));
-        build.arg("--programs").arg(programs.root());
-        must(build.args(["--with-libraries", &name]));
+        let mut remove = Command::new("docker");
+        // There is none before the first run.
+        let _ = remove.args(["image", "rm", "--force", &name]).output();
+        must(build_command(&programs()).args(["--with-libraries", &name]));
         name
     })
 }
@@ -172,6 +185,19 @@ fn the_image_works_with_the_files_and_commands_of_the_stock_registry() {
     }
     let options = [&options[..], &["--entrypoint", "registry"]].concat();
     assert_serves(&Container::start(&options, &["serve", "/elsewhere.yml"]));
+}
+
+#[test]
+fn a_program_that_cannot_run_in_an_empty_image_is_refused() {
+    let programs = programs();
+    let words = [
+        "not linked statically",
+        "packaging/build.sh",
+        "--with-libraries",
+    ];
+    run(&mut build_command(&programs)).failed(1, &words);
+    std::fs::remove_dir_all(programs.path(std::env::consts::ARCH)).unwrap();
+    run(&mut build_command(&programs)).failed(1, &["does not exist", "packaging/build.sh"]);
 }
 
 #[test]
