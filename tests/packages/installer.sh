@@ -44,4 +44,4 @@ env -i PATH="$scratch/bin" HOME="$scratch/home" IMGSYNC_RELEASES="http://127.0.0
 if env -i PATH="$scratch/bin" HOME="$scratch/home" sh "$files/install.sh" 2>"$scratch/error"; then
     fail 'the installer uses another address than that of its release'
 fi
-grep -q '/latest/download/SHA256SUMS$' "$scratch/error" || fail "$(cat "$scratch/error")"
+grep -q '/latest/download/SHA256SUMS;' "$scratch/error" || fail "$(cat "$scratch/error")"
