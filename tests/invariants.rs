@@ -232,6 +232,7 @@ const MODULE_ORDER: &[(&str, &[&str])] = &[
             "health",
             "listen",
             "http",
+            "metrics",
             "status",
             "upstream",
             "registry",

@@ -19,6 +19,7 @@ mod listen;
 pub mod log;
 mod low_priority;
 mod memory_budget;
+mod metrics;
 mod registry;
 mod serve;
 mod status;

@@ -1,4 +1,4 @@
-//! Logs one line per request, once its response is sent or given up.
+//! Logs one line per request, and counts it, once its response is sent or given up.
 
 use std::io;
 use std::net::IpAddr;
@@ -20,6 +20,7 @@ use super::forwarded::ForwardedInfo;
 use super::request_id::{REQUEST_ID_HEADER, RequestId};
 use crate::auth::User;
 use crate::log::ACCESS_LOG_TARGET;
+use crate::metrics::{RequestInFlight, RequestOutcome};
 
 /// How much of a path is logged. Valid paths are shorter.
 const MAX_LOGGED_PATH_BYTES: usize = 1024;
@@ -61,7 +62,11 @@ impl AccessLogEntry {
 
     /// Attaches the entry to a response: the line is logged when the response body is dropped. Adds
     /// the id of the request to the response headers.
-    pub(super) fn attach(mut self, mut response: Response<ResponseBody>) -> Response<ResponseBody> {
+    pub(super) fn attach(
+        mut self,
+        mut response: Response<ResponseBody>,
+        in_flight: Arc<RequestInFlight>,
+    ) -> Response<ResponseBody> {
         self.request_guard.begin_response();
         let status = response.status();
         let user = response.extensions_mut().remove::<User>();
@@ -72,6 +77,7 @@ impl AccessLogEntry {
             LoggedBody {
                 body,
                 entry: self,
+                in_flight,
                 status,
                 user,
                 sent: 0,
@@ -96,6 +102,7 @@ fn loggable_path(path: &str) -> String {
 struct LoggedBody {
     body: ResponseBody,
     entry: AccessLogEntry,
+    in_flight: Arc<RequestInFlight>,
     status: StatusCode,
     user: Option<User>,
     sent: u64,
@@ -155,7 +162,16 @@ impl Drop for LoggedBody {
     fn drop(&mut self) {
         let entry = &self.entry;
         let client = entry.client.map(|client| client.to_string());
-        let ms = u64::try_from(entry.start.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let duration = entry.start.elapsed();
+        let ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let received = entry.received_bytes.load(Ordering::Relaxed);
+        self.in_flight.end(&RequestOutcome {
+            method: entry.method.as_str(),
+            status: self.status.as_u16(),
+            duration,
+            received,
+            sent: self.sent,
+        });
         tracing::info!(
             target: ACCESS_LOG_TARGET,
             id = entry.id.as_str(),
@@ -165,7 +181,7 @@ impl Drop for LoggedBody {
             method = entry.method.as_str(),
             path = entry.path,
             status = self.status.as_u16(),
-            received = entry.received_bytes.load(Ordering::Relaxed),
+            received,
             sent = self.sent,
             ms,
             "request"

@@ -15,6 +15,7 @@ use super::receive::ReadTimeouts;
 use super::walks::WalkPool;
 use crate::auth::AccessController;
 use crate::config::Config;
+use crate::metrics::RequestMetrics;
 use crate::registry::Registry;
 use crate::upstream::Upstreams;
 
@@ -45,6 +46,7 @@ pub(crate) struct App {
     pub(super) download_buffers: Arc<BufferPool>,
     pub(super) index_updater: IndexUpdater,
     pub(super) walks: WalkPool,
+    pub(super) metrics: Arc<RequestMetrics>,
     /// Set when the server shuts down: request bodies end as if they were interrupted.
     pub(super) is_shutting_down: Arc<AtomicBool>,
     /// Whether the warning about a proxy that is not trusted has been logged.
@@ -58,6 +60,7 @@ impl App {
         upstreams: Upstreams,
         auth: Arc<AccessController>,
         config: Arc<ArcSwap<Config>>,
+        metrics: Arc<RequestMetrics>,
     ) -> Arc<Self> {
         let limits = config.load();
         let read_timeouts = ReadTimeouts {
@@ -82,6 +85,7 @@ impl App {
             download_buffers: BufferPool::new(MAX_DOWNLOAD_BUFFERS),
             index_updater: IndexUpdater::default(),
             walks: WalkPool::default(),
+            metrics,
             is_shutting_down: Arc::default(),
             has_warned_untrusted_proxy: AtomicBool::new(false),
         })

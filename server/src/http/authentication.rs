@@ -47,7 +47,9 @@ pub(super) async fn identify(
         return Err(challenge::log_in_for_token(auth));
     }
     let client = ClientAddress::from(forwarded.client);
-    match auth.identify(authorization, client).await {
+    let identified = auth.identify(authorization, client).await;
+    let refusal = identified.as_ref().err().map(refusal_label);
+    let result = match identified {
         Ok(user) => Ok(caller(user)),
         Err(AuthenticationError::Busy) => Err(too_many_logins()),
         // Docker's daemon sends a mirror its login at Docker Hub. Pulls that are open to anyone
@@ -71,6 +73,19 @@ pub(super) async fn identify(
             let scopes = required_scopes(endpoint);
             Err(challenge::renew_token(auth, &scopes, forwarded))
         }
+    };
+    if let (Err(_), Some(reason)) = (&result, refusal) {
+        app.metrics.count_refused_login(reason);
+    }
+    result
+}
+
+/// Returns the label of a refused login in the metrics.
+fn refusal_label(error: &AuthenticationError) -> &'static str {
+    match error {
+        AuthenticationError::InvalidLogin => "login",
+        AuthenticationError::InvalidToken => "token",
+        AuthenticationError::Busy => "busy",
     }
 }
 

@@ -67,6 +67,7 @@ use self::request_body::RequestBody;
 use self::write_policy::WritePolicy;
 use crate::client_address::ClientAddress;
 use crate::config::Config;
+use crate::metrics::{OTHER_HANDLER, RequestInFlight, handler_of};
 
 /// Serves one request, and logs it.
 pub(crate) async fn serve(
@@ -122,10 +123,10 @@ pub(crate) async fn serve(
     if is_head {
         response = responses::without_body(response);
     }
-    Ok(log_entry.attach(responses::add_common_headers(
-        response,
-        &config.http.headers,
-    )))
+    let in_flight = response.extensions_mut().remove();
+    let in_flight = in_flight.unwrap_or_else(|| Arc::new(app.metrics.begin(OTHER_HANDLER)));
+    let response = responses::add_common_headers(response, &config.http.headers);
+    Ok(log_entry.attach(response, in_flight))
 }
 
 /// Warns, once, that forwarding headers are ignored.
@@ -161,9 +162,9 @@ async fn handle(
     parts: &Parts,
     body: &mut RequestBody,
 ) -> Response<ResponseBody> {
-    let (method, headers) = (&parts.method, &parts.headers);
+    let method = &parts.method;
     // RFC 9112, section 3.2: a proxy may have routed the request by the other one.
-    if headers.get_all(HOST).iter().nth(1).is_some() {
+    if parts.headers.get_all(HOST).iter().nth(1).is_some() {
         let detail = "more than one Host header";
         return ErrorResponse::new(ErrorCode::RequestInvalid, detail).into_response();
     }
@@ -174,7 +175,27 @@ async fn handle(
     if method == Method::OPTIONS {
         return options::respond(path, parts.uri.query());
     }
-    let (resolved, caller) = match admit(app, config, forwarded, parts, path).await {
+    let endpoint = match Endpoint::parse(method, path, parts.uri.query()) {
+        Ok(endpoint) => endpoint,
+        Err(error) => return ErrorResponse::from(error).into_response(),
+    };
+    let in_flight: Arc<RequestInFlight> = Arc::new(app.metrics.begin(handler_of(&endpoint)));
+    let mut response = perform(app, config, forwarded, parts, endpoint, body).await;
+    response.extensions_mut().insert(in_flight);
+    response
+}
+
+/// Performs an operation, if its caller may.
+async fn perform(
+    app: &App,
+    config: &Config,
+    forwarded: &Arc<ForwardedInfo>,
+    parts: &Parts,
+    endpoint: Endpoint,
+    body: &mut RequestBody,
+) -> Response<ResponseBody> {
+    let headers = &parts.headers;
+    let (resolved, caller) = match admit(app, config, forwarded, parts, endpoint).await {
         Ok(admitted) => admitted,
         Err(response) => return response.into_response(),
     };
@@ -205,17 +226,16 @@ fn strip_path_prefix<'a>(prefix: &str, path: &'a str) -> &'a str {
     }
 }
 
-/// Parses a request, identifies and authorizes its caller, and returns the operation with its
-/// repository resolved.
+/// Identifies and authorizes the caller of a request, and returns the operation with its repository
+/// resolved.
 async fn admit(
     app: &App,
     config: &Config,
     forwarded: &Arc<ForwardedInfo>,
     parts: &Parts,
-    path: &str,
+    endpoint: Endpoint,
 ) -> Result<(ResolvedOperation, Caller), ErrorResponse> {
     let query = parts.uri.query();
-    let endpoint = Endpoint::parse(&parts.method, path, query)?;
     let caller = authentication::identify(app, &endpoint, query, &parts.headers, forwarded).await?;
     let resolved =
         repository_resolution::resolve_repository(app, &caller, endpoint, query, &parts.headers)

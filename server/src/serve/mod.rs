@@ -22,6 +22,7 @@ mod purge;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use tokio::sync::watch;
@@ -32,13 +33,14 @@ pub use self::control::{CommandOutput, ControlCommand, run_backup, run_command};
 pub use self::error::Error;
 
 use self::apply_config::{ReloadableParts, apply_configs};
-use self::debug::MetricsEndpoint;
+use self::debug::DebugPages;
 use self::exposure::Exposure;
 use self::open_files::raise_open_files_limit;
 use crate::auth::AccessController;
 use crate::config::{Config, ListenAddress, StorageConfig};
 use crate::http::App;
 use crate::listen::{ConnectionAcceptor, Listener, ReloadableTls};
+use crate::metrics::RequestMetrics;
 use crate::registry::{BackupState, Registry};
 use crate::status::ServerState;
 use crate::upstream::Upstreams;
@@ -92,10 +94,20 @@ pub async fn run(
     let exposure = Exposure::of(&listener, tls.is_some());
     exposure.warn(&auth, &config);
     access_summary::log(&auth, &config);
-    let debug_server = start_debug_server(&config, &upstreams).await?;
+    let server = Arc::new(ServerState::new(upstreams.clone()));
+    let requests = RequestMetrics::new().map_err(|error| Error::Start(error.to_string()))?;
+    let requests = Arc::new(requests);
+    let is_stopping = Arc::new(AtomicBool::new(false));
+    let pages = DebugPages {
+        metrics_path: config.http.metrics_path.clone(),
+        registry: registry.clone(),
+        server: Arc::clone(&server),
+        requests: Arc::clone(&requests),
+        is_stopping: Arc::clone(&is_stopping),
+    };
+    let debug_server = start_debug_server(&config, pages).await?;
     announce(&exposure.url);
     let current = Arc::clone(&parts.config);
-    let server = Arc::new(ServerState::new(upstreams.clone()));
     let jobs = [
         tokio::spawn(control::run_control_socket(
             registry.clone(),
@@ -123,9 +135,13 @@ pub async fn run(
     let writing = registry.clone();
     let acceptor = ConnectionAcceptor {
         listener,
-        app: App::new(registry, upstreams, auth, Arc::clone(&current)),
+        app: App::new(registry, upstreams, auth, Arc::clone(&current), requests),
         tls,
         config: current,
+    };
+    let shutdown = async {
+        shutdown.await;
+        is_stopping.store(true, Ordering::Relaxed);
     };
     acceptor.run(shutdown).await;
     debug_server
@@ -234,19 +250,14 @@ async fn load_untagged_bytes(registry: Registry) -> Result<(), Error> {
 /// Serves health and metrics on the debug address, if one is configured.
 async fn start_debug_server(
     config: &Config,
-    upstreams: &Upstreams,
+    pages: DebugPages,
 ) -> Result<Option<AbortHandle>, Error> {
     let Some(address) = config.http.debug_address.clone() else {
         return Ok(None);
     };
     let listener = Listener::bind(&ListenAddress::Tcp(address), DEBUG_ADDRESS_KEY).await?;
     tracing::info!("health check at {}/debug/health", listener.url(false));
-    let metrics = config.http.metrics_path.clone();
-    let metrics = metrics.map(|path| MetricsEndpoint {
-        path,
-        upstreams: upstreams.clone(),
-    });
     Ok(Some(
-        tokio::spawn(debug::serve(listener, metrics)).abort_handle(),
+        tokio::spawn(debug::serve(listener, pages)).abort_handle(),
     ))
 }

@@ -29,6 +29,8 @@ pub(crate) struct StorageMeasurement {
     pub(crate) usage: StorageUsage,
     /// The sums for the history, with the time when the measurement ended.
     pub(crate) sample: DiskSample,
+    /// Number of open upload sessions.
+    pub(crate) open_uploads: u64,
     /// The most repositories that were to be listed.
     limit: usize,
     ended: Instant,
@@ -72,7 +74,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl StorageMeter {
     /// Returns the last measurement; `None` before the first one. Does no I/O. If it is not recent,
     /// the background job takes another one, for a later call.
-    #[allow(dead_code, reason = "used by the page and the metrics")]
     pub(crate) fn latest(&self) -> Option<Arc<StorageMeasurement>> {
         let last = lock(&self.last).clone();
         if last.as_ref().is_none_or(|last| last.is_stale()) {
@@ -148,13 +149,14 @@ fn measure(
             unlinked: usage.unlinked_bytes,
             untagged: usage.untagged_bytes,
         };
-        Ok::<_, crate::registry::Error>((usage, sample))
+        Ok::<_, crate::registry::Error>((usage, sample, uploads.count))
     };
     let measured = with_low_priority("the measurement of the storage", measure)?;
-    let (usage, sample) = measured.map_err(|error| error.to_string())?;
+    let (usage, sample, open_uploads) = measured.map_err(|error| error.to_string())?;
     Ok(StorageMeasurement {
         usage,
         sample,
+        open_uploads,
         limit,
         ended: Instant::now(),
         duration: begun.elapsed(),
@@ -169,6 +171,7 @@ mod tests {
         StorageMeasurement {
             usage: StorageUsage::default(),
             sample: DiskSample::default(),
+            open_uploads: 0,
             limit,
             ended: Instant::now(),
             duration,

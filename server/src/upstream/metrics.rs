@@ -1,6 +1,5 @@
-//! Counts cache and upstream activity, and renders the metrics in the Prometheus text format.
+//! Counts cache and upstream activity, for the metrics.
 //!
-//! Labels are configured upstream names and fixed words, so the number of time series is bounded.
 //! Start reading at [`CacheMetrics`].
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -74,11 +73,41 @@ pub(crate) struct UpstreamOutcome {
     pub(crate) error: Option<String>,
 }
 
-/// An upstream whose counters are rendered: its name, its counters, and its last rate limit.
-type NamedMetrics<'a> = (&'a str, &'a UpstreamMetrics, Option<RateLimit>);
+/// The values of all counters at one time.
+#[derive(Debug, Default)]
+pub(crate) struct CacheFigures {
+    /// The kind of content, how requests for it were answered, and their number.
+    pub(crate) requests: Vec<(&'static str, &'static str, u64)>,
+    /// Blob bytes sent to clients from repositories with an upstream.
+    pub(crate) served_bytes: u64,
+    /// Bytes freed by eviction.
+    pub(crate) evicted_bytes: u64,
+    /// Images removed by eviction.
+    pub(crate) evicted_images: u64,
+    /// Bytes in the cache when they were last counted.
+    pub(crate) cached_bytes: u64,
+    /// The figures of the configured upstreams, in the order of the configuration.
+    pub(crate) upstreams: Vec<UpstreamFigures>,
+}
 
-/// A metric: its name, its type, its help text, and the labels and value of each time series.
-type Metric = (&'static str, &'static str, &'static str, Vec<(String, u64)>);
+/// The values of the counters of an upstream at one time.
+#[derive(Debug, Default)]
+pub(crate) struct UpstreamFigures {
+    /// The name in the configuration.
+    pub(crate) name: String,
+    /// Requests sent to the upstream.
+    pub(crate) requests: u64,
+    /// The kind of failure, and the number of failures.
+    pub(crate) failures: Vec<(&'static str, u64)>,
+    /// Bytes of blobs and manifests received from the upstream.
+    pub(crate) fetched_bytes: u64,
+    /// Requests that the upstream allows in a window, as last reported.
+    pub(crate) rate_limit: Option<u64>,
+    /// Requests that remain in the window, as last reported.
+    pub(crate) rate_limit_remaining: Option<u64>,
+    /// The outcome of the last request; `None` before the first one.
+    pub(crate) last_outcome: Option<UpstreamOutcome>,
+}
 
 impl CacheMetrics {
     /// Counts a client's request.
@@ -86,54 +115,21 @@ impl CacheMetrics {
         self.requests[kind as usize][status as usize].fetch_add(1, Relaxed);
     }
 
-    /// Renders all metrics in the Prometheus text format (version 0.0.4).
-    pub(super) fn render(&self, upstreams: &[NamedMetrics<'_>]) -> String {
-        let mut text = String::new();
-        for (name, kind, help, series) in self.table(upstreams) {
-            text += &format!("# HELP {name} {help}.\n# TYPE {name} {kind}\n");
-            for (labels, value) in series {
-                text += &format!("{name}{labels} {value}\n");
-            }
-        }
-        text
-    }
-
-    #[rustfmt::skip]
-    fn table(&self, upstreams: &[NamedMetrics<'_>]) -> [Metric; 10] {
-        let of_cache = |value: &AtomicU64| vec![(String::new(), value.load(Relaxed))];
-        let of_upstreams = |value: fn(&NamedMetrics<'_>) -> Option<u64>| {
-            let series = upstreams.iter().filter_map(|upstream| {
-                Some((format!("{{upstream=\"{}\"}}", upstream.0), value(upstream)?))
-            });
-            series.collect()
-        };
+    /// Returns the values of all counters, with those of the upstreams.
+    pub(super) fn figures(&self, upstreams: Vec<UpstreamFigures>) -> CacheFigures {
         let requests = CONTENT_KIND_LABELS.iter().zip(&self.requests);
         let requests = requests.flat_map(|(kind, counts)| {
             let counts = CACHE_STATUS_LABELS.iter().zip(counts);
-            counts.map(move |(status, count)| {
-                let labels = format!("{{subject=\"{kind}\",answer=\"{status}\"}}");
-                (labels, count.load(Relaxed))
-            })
+            counts.map(|(status, count)| (*kind, *status, count.load(Relaxed)))
         });
-        let failures = upstreams.iter().flat_map(|(name, metrics, _)| {
-            let counts = FAILURE_KIND_LABELS.iter().zip(&metrics.failures);
-            counts.map(move |(kind, count)| {
-                let labels = format!("{{upstream=\"{name}\",kind=\"{kind}\"}}");
-                (labels, count.load(Relaxed))
-            })
-        });
-        [
-            ("imgsync_cache_requests_total", "counter", "Requests for content of upstreams", requests.collect()),
-            ("imgsync_cache_served_bytes_total", "counter", "Bytes of blobs sent to clients from repositories with an upstream", of_cache(&self.served_bytes)),
-            ("imgsync_cache_evicted_bytes_total", "counter", "Bytes freed by eviction", of_cache(&self.evicted_bytes)),
-            ("imgsync_cache_evicted_images_total", "counter", "Images removed by eviction", of_cache(&self.evicted_images)),
-            ("imgsync_cache_held_bytes", "gauge", "Bytes in the cache when they were last counted", of_cache(&self.cached_bytes)),
-            ("imgsync_upstream_requests_total", "counter", "Requests sent to upstreams", of_upstreams(|(_, metrics, _)| Some(metrics.requests.load(Relaxed)))),
-            ("imgsync_upstream_failures_total", "counter", "Failed requests to upstreams, by kind of failure", failures.collect()),
-            ("imgsync_upstream_bytes_total", "counter", "Bytes of manifests and blobs received from upstreams", of_upstreams(|(_, metrics, _)| Some(metrics.fetched_bytes.load(Relaxed)))),
-            ("imgsync_upstream_ratelimit_limit", "gauge", "Requests that the upstream allows in a window, as last reported", of_upstreams(|(_, _, limit)| limit.as_ref()?.limit)),
-            ("imgsync_upstream_ratelimit_remaining", "gauge", "Requests that remain in the window, as last reported", of_upstreams(|(_, _, limit)| limit.as_ref()?.remaining)),
-        ]
+        CacheFigures {
+            requests: requests.collect(),
+            served_bytes: self.served_bytes.load(Relaxed),
+            evicted_bytes: self.evicted_bytes.load(Relaxed),
+            evicted_images: self.evicted_images.load(Relaxed),
+            cached_bytes: self.cached_bytes.load(Relaxed),
+            upstreams,
+        }
     }
 }
 
@@ -141,6 +137,22 @@ impl UpstreamMetrics {
     /// Records that a request succeeded.
     pub(super) fn record_success(&self) {
         self.set_last_outcome(None);
+    }
+
+    /// Returns the values of the counters of the upstream with this name.
+    pub(super) fn figures(&self, name: &str, limit: Option<&RateLimit>) -> UpstreamFigures {
+        let failures = FAILURE_KIND_LABELS.iter().zip(&self.failures);
+        UpstreamFigures {
+            name: name.to_owned(),
+            requests: self.requests.load(Relaxed),
+            failures: failures
+                .map(|(kind, count)| (*kind, count.load(Relaxed)))
+                .collect(),
+            fetched_bytes: self.fetched_bytes.load(Relaxed),
+            rate_limit: limit.and_then(|limit| limit.limit),
+            rate_limit_remaining: limit.and_then(|limit| limit.remaining),
+            last_outcome: self.last_outcome(),
+        }
     }
 
     /// Returns the outcome of the last request; `None` before the first one.
@@ -176,7 +188,7 @@ mod tests {
     use crate::upstream::UpstreamFailureKind;
 
     #[test]
-    fn counters_are_rendered_with_their_labels() {
+    fn requests_and_failures_are_counted_by_their_kind() {
         let (cache, upstream) = (CacheMetrics::default(), UpstreamMetrics::default());
         cache.record_request(ContentKind::Blob, CacheStatus::Miss);
         for kind in [
@@ -190,16 +202,15 @@ mod tests {
             remaining: None,
             window: None,
         };
-        let text = cache.render(&[("docker.io", &upstream, Some(limit))]);
-        for line in [
-            "imgsync_cache_requests_total{subject=\"blob\",answer=\"miss\"} 1",
-            "imgsync_upstream_failures_total{upstream=\"docker.io\",kind=\"limited\"} 1",
-            "imgsync_upstream_failures_total{upstream=\"docker.io\",kind=\"store\"} 1",
-            "imgsync_upstream_ratelimit_limit{upstream=\"docker.io\"} 100",
-            "imgsync_cache_held_bytes 0",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        let upstream = upstream.figures("docker.io", Some(&limit));
+        let figures = cache.figures(vec![upstream]);
+        assert!(figures.requests.contains(&("blob", "miss", 1)));
+        assert!(figures.requests.contains(&("manifest", "miss", 0)));
+        let upstream = &figures.upstreams[0];
+        for failure in [("limited", 1), ("store", 1), ("down", 0)] {
+            assert!(upstream.failures.contains(&failure), "{failure:?}");
         }
-        assert!(!text.contains("remaining{"));
+        assert_eq!(upstream.rate_limit, Some(100));
+        assert_eq!(upstream.rate_limit_remaining, None);
     }
 }

@@ -39,7 +39,7 @@ pub(crate) use self::download_reader::DownloadReader;
 pub(crate) use self::error::{Error, UpstreamFailure, UpstreamFailureKind};
 pub use self::files::UpstreamConfigError;
 pub(crate) use self::manifests::Freshness;
-pub(crate) use self::metrics::UpstreamOutcome;
+pub(crate) use self::metrics::{CacheFigures, UpstreamFigures, UpstreamOutcome};
 pub(crate) use self::pull_rights::PullRights;
 pub(crate) use self::uncached_blob::UncachedBlob;
 pub(crate) use self::upstream_repository::UpstreamRepository;
@@ -253,14 +253,15 @@ impl Upstreams {
         Ok(())
     }
 
-    /// Renders the cache metrics in the Prometheus text format.
-    pub(crate) fn render_metrics(&self) -> String {
+    /// Returns what the cache and the upstreams have counted since the start.
+    pub(crate) fn cache_figures(&self) -> CacheFigures {
         let configured = self.inner.configured.load();
         let upstreams = configured.clients.iter().map(|client| {
             let limit = client.client().rate_limit();
-            (client.settings.name(), &*client.metrics, limit)
+            let name = client.settings.name();
+            client.metrics.figures(name, limit.as_ref())
         });
-        self.inner.metrics.render(&upstreams.collect::<Vec<_>>())
+        self.inner.metrics.figures(upstreams.collect())
     }
 
     /// Returns the name and the address of each upstream, and the outcome of the last request to it.
