@@ -21,6 +21,7 @@ mod examples;
 mod formats;
 mod installer;
 mod messages;
+mod metrics;
 mod mirror;
 mod peers;
 mod push;

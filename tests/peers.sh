@@ -73,6 +73,7 @@ missing_packages() {
     have openssl || echo openssl
     have sshd || echo openssh-server
     have faketime || echo faketime
+    have prometheus && have promtool || echo prometheus
     static_busybox || echo busybox-static
     policy_path >/dev/null || echo golang-github-containers-common
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
@@ -101,7 +102,7 @@ install_missing() {
         say 'peers: install docker, dockerd and docker-compose, skopeo, podman with a policy.json (package'
         say 'peers: containers-common), docker-registry (the distribution project, 2.8 or later,'
         say 'peers: under that name in PATH), nginx, caddy, htpasswd (of Apache), curl, openssl, sshd,'
-        say 'peers: faketime and a statically linked busybox.'
+        say 'peers: faketime, prometheus with promtool and a statically linked busybox.'
         return
     fi
     local packages service new_services=()
@@ -113,7 +114,7 @@ install_missing() {
         say "peers: installing needs root or sudo. Run as root: apt-get install --no-install-recommends $packages"
         return
     fi
-    for service in docker-registry nginx caddy; do have "$service" || new_services+=("$service"); done
+    for service in docker-registry nginx caddy prometheus; do have "$service" || new_services+=("$service"); done
     have sshd || new_services+=(ssh)
     say "peers: installing $packages"
     apt update
@@ -289,6 +290,8 @@ main() {
     report openssl openssl version || ok=no
     report sshd sshd_version || ok=no
     report faketime faketime_version || ok=no
+    report prometheus prometheus --version || ok=no
+    report promtool promtool --version || ok=no
     report busybox busybox_version || ok=no
     [ "$ok" = yes ] || fail 'a program is missing (see above)'
 }

@@ -7,6 +7,7 @@ mod clock;
 mod commands;
 mod garbage;
 mod leftovers;
+mod metrics;
 mod permissions;
 mod program;
 mod purge;
