@@ -85,7 +85,11 @@ const RULES: &[Rule] = &[
     Rule {
         words: &["imgsync_oci::client", "oci::client"],
         within: &["server/src"],
-        except: &["server/src/upstream"],
+        except: &[
+            "server/src/upstream",
+            // Receivers of events are no registries; the options of TLS are the same.
+            "server/src/events/delivery",
+        ],
         because: "only upstream sends requests to other registries",
     },
     Rule {
@@ -235,6 +239,7 @@ const MODULE_ORDER: &[(&str, &[&str])] = &[
             "metrics",
             "status",
             "upstream",
+            "events",
             "registry",
             "store",
             "log",

@@ -1,7 +1,7 @@
 //! imgsync-server: a small OCI registry that stores images in the same folders as the stock
 //! registry (CNCF Distribution).
 //!
-//! Modules, from the top: `serve`, `health`, `listen`, `http`, `status`, `upstream`, `registry`, `store`, `log`, `config`,
+//! Modules, from the top: `serve`, `health`, `listen`, `http`, `status`, `upstream`, `events`, `registry`, `store`, `log`, `config`,
 //! `auth`, `memory_budget`, `client_address`, `bounded_file`, `low_priority`, `wall_clock`. A module uses only modules below it. Only `http`, `listen` and `serve/debug.rs`
 //! use an HTTP server's types, and `health` those of a client; only `upstream` sends requests to other registries; only
 //! `store/paths.rs` builds storage paths; only `store/disk.rs` calls the filesystem for stored data.
@@ -11,6 +11,7 @@ pub mod auth;
 mod bounded_file;
 mod client_address;
 pub mod config;
+mod events;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 mod health;
@@ -27,6 +28,7 @@ mod store;
 mod upstream;
 mod wall_clock;
 
+pub use events::ReceiverError;
 pub use health::{HealthError, check_health};
 pub use listen::{BindError, TlsError};
 pub use serve::{CommandOutput, ControlCommand, Error, check_start, run, run_backup, run_command};

@@ -138,6 +138,8 @@ impl FileStamps {
             .flat_map(UpstreamConfig::referenced_files);
         let files = auth.chain(tls.flat_map(|tls| [&tls.certificate, &tls.key]));
         let files = files.chain(upstreams);
+        let webhooks = config.imgsync.webhooks.iter();
+        let files = files.chain(webhooks.filter_map(|webhook| webhook.secret.file()));
         Self {
             referenced_files: files.map(|file| FileStamp::of(file)).collect(),
             ..self

@@ -23,6 +23,7 @@ mod api;
 mod auth;
 mod config;
 mod connections;
+mod events;
 mod growth;
 mod lifecycle;
 mod upstream;

@@ -83,6 +83,11 @@ impl Reply {
         self
     }
 
+    #[allow(dead_code, reason = "only the tests of the server use it")]
+    pub fn is_success(&self) -> bool {
+        (200..300).contains(&self.status)
+    }
+
     /// Calls `wait` after the first `len` bytes of the body were sent.
     #[allow(dead_code, reason = "the tests of oci do not use it")]
     pub fn pause_after(mut self, len: usize, wait: impl FnOnce() + Send + 'static) -> Self {

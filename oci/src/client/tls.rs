@@ -84,6 +84,15 @@ impl TlsOptions {
         self
     }
 
+    /// Returns a client for requests to other servers than registries, such as receivers of events.
+    /// It follows no redirects. `uses_proxies` says whether the proxies of the environment are used.
+    ///
+    /// # Errors
+    /// Fails if the system does not provide what TLS needs.
+    pub fn plain_client(&self, uses_proxies: bool) -> Result<reqwest::Client, String> {
+        self.client(uses_proxies, None)
+    }
+
     /// Returns whether certificates are verified.
     pub(super) fn verifies(&self) -> bool {
         !self.is_unverified

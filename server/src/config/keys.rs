@@ -130,7 +130,6 @@ const fn rejected(path: &'static str, why: &'static str) -> ConfigKey {
 }
 
 const DRIVER_UNSUPPORTED: &str = "the only storage driver is filesystem";
-const EVENTS_UNSUPPORTED: &str = "events are not sent";
 const REDIS_UNSUPPORTED: &str = "redis is not used";
 const HEALTH_CHECKS_UNSUPPORTED: &str = "health checks of files and other services are not run";
 
@@ -208,7 +207,6 @@ const CONFIG_KEYS: &[ConfigKey] = &[
     supported("http.http2.disabled"),
     supported("http.h2c.enabled"),
 
-    unsupported("notifications", EVENTS_UNSUPPORTED),
     supported("notifications.events.includereferences"),
     supported("notifications.endpoints.#.name"),
     supported("notifications.endpoints.#.disabled"),
@@ -303,6 +301,12 @@ const CONFIG_KEYS: &[ConfigKey] = &[
     supported("imgsync.retention.#.keeppushed"),
     supported("imgsync.retention.#.keeppulled"),
     supported("imgsync.retention.#.untagged"),
+    supported("imgsync.webhooks.#.url"),
+    supported("imgsync.webhooks.#.secret"),
+    supported("imgsync.webhooks.#.secretfile"),
+    supported("imgsync.webhooks.#.repositories.#"),
+    supported("imgsync.webhooks.#.tags.#"),
+    supported("imgsync.webhooks.#.timeout"),
     supported("imgsync.limits.bodymemory"),
     supported("imgsync.limits.connections"),
     supported("imgsync.limits.connectionsperclient"),

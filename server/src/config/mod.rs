@@ -39,10 +39,11 @@ pub use self::network::Network;
 pub use self::restart::{keep_auth, keys_needing_restart};
 pub use self::tree::ValueOrigin;
 pub use self::types::{
-    CacheConfig, Config, DeltaConfig, GarbageCollectionConfig, HttpConfig, ImgsyncConfig,
-    IndexPlatforms, ListenAddress, LogConfig, LogFormat, LogLevel, PurgeConfig, QuotaConfig,
-    RetentionRule, Secret, SpaceConfig, StorageConfig, TlsConfig, TlsVersion, UpstreamConfig,
-    UpstreamLogin, UpstreamPassword,
+    CacheConfig, Config, DeltaConfig, EndpointConfig, GarbageCollectionConfig, HttpConfig,
+    ImgsyncConfig, IndexPlatforms, ListenAddress, LogConfig, LogFormat, LogLevel,
+    NotificationsConfig, PurgeConfig, QuotaConfig, ReceiverUrl, RetentionRule, Secret,
+    SecretSource, SpaceConfig, StorageConfig, TlsConfig, TlsVersion, UpstreamConfig, UpstreamLogin,
+    WebhookConfig,
 };
 
 use self::diagnostics::Diagnostics;

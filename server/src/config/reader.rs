@@ -3,6 +3,8 @@
 //! Methods that return `Option` report a problem to the diagnostics and return `None`. Start reading
 //! at [`ConfigReader`].
 
+use std::fmt;
+
 use super::diagnostics::Diagnostics;
 use super::keys::join_path;
 use super::scalars::parse_bool;
@@ -64,6 +66,20 @@ impl ConfigReader<'_> {
             Some((text, origin)) => self.parse(path, text, origin, parse).map(Some),
             None => Some(None),
         }
+    }
+
+    /// Reads a value whose text can contain secrets; `Some(None)` when the key is not set. The parsed
+    /// value is recorded as it is displayed.
+    pub(super) fn redacted<T: fmt::Display>(
+        &mut self,
+        path: &str,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Option<T>> {
+        let value = self.optional(path, parse)?;
+        if let (Some(value), Some(setting)) = (&value, self.settings.last_mut()) {
+            setting.value = ShownValue::Scalar(value.to_string());
+        }
+        Some(value)
     }
 
     /// Reads a list; parses `default` when the key is not set. A single value is a list with one

@@ -1,10 +1,15 @@
 //! The typed configuration. Start reading at [`Config`].
 
-use std::fmt;
+mod notifications;
+mod secret;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use imgsync_oci::{Descriptor, Registry, Repository};
+
+pub use self::notifications::{EndpointConfig, NotificationsConfig, ReceiverUrl, WebhookConfig};
+pub use self::secret::{Secret, SecretSource};
 
 use super::host_port::HostPort;
 use super::network::Network;
@@ -29,6 +34,8 @@ pub struct Config {
     pub index_platforms: IndexPlatforms,
     /// Pull-through caching of other registries.
     pub cache: CacheConfig,
+    /// The section `notifications`: who is told of events.
+    pub notifications: NotificationsConfig,
     /// The section `imgsync`, which the stock registry does not have.
     pub imgsync: ImgsyncConfig,
 }
@@ -152,16 +159,6 @@ pub struct HttpConfig {
     pub is_h2c_enabled: bool,
 }
 
-/// A secret text; its `Debug` output hides the text.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("******")
-    }
-}
-
 /// The address of the listening socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ListenAddress {
@@ -206,6 +203,8 @@ pub struct ImgsyncConfig {
     pub delta: DeltaConfig,
     /// Which tags and images are removed.
     pub retention: Vec<RetentionRule>,
+    /// Who is told of pushed tags.
+    pub webhooks: Vec<WebhookConfig>,
     /// The proxies whose `Forwarded` and `X-Forwarded-*` headers are trusted.
     pub trusted_proxies: Vec<Network>,
     /// The maximum number of open connections.
@@ -362,10 +361,8 @@ impl UpstreamConfig {
 
     /// Returns the files that the settings refer to: the password and the certificate authorities.
     pub fn referenced_files(&self) -> impl Iterator<Item = &PathBuf> {
-        let password = self.login.as_ref().and_then(|login| match &login.password {
-            UpstreamPassword::File(path) => Some(path),
-            UpstreamPassword::Inline(_) => None,
-        });
+        let password = self.login.as_ref();
+        let password = password.and_then(|login| login.password.file());
         password.into_iter().chain(&self.ca_file)
     }
 }
@@ -376,14 +373,5 @@ pub struct UpstreamLogin {
     /// The user name.
     pub username: String,
     /// The source of the password.
-    pub password: UpstreamPassword,
-}
-
-/// The source of a password.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum UpstreamPassword {
-    /// The password itself.
-    Inline(Secret),
-    /// A file that contains the password; a line end after it is ignored.
-    File(PathBuf),
+    pub password: SecretSource,
 }

@@ -1,6 +1,8 @@
 //! The configuration file and the environment variables.
 
-use crate::config::{Config, ConfigInput, LoadedConfig, UpstreamPassword, parse_config};
+use crate::config::{
+    Config, ConfigInput, LoadedConfig, ReceiverUrl, Secret, SecretSource, parse_config,
+};
 
 /// The line after which the rest of an input is variables, one a line.
 const VARIABLES: &str = "\n# variables\n";
@@ -61,8 +63,26 @@ fn without_secrets(loaded: LoadedConfig) -> Config {
         .for_each(|secret| mask(&mut secret.0));
     for upstream in &mut config.cache.upstreams {
         if let Some(login) = &mut upstream.login
-            && let UpstreamPassword::Inline(secret) = &mut login.password
+            && let SecretSource::Inline(secret) = &mut login.password
         {
+            mask(&mut secret.0);
+        }
+    }
+    let mask_url = |url: &mut ReceiverUrl| {
+        let shown = url.to_string();
+        url.0 = shown
+            .parse()
+            .unwrap_or_else(|error| panic!("{shown}: {error}"));
+    };
+    for endpoint in &mut config.notifications.endpoints {
+        endpoint.url.iter_mut().for_each(mask_url);
+        for (_, values) in &mut endpoint.headers {
+            *values = vec![Secret(MASK.to_owned())];
+        }
+    }
+    for webhook in &mut config.imgsync.webhooks {
+        mask_url(&mut webhook.url);
+        if let SecretSource::Inline(secret) = &mut webhook.secret {
             mask(&mut secret.0);
         }
     }

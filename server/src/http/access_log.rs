@@ -41,11 +41,12 @@ impl AccessLogEntry {
     /// Creates the entry from the head of a request.
     pub(super) fn new(
         request: &Parts,
+        id: RequestId,
         forwarded: &ForwardedInfo,
         request_guard: RequestGuard,
     ) -> Self {
         Self {
-            id: RequestId::of(&request.headers, forwarded.is_trusted),
+            id,
             client: forwarded.client,
             method: request.method.clone(),
             path: loggable_path(request.uri.path()),

@@ -15,6 +15,7 @@ use super::receive::ReadTimeouts;
 use super::walks::WalkPool;
 use crate::auth::AccessController;
 use crate::config::Config;
+use crate::events::Events;
 use crate::metrics::RequestMetrics;
 use crate::registry::Registry;
 use crate::upstream::Upstreams;
@@ -33,6 +34,7 @@ const MAX_DOWNLOAD_BUFFERS: usize = 128;
 pub(crate) struct App {
     pub(super) registry: Registry,
     pub(super) upstreams: Upstreams,
+    pub(super) events: Events,
     pub(super) auth: Arc<AccessController>,
     /// The current configuration; a reload replaces it.
     pub(super) config: Arc<ArcSwap<Config>>,
@@ -58,6 +60,7 @@ impl App {
     pub(crate) fn new(
         registry: Registry,
         upstreams: Upstreams,
+        events: Events,
         auth: Arc<AccessController>,
         config: Arc<ArcSwap<Config>>,
         metrics: Arc<RequestMetrics>,
@@ -76,6 +79,7 @@ impl App {
         Arc::new(Self {
             registry,
             upstreams,
+            events,
             auth,
             config,
             tasks: TaskTracker::new(),

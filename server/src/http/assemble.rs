@@ -12,10 +12,12 @@ use super::app::App;
 use super::blocking::{run_blocking, try_blocking};
 use super::body::ResponseBody;
 use super::caller::Caller;
+use super::changes;
 use super::error_response::ErrorResponse;
 use super::request_body::RequestBody;
 use super::responses::{self, header_value};
 use crate::auth::AccessScope;
+use crate::events::{ChangeAction, RegistryChange};
 use crate::registry::Error;
 
 /// The `Retry-After` value, in seconds, while a layer is assembled.
@@ -45,15 +47,16 @@ pub(super) async fn post(
     };
     let location = Endpoint::within(&repository, operation);
     let (registry, user) = (app.registry.clone(), caller.user().cloned());
+    let target = repository.clone();
     let start = move || {
         let user = user.as_ref().map(|user| user.as_str());
-        registry.start_assembly(&repository, &request, user)
+        registry.start_assembly(&target, &request, user)
     };
     let state = run_blocking(start).await?.map_err(|error| match error {
         Error::UploadBusy { .. } => ErrorResponse::busy(ErrorCode::Unavailable, error.to_string()),
         error => error.into(),
     })?;
-    let mut response = state_response(StatusCode::ACCEPTED, &state);
+    let mut response = state_response(app, &repository, StatusCode::ACCEPTED, &state);
     let headers = response.headers_mut();
     headers.insert(LOCATION, header_value(location.path()));
     Ok(response)
@@ -67,9 +70,9 @@ pub(super) async fn get(
     diff_id: Digest,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     check_access(app, caller, &repository)?;
-    let registry = app.registry.clone();
-    let state = try_blocking(move || registry.assembly_state(&repository, &diff_id)).await?;
-    Ok(state_response(StatusCode::OK, &state))
+    let (registry, target) = (app.registry.clone(), repository.clone());
+    let state = try_blocking(move || registry.assembly_state(&target, &diff_id)).await?;
+    Ok(state_response(app, &repository, StatusCode::OK, &state))
 }
 
 /// Checks that delta uploads are enabled, and that the caller may also pull: the layer consists of what
@@ -84,11 +87,23 @@ fn check_access(app: &App, caller: &Caller, repository: &Repository) -> Result<(
     Ok(())
 }
 
-fn state_response(status: StatusCode, state: &AssemblyState) -> Response<ResponseBody> {
+/// Builds the response with a state. To be told that the repository holds the layer counts as its
+/// push: the layer was assembled while no request ran.
+fn state_response(
+    app: &App,
+    repository: &Repository,
+    status: StatusCode,
+    state: &AssemblyState,
+) -> Response<ResponseBody> {
     let mut response = responses::json(status, format!("{}\n", json!(state)));
     if matches!(state, AssemblyState::Working { .. }) {
         let headers = response.headers_mut();
         headers.insert(RETRY_AFTER, WORKING_RETRY_AFTER);
+    }
+    if let AssemblyState::Held { blob } = state {
+        changes::note(app, &mut response, || {
+            RegistryChange::blob(ChangeAction::Push, repository, &blob.digest, blob.size)
+        });
     }
     response
 }

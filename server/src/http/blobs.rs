@@ -22,10 +22,12 @@ use super::blocking::{run_blocking, try_blocking};
 use super::body::{ResponseBody, full};
 use super::buffer_pool::{BUFFER_BYTES, Buffer, BufferPool};
 use super::caller::Caller;
+use super::changes;
 use super::entity_tag::{etag, is_cached_by_client};
 use super::error_response::ErrorResponse;
 use super::multipart_ranges;
 use super::responses::{self, header_value};
+use crate::events::{ChangeAction, RegistryChange};
 use crate::registry::{Error, OpenBlob, PartialBlob};
 use crate::upstream::{self, BlobAvailability, DownloadReader, UncachedBlob};
 
@@ -52,15 +54,19 @@ pub(super) async fn head(
             size => size?,
         },
         None => {
-            let (registry, digest) = (app.registry.clone(), digest.clone());
+            let registry = app.registry.clone();
+            let (repository, digest) = (repository.clone(), digest.clone());
             try_blocking(move || registry.blob_size(&repository, &digest)).await?
         }
     };
-    if is_cached_by_client(headers, &digest) {
-        return Ok(not_modified(&digest, size));
-    }
-    let mut response = responses::empty(StatusCode::OK);
-    set_blob_headers(&mut response, &digest, size);
+    let mut response = if is_cached_by_client(headers, &digest) {
+        not_modified(&digest, size)
+    } else {
+        let mut response = responses::empty(StatusCode::OK);
+        set_blob_headers(&mut response, &digest, size, size);
+        response
+    };
+    note_pull(app, &repository, &digest, &mut response);
     Ok(response)
 }
 
@@ -71,8 +77,13 @@ pub(super) async fn delete(
     digest: Digest,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     let registry = app.registry.clone();
-    try_blocking(move || registry.delete_blob(&repository, &digest)).await?;
-    Ok(responses::empty(StatusCode::ACCEPTED))
+    let (target, deleted) = (repository.clone(), digest.clone());
+    try_blocking(move || registry.delete_blob(&target, &deleted)).await?;
+    let mut response = responses::empty(StatusCode::ACCEPTED);
+    changes::note(app, &mut response, || {
+        RegistryChange::deleted(&repository, &digest)
+    });
+    Ok(response)
 }
 
 /// Serves `GET`: the blob or a range of it.
@@ -83,31 +94,62 @@ pub(super) async fn get(
     digest: Digest,
     headers: &HeaderMap,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
+    let mut response = find(app, caller, &repository, &digest, headers).await?;
+    note_pull(app, &repository, &digest, &mut response);
+    Ok(response)
+}
+
+/// Notes that a client pulls a blob, also if it has the blob already, as in the stock registry.
+fn note_pull(
+    app: &App,
+    repository: &Repository,
+    digest: &Digest,
+    response: &mut Response<ResponseBody>,
+) {
+    let size = response
+        .extensions()
+        .get()
+        .map_or(0, |BlobSize(size)| *size);
+    changes::note(app, response, || {
+        RegistryChange::blob(ChangeAction::Pull, repository, digest, size)
+    });
+}
+
+/// The size of the blob of which a response has a part, in bytes.
+#[derive(Clone, Copy)]
+struct BlobSize(u64);
+
+/// Finds a blob here or at its upstream, and responds with it or a range of it.
+async fn find(
+    app: &App,
+    caller: &Caller,
+    repository: &Repository,
+    digest: &Digest,
+    headers: &HeaderMap,
+) -> Result<Response<ResponseBody>, ErrorResponse> {
     let request = BlobRequest {
-        range: requested_range(headers, &digest),
-        is_cached: is_cached_by_client(headers, &digest),
+        range: requested_range(headers, digest),
+        is_cached: is_cached_by_client(headers, digest),
     };
-    let Some(upstream) = app.upstreams.upstream_for(&repository) else {
-        return Ok(serve_local(app, &repository, &digest, request).await?);
+    let Some(upstream) = app.upstreams.upstream_for(repository) else {
+        return Ok(serve_local(app, repository, digest, request).await?);
     };
     let range = request.range.as_deref();
     let rights = caller.pull_rights();
     let mut is_refetch = false;
     loop {
-        let found = app
-            .upstreams
-            .find_or_fetch_blob(&upstream, &digest, &rights);
+        let found = app.upstreams.find_or_fetch_blob(&upstream, digest, &rights);
         let holder = match found.await? {
             BlobAvailability::Downloading(reader) => {
-                return serve_download(app, reader, &digest, range);
+                return serve_download(app, reader, digest, range);
             }
             BlobAvailability::Uncached(blob) => {
-                return serve_uncached(app, *blob, &digest, range);
+                return serve_uncached(app, *blob, digest, range);
             }
             BlobAvailability::Local => repository.clone(),
             BlobAvailability::LocalIn(holder) => holder,
         };
-        match serve_local(app, &holder, &digest, request.clone()).await {
+        match serve_local(app, &holder, digest, request.clone()).await {
             // The blob was evicted before the read: fetch it again.
             Err(OpenBlobError::Registry(Error::BlobUnknown(_))) if !is_refetch => {
                 is_refetch = true;
@@ -235,7 +277,7 @@ fn count_served(app: &App, body: ResponseBody) -> ResponseBody {
 /// Builds the response to a client that has the blob already (RFC 9110, section 15.4.5).
 fn not_modified(digest: &Digest, size: u64) -> Response<ResponseBody> {
     let mut response = responses::empty(StatusCode::NOT_MODIFIED);
-    set_blob_headers(&mut response, digest, size);
+    set_blob_headers(&mut response, digest, size, size);
     response.headers_mut().remove(CONTENT_LENGTH);
     response
 }
@@ -258,7 +300,7 @@ fn blob_response(
     body: ResponseBody,
 ) -> Response<ResponseBody> {
     let mut response = responses::with_body(StatusCode::OK, body);
-    set_blob_headers(&mut response, digest, len);
+    set_blob_headers(&mut response, digest, len, size);
     if range != RequestedRange::Whole {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         let content_range = format!("bytes {first}-{}/{size}", first + len - 1);
@@ -288,7 +330,14 @@ fn byte_range(range: RequestedRange, size: u64) -> Option<(u64, u64)> {
     }
 }
 
-pub(super) fn set_blob_headers(response: &mut Response<ResponseBody>, digest: &Digest, len: u64) {
+/// Sets the headers of a response with `len` bytes of a blob that has `size` bytes.
+pub(super) fn set_blob_headers(
+    response: &mut Response<ResponseBody>,
+    digest: &Digest,
+    len: u64,
+    size: u64,
+) {
+    response.extensions_mut().insert(BlobSize(size));
     let headers = response.headers_mut();
     headers.insert(CONTENT_LENGTH, len.into());
     headers.insert(

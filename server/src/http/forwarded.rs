@@ -55,6 +55,8 @@ impl<'a> From<&'a Config> for PublicUrlConfig<'a> {
 pub(crate) struct ForwardedInfo {
     /// The address of the client; `None` for a client on this machine, over a Unix socket.
     pub(crate) client: Option<IpAddr>,
+    /// The address and port of the peer; `None` for a Unix socket.
+    peer: Option<SocketAddr>,
     /// The address of the client behind a trusted proxy, unless only proxies are known.
     pub(super) proxied_client: Option<IpAddr>,
     /// Whether the peer is a trusted proxy.
@@ -115,6 +117,7 @@ impl ForwardedInfo {
         let is_untrusted_proxy = !is_trusted && [FORWARDED, FORWARDED_PROTO].iter().any(is_present);
         Self {
             client,
+            peer: connection.peer,
             proxied_client,
             is_trusted,
             is_untrusted_proxy,
@@ -128,6 +131,13 @@ impl ForwardedInfo {
         let (_, rest) = self.base_url.split_once("://").unwrap_or_default();
         let host = rest.split('/').next().unwrap_or_default();
         !host.is_empty() && host == name
+    }
+
+    /// Returns the address of the client, with its port unless it is behind a proxy; `None` for a
+    /// client on this machine, over a Unix socket.
+    pub(super) fn client_address(&self) -> Option<String> {
+        let proxied = self.proxied_client.map(|client| client.to_string());
+        proxied.or_else(|| self.peer.map(|peer| peer.to_string()))
     }
 
     /// Returns the absolute URL of a path, as the client must request it.

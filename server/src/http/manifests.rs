@@ -13,11 +13,13 @@ use super::blocking::{run_blocking, try_blocking};
 use super::body::ResponseBody;
 use super::buffered_body::MAX_SMALL_BODY_BYTES;
 use super::caller::Caller;
+use super::changes;
 use super::client_presence::ClientPresence;
 use super::entity_tag::{etag, is_cached_by_client};
 use super::error_response::ErrorResponse;
 use super::request_body::RequestBody;
 use super::responses::{self, header_value};
+use crate::events::{ChangeAction, RegistryChange};
 use crate::memory_budget::MemoryLease;
 use crate::registry::{Error, StoredManifest, Walk};
 use crate::upstream::{self, Freshness, UpstreamRepository};
@@ -68,13 +70,28 @@ pub(super) async fn get(
         None => find(app, &repository, upstream.as_ref(), &reference).await?,
         found => found,
     };
-    let found = found.ok_or(Error::ManifestUnknown(reference))?;
+    let found = found.ok_or_else(|| Error::ManifestUnknown(reference.clone()))?;
     let manifest = found.manifest;
     app.registry
         .record_pull(&repository, &manifest.digest, unix_now());
     let mut response = if is_cached_by_client(headers, &manifest.digest) {
         responses::empty(StatusCode::NOT_MODIFIED)
     } else {
+        let pulled = app.events.is_active().then(|| {
+            let StoredManifest {
+                digest,
+                media_type,
+                bytes,
+            } = &manifest;
+            let pull = ChangeAction::Pull;
+            let pulled =
+                RegistryChange::manifest(pull, &repository, digest, media_type, bytes.len());
+            let pulled = pulled.with_references(app.events.references(bytes));
+            match &reference {
+                Reference::Tag(tag) => pulled.with_tag(tag),
+                Reference::Digest(_) => pulled,
+            }
+        });
         let body = app
             .body_buffers
             .response(manifest.bytes, found.lease)
@@ -83,6 +100,9 @@ pub(super) async fn get(
         response
             .headers_mut()
             .insert(CONTENT_TYPE, header_value(manifest.media_type));
+        if let Some(pulled) = pulled {
+            changes::note(app, &mut response, || pulled);
+        }
         response
     };
     let headers = response.headers_mut();
@@ -201,6 +221,9 @@ pub(super) async fn put(
     let registry = app.registry.clone();
     let (target, put_reference, put_tags) = (repository.clone(), reference.clone(), tags.clone());
     let config = app.config.load_full();
+    let references = app.events.references(&bytes);
+    let size = bytes.len();
+    let mut order = app.events.order(&repository).await;
     let put = move || {
         let (declared, platforms) = (declared.as_deref(), &config.index_platforms);
         let (reference, tags) = (&put_reference, &put_tags);
@@ -212,17 +235,38 @@ pub(super) async fn put(
     ) {
         // The client skipped blobs that this server reported as present: they are at the upstream.
         (Err(Error::ChildrenUnknown(missing)), Some(upstream)) => {
+            drop(order.take());
             let rights = caller.pull_rights();
             let fetched = app
                 .upstreams
                 .fetch_missing_blobs(&upstream, &missing, &rights);
             fetched.await;
+            order = app.events.order(&repository).await;
             try_blocking(put).await?
         }
         (result, _) => result?,
     };
-    let location = Endpoint::Repository(repository, RepositoryOperation::GetManifest { reference });
+    let operation = RepositoryOperation::GetManifest {
+        reference: reference.clone(),
+    };
+    let location = Endpoint::within(&repository, operation);
     let mut response = responses::created(&location, &stored.digest);
+    changes::note_all(app, &mut response, order, || {
+        let (digest, media_type) = (&stored.digest, &stored.media_type);
+        let pushed =
+            RegistryChange::manifest(ChangeAction::Push, &repository, digest, media_type, size);
+        let pushed = pushed.with_references(references);
+        let tag = match &reference {
+            Reference::Tag(tag) => Some(tag),
+            Reference::Digest(_) => None,
+        };
+        let with_tags: Vec<_> = tag.into_iter().chain(&tags).collect();
+        if with_tags.is_empty() {
+            return vec![pushed];
+        }
+        let with_tags = with_tags.into_iter();
+        with_tags.map(|tag| pushed.clone().with_tag(tag)).collect()
+    });
     let headers = response.headers_mut();
     for tag in tags {
         headers.append(TAG_HEADER, header_value(tag));
@@ -241,9 +285,21 @@ pub(super) async fn delete(
     reference: Reference,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     let registry = app.registry.clone();
-    let delete = move |walk: &Walk<'_>| registry.delete_manifest(&repository, &reference, walk);
-    app.walks.run(client, delete).await?;
-    Ok(responses::empty(StatusCode::ACCEPTED))
+    let (target, deleted) = (repository.clone(), reference.clone());
+    let order = app.events.order(&repository).await;
+    let delete = move |walk: &Walk<'_>| registry.delete_manifest(&target, &deleted, walk);
+    let tags = app.walks.run(client, delete).await?;
+    let mut response = responses::empty(StatusCode::ACCEPTED);
+    changes::note_all(app, &mut response, order, || {
+        let manifest = match &reference {
+            Reference::Digest(digest) => Some(RegistryChange::deleted(&repository, digest)),
+            Reference::Tag(_) => None,
+        };
+        let tags = tags.iter();
+        let tags = tags.map(|tag| RegistryChange::deleted_tag(&repository, tag));
+        manifest.into_iter().chain(tags).collect()
+    });
+    Ok(response)
 }
 
 /// Returns the media type in `Content-Type`, without its parameters.

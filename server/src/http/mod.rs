@@ -14,6 +14,7 @@ mod buffer_pool;
 mod buffered_body;
 mod caller;
 mod challenge;
+mod changes;
 mod client_presence;
 mod connection_activity;
 mod entity_tag;
@@ -64,6 +65,7 @@ use self::error_response::ErrorResponse;
 use self::forwarded::{ForwardedInfo, PublicUrlConfig};
 use self::repository_resolution::ResolvedOperation;
 use self::request_body::RequestBody;
+use self::request_id::RequestId;
 use self::write_policy::WritePolicy;
 use crate::client_address::ClientAddress;
 use crate::config::Config;
@@ -79,7 +81,7 @@ pub(crate) async fn serve(
     let client = ClientGuard::default();
     let request_guard = activity.begin_request(request.version());
     let config = app.config.load_full();
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let forwarded = Arc::new(ForwardedInfo::of(
         &parts,
         connection,
@@ -93,7 +95,9 @@ pub(crate) async fn serve(
         activity.set_forwarded_client(ClientAddress::from(Some(client)));
     }
     let request_activity = Arc::clone(request_guard.activity());
-    let log_entry = access_log::AccessLogEntry::new(&parts, &forwarded, request_guard);
+    let id = RequestId::of(&parts.headers, forwarded.is_trusted);
+    parts.extensions.insert(id.clone());
+    let log_entry = access_log::AccessLogEntry::new(&parts, id, &forwarded, request_guard);
     let body = RequestBody::new(
         body,
         log_entry.received_counter(),
@@ -210,6 +214,7 @@ async fn perform(
         result = dispatch(app, config, &caller, fallback, headers, body).await;
     }
     let mut response = result.unwrap_or_else(ErrorResponse::into_response);
+    changes::record(app, &caller, forwarded, parts, &mut response).await;
     if let Some(user) = caller.user() {
         response.extensions_mut().insert(user.clone());
     }

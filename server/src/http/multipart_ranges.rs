@@ -54,7 +54,7 @@ pub(super) fn response(
     let body = parts.chain(stream::iter([Ok(Bytes::from(end))]));
     let body = StreamBody::new(body.map(|piece| piece.map(Frame::data)));
     let mut response = responses::with_body(StatusCode::PARTIAL_CONTENT, body.boxed_unsync());
-    set_blob_headers(&mut response, digest, size);
+    set_blob_headers(&mut response, digest, size, size);
     let headers = response.headers_mut();
     headers.insert(CONTENT_LENGTH, body_len.into());
     let content_type = format!("multipart/byteranges; boundary={boundary}");

@@ -13,10 +13,12 @@ use serde_json::json;
 use super::app::App;
 use super::blocking::try_blocking;
 use super::body::ResponseBody;
+use super::changes;
 use super::client_presence::ClientPresence;
 use super::error_response::ErrorResponse;
 use super::request_body::RequestBody;
 use super::responses;
+use crate::events::RegistryChange;
 use crate::registry::{
     ContentTarget, DeletedRepository, Registry, RestoreReport, TrashEntry, Walk,
 };
@@ -27,14 +29,19 @@ pub(super) async fn delete_repository(
     client: &ClientPresence,
     repository: Repository,
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
-    let registry = app.registry.clone();
-    let delete = move |walk: &Walk<'_>| registry.delete_repository(&repository, walk);
+    let (registry, target) = (app.registry.clone(), repository.clone());
+    let order = app.events.order(&repository).await;
+    let delete = move |walk: &Walk<'_>| registry.delete_repository(&target, walk);
     let DeletedRepository { tags, manifests } = app.walks.run(client, delete).await?;
     let body = json!(DeleteRepositoryResponse {
         tag_count: tags,
         manifest_count: manifests,
     });
-    Ok(responses::json(StatusCode::OK, format!("{body}\n")))
+    let mut response = responses::json(StatusCode::OK, format!("{body}\n"));
+    changes::note_all(app, &mut response, order, || {
+        vec![RegistryChange::deleted_repository(&repository)]
+    });
+    Ok(response)
 }
 
 /// Serves `POST /v2/<name>/_imgsync/trash/restore`: restores a tag, a manifest, or all of a

@@ -12,11 +12,13 @@ use super::app::App;
 use super::blocking::{run_blocking, try_blocking};
 use super::body::ResponseBody;
 use super::caller::Caller;
+use super::changes;
 use super::client_presence::ClientPresence;
 use super::error_response::ErrorResponse;
 use super::receive::{BodyEnd, append_body};
 use super::request_body::RequestBody;
 use super::responses::{self, header_value};
+use crate::events::{ChangeAction, RegistryChange};
 use crate::registry::{Error, Registry, UploadOwner, UploadWriter, Walk};
 
 /// An upload session, as responses refer to it.
@@ -137,22 +139,25 @@ impl StartUploadQuery {
 }
 
 /// Links a blob from another repository: from the one that the request names, or from any. A
-/// repository that the caller may not pull from counts as one without the blob.
+/// repository that the caller may not pull from counts as one without the blob. Returns the size of
+/// the blob if it was linked.
 async fn try_mount(
     app: &App,
     caller: &Caller,
     client: &ClientPresence,
     target: Repository,
     Mount { digest, from }: Mount,
-) -> Result<bool, ErrorResponse> {
+) -> Result<Option<u64>, ErrorResponse> {
     let (registry, caller) = (app.registry.clone(), caller.clone());
     let mount = move |walk: &Walk<'_>| {
         let may_pull = |source: &Repository| caller.is_allowed(Action::Pull, source);
-        match &from {
-            Some(source) if may_pull(source) => registry.mount(&target, source, &digest),
-            Some(_) => Ok(false),
-            None => registry.mount_from_any(&target, &digest, &may_pull, walk),
-        }
+        let is_mounted = match &from {
+            Some(source) if may_pull(source) => registry.mount(&target, source, &digest)?,
+            Some(_) => false,
+            None => registry.mount_from_any(&target, &digest, &may_pull, walk)?,
+        };
+        let size = is_mounted.then(|| registry.blob_size(&target, &digest));
+        size.transpose()
     };
     app.walks.run(client, mount).await
 }
@@ -169,9 +174,15 @@ pub(super) async fn start(
     let algorithm = query.algorithm();
     let StartUploadQuery { mount, digest, .. } = query;
     if let Some(mount) = mount {
-        let digest = mount.digest.clone();
-        if try_mount(app, caller, &body.client(), repository.clone(), mount).await? {
-            return Ok(blob_created(repository, digest));
+        let (digest, from) = (mount.digest.clone(), mount.from.clone());
+        let client = body.client();
+        let size = try_mount(app, caller, &client, repository.clone(), mount).await?;
+        if let Some(size) = size {
+            let mut response = blob_created(repository.clone(), &digest);
+            changes::note(app, &mut response, || {
+                RegistryChange::mount(&repository, &digest, size, from.as_ref())
+            });
+            return Ok(response);
         }
     }
     let (registry, target) = (app.registry.clone(), repository.clone());
@@ -267,17 +278,23 @@ pub(super) async fn finish(
     let session = SessionRef { repository, id };
     let writer = append_request_body(app, &session, headers, body).await?;
     let expected = digest.clone();
+    let size = writer.ingest.offset();
     try_blocking(move || writer.commit(&expected)).await?;
-    Ok(blob_created(session.repository, digest))
+    let repository = session.repository;
+    let mut response = blob_created(repository.clone(), &digest);
+    changes::note(app, &mut response, || {
+        RegistryChange::blob(ChangeAction::Push, &repository, &digest, size)
+    });
+    Ok(response)
 }
 
 /// Builds the response to a blob that is stored or mounted.
-fn blob_created(repository: Repository, digest: Digest) -> Response<ResponseBody> {
+fn blob_created(repository: Repository, digest: &Digest) -> Response<ResponseBody> {
     let operation = RepositoryOperation::GetBlob {
         digest: digest.clone(),
     };
     let location = Endpoint::Repository(repository, operation);
-    responses::created(&location, &digest)
+    responses::created(&location, digest)
 }
 
 /// Serves `DELETE`: cancels a session.

@@ -6,6 +6,7 @@
 //! disk. Start reading at [`render`].
 
 mod cache;
+mod events;
 mod families;
 mod handler;
 mod requests;
@@ -35,6 +36,7 @@ pub(crate) fn render(
 ) -> Result<String, prometheus::Error> {
     let mut families = requests.gather();
     families.extend(cache::families(&server.upstreams.cache_figures()));
+    families.extend(events::families(&server.events.status()));
     families.extend(storage::families(
         server.storage_meter.latest().as_deref(),
         server.collection_schedule.next(),

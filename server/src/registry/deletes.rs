@@ -25,7 +25,7 @@ pub(crate) struct DeletedRepository {
 
 impl Registry {
     /// Deletes a tag; or, by digest, a manifest and all tags that point at it. Nothing is deleted if
-    /// the walk over the tags ends early.
+    /// the walk over the tags ends early. Returns the tags that were deleted.
     ///
     /// # Errors
     /// [`Error::ManifestUnknown`] if the repository has no such tag or manifest; [`Error::Store`].
@@ -34,7 +34,7 @@ impl Registry {
         repository: &Repository,
         reference: &Reference,
         walk: &Walk<'_>,
-    ) -> Result<()> {
+    ) -> Result<Vec<Tag>> {
         let unknown = || Error::ManifestUnknown(reference.clone());
         match reference {
             Reference::Tag(tag) => {
@@ -44,12 +44,13 @@ impl Registry {
                 current.ok_or_else(unknown)?;
                 let target = self.read_link(ObjectKey::TagCurrent(repository, tag))?;
                 self.trash_tag(repository, tag, target)?;
+                Ok(vec![tag.clone()])
             }
             Reference::Digest(digest) => {
                 let _lock = self.lock_digests([digest.clone()]);
                 let revision = ObjectKey::RevisionLink(repository, digest);
                 self.store.len(revision)?.ok_or_else(unknown)?;
-                self.untag(repository, digest, walk)?;
+                let tags = self.untag(repository, digest, walk)?;
                 let target = self.resolve_link(revision, digest)?;
                 self.log_removal(&[TrashEntry::Revision {
                     repository: repository.clone(),
@@ -61,24 +62,26 @@ impl Registry {
                 self.store.delete(revision)?;
                 self.store
                     .delete_marks(&[MarkKey::Revision(repository, digest)])?;
+                Ok(tags)
             }
         }
-        Ok(())
     }
 
-    /// Deletes the tags that point at a manifest. The caller holds the lock of its digest. A tag
-    /// that cannot be read counts as pointing elsewhere.
-    fn untag(&self, repository: &Repository, digest: &Digest, walk: &Walk<'_>) -> Result<()> {
+    /// Deletes the tags that point at a manifest, and returns them. The caller holds the lock of its
+    /// digest. A tag that cannot be read counts as pointing elsewhere.
+    fn untag(&self, repository: &Repository, digest: &Digest, walk: &Walk<'_>) -> Result<Vec<Tag>> {
         let tags = self.all_tags(repository, walk)?;
         walk.check_steps(tags.len())?;
+        let mut deleted = Vec::new();
         for tag in tags {
             let _lock = self.lock_keys([LockKey::Tag(repository.clone(), tag.clone())]);
             let target = self.read_link(ObjectKey::TagCurrent(repository, &tag))?;
             if target.as_ref() == Some(digest) {
                 self.trash_tag(repository, &tag, target)?;
+                deleted.push(tag);
             }
         }
-        Ok(())
+        Ok(deleted)
     }
 
     /// Deletes a tag that points at `target`. The caller holds the lock of the tag.

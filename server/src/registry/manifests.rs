@@ -33,6 +33,8 @@ pub(crate) struct StoredManifest {
 pub(crate) struct AcceptedManifest {
     /// The digest under which it was stored.
     pub(crate) digest: Digest,
+    /// The media type that follows from its bytes.
+    pub(crate) media_type: String,
     /// The digest of its subject, if it has one.
     pub(crate) subject: Option<Digest>,
 }
@@ -160,6 +162,7 @@ impl Registry {
     ) -> Result<AcceptedManifest> {
         let digest = checked_digest(reference, bytes)?;
         let manifest = parse_manifest(declared, bytes).map_err(Error::ManifestInvalid)?;
+        let media_type = Manifest::media_type(bytes).map_err(Error::ManifestInvalid)?;
         let subject = manifest.subject().map(|subject| subject.digest.clone());
         let children = manifest.children();
         let mut tags: Vec<&Tag> = tags.iter().collect();
@@ -220,7 +223,11 @@ impl Registry {
         }
         self.protect_bytes(&digest);
         self.claim_manifest(repository, &digest, (&contents, &descendants), &tags)?;
-        Ok(AcceptedManifest { digest, subject })
+        Ok(AcceptedManifest {
+            digest,
+            media_type,
+            subject,
+        })
     }
 
     /// Locks a manifest, its tags, its children, and what cached children reference.

@@ -196,6 +196,11 @@ impl Registry {
         Store::control_socket(root)
     }
 
+    /// Returns the store, for the queues of events.
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
     /// Gives back the memory that lists took and that was not used lately.
     pub(crate) fn forget_unused_lists(&self) {
         self.store.forget_unused_listings();

@@ -9,6 +9,7 @@ use tokio::task::spawn_blocking;
 use super::exposure::Exposure;
 use crate::auth::AccessController;
 use crate::config::Config;
+use crate::events::Events;
 use crate::listen::ReloadableTls;
 use crate::registry::Registry;
 use crate::upstream::Upstreams;
@@ -18,6 +19,7 @@ pub(super) struct ReloadableParts {
     pub(super) auth: Arc<AccessController>,
     pub(super) registry: Registry,
     pub(super) upstreams: Upstreams,
+    pub(super) events: Events,
     pub(super) tls: Option<Arc<ReloadableTls>>,
     /// The current configuration, shared with everything that reads it per request.
     pub(super) config: Arc<ArcSwap<Config>>,
@@ -53,6 +55,9 @@ impl ReloadableParts {
         }
         if let Err(error) = self.upstreams.reload(&config) {
             tracing::error!("{error}; keeping the old upstreams");
+        }
+        if let Err(error) = self.events.reload(&config) {
+            tracing::error!("{error}; keeping the old receivers of events");
         }
         let limits = self.upstreams.cache_limits();
         self.registry

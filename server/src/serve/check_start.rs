@@ -5,6 +5,7 @@ use std::io;
 use super::{ADDRESS_KEY, DEBUG_ADDRESS_KEY, Error, open_tls};
 use crate::auth::AccessController;
 use crate::config::{Config, ListenAddress};
+use crate::events::Events;
 use crate::listen::Listener;
 use crate::registry::Registry;
 use crate::upstream::Upstreams;
@@ -23,6 +24,7 @@ pub async fn check_start(config: &Config) -> Result<Vec<String>, Error> {
     let storage = &config.storage;
     Registry::check(&storage.root, storage.is_read_only)?;
     Upstreams::check(config)?;
+    Events::check(config)?;
     let debug_address = config.http.debug_address.clone().map(ListenAddress::Tcp);
     for (address, key) in [
         (Some(&config.http.listen_address), ADDRESS_KEY),

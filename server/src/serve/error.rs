@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::DEBUG_ADDRESS_KEY;
+use crate::events::ReceiverError;
 use crate::listen::{BindError, TlsError};
 use crate::{auth, store, upstream};
 
@@ -24,6 +25,9 @@ pub enum Error {
     /// A file of an upstream cannot be used. The upstream itself is not contacted.
     #[error(transparent)]
     Upstream(#[from] upstream::UpstreamConfigError),
+    /// A receiver of events cannot be set up. It is not contacted.
+    #[error(transparent)]
+    Receiver(#[from] ReceiverError),
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -87,6 +91,7 @@ impl Error {
             },
             Self::Auth(error) => error.hint(),
             Self::Upstream(error) => error.hint(),
+            Self::Receiver(error) => error.hint(),
             Self::Tls(error) => error.hint(),
             Self::Store(store::Error::WalkEnded | store::Error::NeedsMemory { .. })
             | Self::Command(_)

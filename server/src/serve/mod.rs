@@ -38,6 +38,7 @@ use self::exposure::Exposure;
 use self::open_files::raise_open_files_limit;
 use crate::auth::AccessController;
 use crate::config::{Config, ListenAddress, StorageConfig};
+use crate::events::Events;
 use crate::http::App;
 use crate::listen::{ConnectionAcceptor, Listener, ReloadableTls};
 use crate::metrics::RequestMetrics;
@@ -77,10 +78,12 @@ pub async fn run(
     registry.set_space_limits(&config.imgsync.space, upstreams.cache_limits());
     registry.set_delta_config(config.imgsync.delta, config.storage.is_read_only);
     load_untagged_bytes(registry.clone()).await?;
+    let events = open_events(registry.clone(), Arc::clone(&config)).await?;
     let parts = Arc::new(ReloadableParts {
         auth: Arc::clone(&auth),
         registry: registry.clone(),
         upstreams: upstreams.clone(),
+        events: events.clone(),
         tls: tls.clone(),
         config: Arc::new(ArcSwap::new(Arc::clone(&config))),
     });
@@ -94,7 +97,7 @@ pub async fn run(
     let exposure = Exposure::of(&listener, tls.is_some());
     exposure.warn(&auth, &config);
     access_summary::log(&auth, &config);
-    let server = Arc::new(ServerState::new(upstreams.clone()));
+    let server = Arc::new(ServerState::new(upstreams.clone(), events.clone()));
     let requests = RequestMetrics::new().map_err(|error| Error::Start(error.to_string()))?;
     let requests = Arc::new(requests);
     let is_stopping = Arc::new(AtomicBool::new(false));
@@ -130,12 +133,20 @@ pub async fn run(
         ))
         .abort_handle(),
         tokio::spawn(forget_lists::run_forgetting(registry.clone())).abort_handle(),
+        tokio::spawn(events.clone().run_upkeep()).abort_handle(),
         tokio::spawn(apply_configs(configs, parts, exposure)).abort_handle(),
     ];
     let writing = registry.clone();
     let acceptor = ConnectionAcceptor {
         listener,
-        app: App::new(registry, upstreams, auth, Arc::clone(&current), requests),
+        app: App::new(
+            registry,
+            upstreams,
+            events.clone(),
+            auth,
+            Arc::clone(&current),
+            requests,
+        ),
         tls,
         config: current,
     };
@@ -151,6 +162,7 @@ pub async fn run(
     // Not waited for here, so that a second stop signal is noticed meanwhile.
     let stop = move || {
         writing.write_pulls();
+        events.write_waiting();
         assembly_worker.stop();
         diff_id_worker.stop();
     };
@@ -245,6 +257,15 @@ async fn load_untagged_bytes(registry: Registry) -> Result<(), Error> {
         tracing::warn!(%error, "cannot read how much space images without a tag take");
     }
     Ok(())
+}
+
+/// Opens the queues of the receivers of events.
+async fn open_events(registry: Registry, config: Arc<Config>) -> Result<Events, Error> {
+    let opening = spawn_blocking(move || Events::open(&registry, &config));
+    let opened = opening
+        .await
+        .map_err(|error| Error::Start(error.to_string()))?;
+    Ok(opened?)
 }
 
 /// Serves health and metrics on the debug address, if one is configured.

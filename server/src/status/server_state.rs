@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::StorageMeter;
+use crate::events::Events;
 use crate::upstream::Upstreams;
 use crate::wall_clock::unix_now;
 
@@ -13,6 +14,7 @@ pub(crate) struct ServerState {
     /// When the server started, in Unix seconds.
     pub(crate) started_at: u64,
     pub(crate) upstreams: Upstreams,
+    pub(crate) events: Events,
     pub(crate) collection_schedule: Arc<CollectionSchedule>,
     pub(crate) storage_meter: StorageMeter,
 }
@@ -26,10 +28,11 @@ pub(crate) struct CollectionSchedule {
 
 impl ServerState {
     /// Creates the state of a server that starts now.
-    pub(crate) fn new(upstreams: Upstreams) -> Self {
+    pub(crate) fn new(upstreams: Upstreams, events: Events) -> Self {
         Self {
             started_at: unix_now(),
             upstreams,
+            events,
             collection_schedule: Arc::default(),
             storage_meter: StorageMeter::default(),
         }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::bounded_file;
-use crate::config::{Secret, UpstreamConfig, UpstreamPassword};
+use crate::config::{Secret, SecretSource, UpstreamConfig};
 
 /// Size limit of such a file, larger than any real password file or CA bundle.
 const MAX_UPSTREAM_FILE_BYTES: u64 = 1024 * 1024;
@@ -71,8 +71,8 @@ impl UpstreamFiles {
             })
         };
         let password = match settings.login.as_ref().map(|login| &login.password) {
-            Some(UpstreamPassword::Inline(secret)) => Some(secret.clone()),
-            Some(UpstreamPassword::File(path)) => {
+            Some(SecretSource::Inline(secret)) => Some(secret.clone()),
+            Some(SecretSource::File(path)) => {
                 let bytes = read("the password", path)?;
                 let text = String::from_utf8(bytes).map_err(|_| UpstreamConfigError::Setup {
                     upstream: settings.name().to_owned(),

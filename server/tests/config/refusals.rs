@@ -85,9 +85,7 @@ fn a_missing_configuration_file_prevents_the_start() {
 #[test]
 fn harmless_typos_and_unsupported_keys_are_warnings() {
     // The stock registry ignores both without a word.
-    let config = format!(
-        "{BASE}http: {{adr: ':5000'}}\nnotifications: {{endpoints: [{{name: n, url: 'http://x'}}]}}\n"
-    );
+    let config = format!("{BASE}http: {{adr: ':5000'}}\nredis: {{addrs: ['localhost:6379']}}\n");
     let output = Setup::new(&config).run(&["config"]);
     assert_eq!(output.status.code(), Some(0));
     let text = stderr(&output);
@@ -98,7 +96,7 @@ fn harmless_typos_and_unsupported_keys_are_warnings() {
         "{text}"
     );
     assert!(
-        text.contains("config.yml:4: notifications: not supported: events are not sent"),
+        text.contains("config.yml:4: redis: not supported: redis is not used"),
         "{text}"
     );
 }

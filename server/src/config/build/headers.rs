@@ -42,7 +42,8 @@ pub(super) fn build_headers(reader: &mut ConfigReader<'_>) -> Option<Vec<(String
     Some(headers)
 }
 
-fn check_header(name: &str, values: &[String]) -> Result<(), String> {
+/// Checks the name and the values of a header.
+pub(super) fn check_header(name: &str, values: &[String]) -> Result<(), String> {
     check_header_name(name)?;
     values
         .iter()

@@ -15,11 +15,13 @@ macro_rules! build {
 
 mod headers;
 mod http;
+mod notifications;
 mod retention;
 mod space;
 mod storage;
 mod tls;
 mod validation;
+mod webhooks;
 
 use super::cache;
 use super::reader::ConfigReader;
@@ -44,6 +46,7 @@ pub(super) fn build_config(reader: &mut ConfigReader<'_>) -> Option<Config> {
         tags_max: reader.value("tags.maxtags", "1000", parse_page_limit),
         index_platforms: validation::build_index_platforms(reader),
         cache: cache::build_cache(reader),
+        notifications: notifications::build_notifications(reader),
         imgsync: build_imgsync(reader),
     })
 }
@@ -108,6 +111,7 @@ fn build_imgsync(reader: &mut ConfigReader<'_>) -> Option<ImgsyncConfig> {
         space: space::build_space(reader),
         delta: build_delta(reader),
         retention: retention::build_retention(reader, gc.as_ref()),
+        webhooks: webhooks::build_webhooks(reader),
         trusted_proxies: reader.list("imgsync.trustedproxies", loopback, parse_with_from_str),
         max_connections: reader.value("imgsync.limits.connections", "512", parse_positive_count),
         max_connections_per_client: build_connections_per_client(reader, max_connections),

@@ -5,7 +5,7 @@ use imgsync_oci::Registry;
 use super::super::reader::ConfigReader;
 use super::super::scalars::{parse_header_value, parse_path};
 use super::super::tree::ValueOrigin;
-use super::super::types::{UpstreamLogin, UpstreamPassword};
+use super::super::types::{SecretSource, UpstreamLogin};
 
 /// Builds the login in the section `base`; `Some(None)` when none is set. `takes_file` allows
 /// `passwordfile` beside `password`.
@@ -35,8 +35,8 @@ pub(super) fn build_login(
                 "cannot be set together with password",
             );
         }
-        (Some(password), None) => Some(UpstreamPassword::Inline(password)),
-        (None, Some(file)) => Some(UpstreamPassword::File(file)),
+        (Some(password), None) => Some(SecretSource::Inline(password)),
+        (None, Some(file)) => Some(SecretSource::File(file)),
         (None, None) => None,
     };
     match (username, password) {

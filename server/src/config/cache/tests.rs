@@ -1,4 +1,4 @@
-use super::super::types::{UpstreamLogin, UpstreamPassword};
+use super::super::types::{SecretSource, UpstreamLogin};
 use super::super::{Config, ConfigInput, Secret, parse_config};
 use super::*;
 
@@ -35,7 +35,7 @@ fn the_proxy_section_serves_every_name() {
     assert_eq!(proxy.name(), "registry-1.docker.io");
     let login = UpstreamLogin {
         username: "u".to_owned(),
-        password: UpstreamPassword::Inline(Secret("p".to_owned())),
+        password: SecretSource::Inline(Secret("p".to_owned())),
     };
     assert_eq!(proxy.login, Some(login));
     assert_eq!(cache.max_age, Some(Duration::from_secs(48 * 3600)));
@@ -228,7 +228,7 @@ fn printed_configuration_equals_the_variables() {
     });
     let again = again.unwrap_or_else(|errors| panic!("{errors}\n{printed}"));
     if let Some(login) = &mut first.upstreams[0].login {
-        login.password = UpstreamPassword::Inline(Secret("******".to_owned()));
+        login.password = SecretSource::Inline(Secret("******".to_owned()));
     }
     assert_eq!(first, again.config.cache);
 }

@@ -2,6 +2,7 @@
 
 mod documents;
 mod invalid;
+mod notifications;
 mod printing;
 mod restart;
 mod sections;

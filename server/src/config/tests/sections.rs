@@ -16,9 +16,11 @@ fn the_full_example_is_parsed() {
         catalog_max_entries,
         tags_max,
         cache,
+        notifications,
         index_platforms,
         imgsync,
     } = &loaded.config;
+    assert!(notifications.endpoints.is_empty() && imgsync.webhooks.is_empty());
     assert_eq!(
         (log.level, log.formatter),
         (LogLevel::Debug, LogFormat::Json)

@@ -143,11 +143,9 @@ impl Workload {
     }
 
     fn delete(&self, registry: &Registry, reference: &str) -> Result<(), Error> {
-        registry.delete_manifest(
-            &self.repository,
-            &reference.parse().unwrap(),
-            &Walk::unbounded(),
-        )
+        let reference = reference.parse().unwrap();
+        let deleted = registry.delete_manifest(&self.repository, &reference, &Walk::unbounded());
+        deleted.map(drop)
     }
 
     fn evict(&self, registry: &Registry) -> Result<(), Error> {

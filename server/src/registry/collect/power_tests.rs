@@ -57,7 +57,8 @@ impl Workload {
     fn delete(&self, registry: &Registry, tag: &str, layers: &[&[u8]]) -> Result<(), Error> {
         let digest = Digest::of(&image(tag, layers).0).to_string();
         let reference = digest.parse().unwrap();
-        registry.delete_manifest(&self.repository, &reference, &Walk::unbounded())
+        let deleted = registry.delete_manifest(&self.repository, &reference, &Walk::unbounded());
+        deleted.map(drop)
     }
 
     fn restore(&self, registry: &Registry, tag: &str) -> Result<(), Error> {

@@ -224,6 +224,16 @@ impl StorePaths {
         self.own_root.join("quarantine-1").join(name)
     }
 
+    /// Returns the folder with the queues of events.
+    pub(in crate::store) fn event_queues(&self) -> PathBuf {
+        self.own_root.join("events-1")
+    }
+
+    /// Returns the folder of a queue of events.
+    pub(in crate::store) fn event_queue(&self, name: &str) -> PathBuf {
+        self.event_queues().join(name)
+    }
+
     /// Returns the file that makes a folder a backup, and says whether the backup is complete.
     pub(in crate::store) fn backup_state(&self) -> PathBuf {
         self.own_root.join("backup-1")

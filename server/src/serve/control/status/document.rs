@@ -19,6 +19,7 @@ pub(super) struct StatusDocument {
     pub(super) collection: CollectionStatus,
     pub(super) trash: TrashStatus,
     pub(super) upstreams: Vec<UpstreamStatus>,
+    pub(super) events: Vec<EventReceiverStatus>,
     pub(super) certificates: Vec<CertificateStatus>,
 }
 
@@ -127,6 +128,21 @@ pub(super) struct UpstreamStatus {
     /// `None` if there was none since the start.
     pub(super) last_request_at: Option<String>,
     /// Why the last request failed.
+    pub(super) error: Option<String>,
+}
+
+/// A receiver of events.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct EventReceiverStatus {
+    pub(super) receiver: String,
+    /// How many events wait to be sent.
+    pub(super) waiting: u64,
+    /// How many events the receiver has accepted since the start.
+    pub(super) delivered: u64,
+    /// How many events were lost since the start.
+    pub(super) lost: u64,
+    /// Why the last attempt failed.
     pub(super) error: Option<String>,
 }
 

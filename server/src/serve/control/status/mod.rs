@@ -10,8 +10,9 @@ use std::io::{self, Write};
 use std::time::{Duration, SystemTime};
 
 use self::document::{
-    CertificateStatus, CollectionStatus, DiskStatus, LastCollection, RepositoriesStatus,
-    RepositoryStatus, StatusDocument, StorageStatus, TrashStatus, UploadsStatus, UpstreamStatus,
+    CertificateStatus, CollectionStatus, DiskStatus, EventReceiverStatus, LastCollection,
+    RepositoriesStatus, RepositoryStatus, StatusDocument, StorageStatus, TrashStatus,
+    UploadsStatus, UpstreamStatus,
 };
 use super::{CommandContext, CommandOutput};
 use crate::config::Config;
@@ -123,6 +124,7 @@ fn gather(
         },
         trash: trash(&facts.trash),
         upstreams: upstreams(server),
+        events: event_receivers(server),
         certificates: certificates(config, now),
     })
 }
@@ -175,6 +177,19 @@ fn trash(summary: &TrashSummary) -> TrashStatus {
         first_deletion_at: summary.first_expiry.map(time_text),
         last_deletion_at: summary.last_expiry.map(time_text),
     }
+}
+
+fn event_receivers(server: &ServerState) -> Vec<EventReceiverStatus> {
+    let receivers = server.events.status().into_iter();
+    receivers
+        .map(|receiver| EventReceiverStatus {
+            receiver: receiver.name,
+            waiting: receiver.waiting,
+            delivered: receiver.delivered,
+            lost: receiver.lost,
+            error: receiver.error,
+        })
+        .collect()
 }
 
 fn upstreams(server: &ServerState) -> Vec<UpstreamStatus> {

@@ -6,8 +6,8 @@ use imgsync_oci::units::{format_bytes, format_duration};
 
 use super::super::CommandOutput;
 use super::document::{
-    CertificateStatus, CollectionStatus, RepositoriesStatus, StatusDocument, StorageStatus,
-    TrashStatus, UploadsStatus, UpstreamStatus,
+    CertificateStatus, CollectionStatus, EventReceiverStatus, RepositoriesStatus, StatusDocument,
+    StorageStatus, TrashStatus, UploadsStatus, UpstreamStatus,
 };
 
 /// Prints the status, a line for each fact. `removes_untagged` is whether a rule of retention removes
@@ -36,6 +36,7 @@ pub(super) fn print(
     describe_collection(&status.collection, &mut lines);
     lines.push(describe_trash(&status.trash));
     lines.extend(status.upstreams.iter().map(describe_upstream));
+    lines.extend(status.events.iter().map(describe_receiver));
     lines.extend(status.certificates.iter().map(describe_certificate));
     for line in lines {
         output.output(&line);
@@ -160,6 +161,25 @@ fn describe_upstream(upstream: &UpstreamStatus) -> String {
         (Some(time), Some(error)) => format!("failed at {time}: {error}"),
     };
     format!("upstream {name} ({address}): {last}")
+}
+
+fn describe_receiver(status: &EventReceiverStatus) -> String {
+    let EventReceiverStatus {
+        receiver,
+        waiting,
+        delivered,
+        lost,
+        error,
+    } = status;
+    let lost = match lost {
+        0 => String::new(),
+        lost => format!(", {lost} LOST"),
+    };
+    let error = match error {
+        Some(error) => format!("; the last attempt failed: {error}"),
+        None => String::new(),
+    };
+    format!("events for {receiver}: {waiting} wait, {delivered} delivered{lost}{error}")
 }
 
 fn describe_certificate(certificate: &CertificateStatus) -> String {

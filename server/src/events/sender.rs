@@ -1,0 +1,124 @@
+//! Sends the entries of a queue to their receiver, one after the other.
+//!
+//! Start reading at [`Sender::run`].
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use reqwest::Client;
+use tokio::time::{Instant, sleep};
+
+use super::delivery::{self, DeliveryError};
+use super::queue::{EventQueue, QueueEntry};
+use super::receiver::Receiver;
+use crate::wall_clock::unix_now;
+
+/// How often a failure is logged that lasts.
+const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// How long the sender waits after a failure of this server.
+const INTERNAL_BACKOFF: Duration = Duration::from_secs(1);
+
+/// What became of the entries of a receiver since the start.
+#[derive(Debug, Default)]
+pub(super) struct DeliveryCounts {
+    /// Entries that the receiver accepted.
+    pub(super) delivered: AtomicU64,
+    /// Attempts that failed.
+    pub(super) failed_attempts: AtomicU64,
+    last_error: Mutex<Option<String>>,
+}
+
+impl DeliveryCounts {
+    /// Returns why the last attempt failed; `None` if it succeeded.
+    pub(super) fn last_error(&self) -> Option<String> {
+        self.lock_error().clone()
+    }
+
+    fn lock_error(&self) -> MutexGuard<'_, Option<String>> {
+        self.last_error
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Sends the entries of one queue.
+pub(super) struct Sender {
+    pub(super) receiver: Receiver,
+    pub(super) queue: Arc<EventQueue>,
+    pub(super) counts: Arc<DeliveryCounts>,
+    pub(super) client: Client,
+}
+
+impl Sender {
+    /// Sends until the task is aborted. The entry that is being sent then is sent again later.
+    pub(super) async fn run(self) {
+        let mut attempts = self.receiver.attempts();
+        let mut last_logged: Option<Instant> = None;
+        let mut done = 0;
+        loop {
+            // Asked for again before each attempt: meanwhile, the entry may have been replaced.
+            let queue = Arc::clone(&self.queue);
+            let next = tokio::task::spawn_blocking(move || queue.next(done)).await;
+            let entry = match next {
+                Ok(Some(entry)) => entry,
+                Ok(None) => {
+                    self.queue.wait().await;
+                    continue;
+                }
+                Err(error) => {
+                    tracing::error!(%error, "cannot read waiting events");
+                    sleep(INTERNAL_BACKOFF).await;
+                    continue;
+                }
+            };
+            match self.send(&entry).await {
+                Ok(()) => {
+                    self.counts.delivered.fetch_add(1, Relaxed);
+                    *self.counts.lock_error() = None;
+                    attempts.succeed();
+                    done = entry.number;
+                    if last_logged.take().is_some() {
+                        tracing::info!("{}: events are delivered again", self.receiver.name);
+                    }
+                }
+                Err(error) if self.receiver.gives_up(&error) => {
+                    self.count_failure(&error);
+                    self.queue.count_refused();
+                    done = entry.number;
+                    tracing::error!(
+                        "{} rejects a request, which is not repeated: {error}",
+                        self.receiver.name
+                    );
+                }
+                Err(error) => {
+                    self.count_failure(&error);
+                    if last_logged.is_none_or(|time| time.elapsed() >= FAILURE_LOG_INTERVAL) {
+                        last_logged = Some(Instant::now());
+                        self.log_failure(&error);
+                    }
+                    sleep(attempts.fail()).await;
+                }
+            }
+        }
+    }
+
+    async fn send(&self, entry: &QueueEntry) -> Result<(), DeliveryError> {
+        let Receiver { url, timeout, .. } = &self.receiver;
+        let (headers, body) = self.receiver.request(&entry.text, unix_now());
+        delivery::post(&self.client, url, &headers, &body, *timeout).await
+    }
+
+    fn count_failure(&self, error: &DeliveryError) {
+        self.counts.failed_attempts.fetch_add(1, Relaxed);
+        *self.counts.lock_error() = Some(error.to_string());
+    }
+
+    fn log_failure(&self, error: &DeliveryError) {
+        tracing::warn!(
+            waiting = self.queue.waiting(),
+            "{}: cannot deliver events, trying again: {error}",
+            self.receiver.name
+        );
+    }
+}
