@@ -133,12 +133,7 @@ pub(super) fn read(
     let mut len = used as u64;
     for (size, prefix) in sizes.into_iter().zip(prefixes) {
         len += size.stored as u64;
-        let mut stored = Vec::with_capacity(size.stored);
-        source
-            .by_ref()
-            .take(size.stored as u64)
-            .read_to_end(&mut stored)?;
-        sections.push(size.take(&mut &*stored, prefix)?);
+        sections.push(size.read(&mut source, prefix)?);
     }
     let mut sections = sections.into_iter();
     let mut next = || sections.next().unwrap_or_default();

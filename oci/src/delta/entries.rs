@@ -5,7 +5,7 @@ use super::header::{
     restore,
 };
 use super::walk::padding;
-use super::{DeltaError, MAX_HEADER_BYTES, varint};
+use super::{DeltaError, MAX_HEADER_BYTES, large_buffer, varint};
 
 /// The header is in the stream as it is.
 const RAW: u8 = 1;
@@ -55,6 +55,8 @@ impl EntryWriter {
             let text = format!("the layer has more than {MAX_HEADER_BYTES} bytes of tar headers");
             return Err(DeltaError::TooLarge(text));
         }
+        let headers = &mut self.entries.headers;
+        large_buffer::reserve(headers, headers.len() + BLOCK_BYTES);
         let Some(lifted) = lift(header) else {
             self.entries.headers.extend_from_slice(header);
             self.entries.flags.push(RAW);

@@ -20,6 +20,7 @@ mod header;
 pub mod index;
 mod index_bytes;
 mod inflate;
+mod large_buffer;
 mod layer_pass;
 mod layout;
 mod literals;

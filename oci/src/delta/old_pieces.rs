@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use super::patch_budget::PatchCost;
 use super::piece_ranges::PieceRanges;
-use super::{DecodedBase, DeltaError, MAX_PATCH_PREFIX_BYTES};
+use super::{DecodedBase, DeltaError, MAX_PATCH_PREFIX_BYTES, large_buffer};
 
 /// Decoded bases, each with the number of its first piece.
 #[derive(Debug)]
@@ -42,10 +42,16 @@ impl<'a, F: Read + Seek> OldPieces<'a, F> {
         Ok(cost)
     }
 
-    /// Returns the bytes of the pieces, which are `len`. Adjoining pieces are read at once.
-    pub(super) fn read(&mut self, ranges: &PieceRanges, len: u64) -> Result<Vec<u8>, DeltaError> {
-        let mut bytes = vec![0; len as usize];
-        let mut free = &mut *bytes;
+    /// Replaces `bytes` by those of the pieces, which are `len`. Adjoining pieces are read at once.
+    pub(super) fn read(
+        &mut self,
+        ranges: &PieceRanges,
+        len: u64,
+        bytes: &mut Vec<u8>,
+    ) -> Result<(), DeltaError> {
+        large_buffer::reserve(bytes, len as usize);
+        bytes.resize(len as usize, 0);
+        let mut free = &mut **bytes;
         for range in ranges.iter() {
             self.visit(range, |base, pieces| {
                 let DecodedBase { file, layout } = base;
@@ -60,7 +66,7 @@ impl<'a, F: Read + Seek> OldPieces<'a, F> {
                 Ok(())
             })?;
         }
-        Ok(bytes)
+        Ok(())
     }
 
     /// Calls `visit` for the bases that a range is in, with the pieces counted from their first.
@@ -102,7 +108,8 @@ mod tests {
         ranges.insert(pieces);
         let mut old = OldPieces::new(vec![(0, &mut base)]);
         let cost = old.cost(&ranges).unwrap();
-        let bytes = old.read(&ranges, cost.old_bytes).unwrap();
+        let mut bytes = Vec::new();
+        old.read(&ranges, cost.old_bytes, &mut bytes).unwrap();
         assert_eq!(bytes.len() as u64, cost.old_bytes);
         cost
     }

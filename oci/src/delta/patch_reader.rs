@@ -19,6 +19,10 @@ pub(super) struct PatchReader {
     /// The bytes of this frame, and how many of them were read.
     content: Vec<u8>,
     read: usize,
+    /// The frame as it is stored, and the bytes that it refers to. The buffers are kept for the next
+    /// frame.
+    stored: Vec<u8>,
+    old: Vec<u8>,
     budget: PatchBudget,
 }
 
@@ -31,6 +35,8 @@ impl PatchReader {
             budget,
             content: Vec::new(),
             read: 0,
+            stored: Vec::new(),
+            old: Vec::new(),
         }
     }
 
@@ -42,9 +48,7 @@ impl PatchReader {
         buffer: &mut [u8],
     ) -> Result<usize, DeltaError> {
         if self.read == self.content.len() {
-            // The memory is needed for the next frame.
-            self.content = Vec::new();
-            self.content = self.read_frame(delta, bases)?;
+            self.read_frame(delta, bases)?;
             self.read = 0;
         }
         let unread = &self.content[self.read..];
@@ -58,7 +62,7 @@ impl PatchReader {
         &mut self,
         delta: &mut (impl Read + Seek),
         bases: &mut OldPieces<'_, F>,
-    ) -> Result<Vec<u8>, DeltaError> {
+    ) -> Result<(), DeltaError> {
         let left = self.end - self.offset;
         if left == 0 {
             return Err(invalid("there are too few of them"));
@@ -81,10 +85,11 @@ impl PatchReader {
         if !self.budget.spend(cost) {
             return Err(invalid("they refer to too many old bytes"));
         }
-        let old = bases.read(&ranges, cost.old_bytes)?;
-        let content = size.read(&mut frame, &old)?;
+        bases.read(&ranges, cost.old_bytes, &mut self.old)?;
+        let (old, stored) = (&*self.old, &mut self.stored);
+        size.read_into(&mut frame, old, stored, &mut self.content)?;
         self.offset += used;
-        Ok(content)
+        Ok(())
     }
 
     /// Checks that everything was read.

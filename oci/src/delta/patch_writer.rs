@@ -51,8 +51,8 @@ impl<W: Write> PatchWriter<W> {
         let Some(frame) = self.frame.take_if(is_complete) else {
             return Ok(());
         };
-        let prefix = old.read(&frame.old, frame.old_len)?;
-        let mut bytes = Vec::new();
+        let (mut prefix, mut bytes) = (Vec::new(), Vec::new());
+        old.read(&frame.old, frame.old_len, &mut prefix)?;
         let ranges = frame.old.to_bytes();
         let cost = prefix.len() + self.content.len();
         let storage = match self.well_compressed_left.checked_sub(cost) {

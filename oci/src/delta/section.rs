@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode;
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, compress_bound, get_error_name};
 
-use super::DeltaError;
+use super::{DeltaError, large_buffer};
 
 /// The levels that are tried.
 const LEVELS: &[i32] = &[3, 9, HIGH_LEVEL];
@@ -106,20 +106,36 @@ fn compress_at(
 
 /// Returns the content of a section. The caller bounds `len`, the size of the content.
 pub(super) fn decompress(stored: &[u8], len: usize, prefix: &[u8]) -> Result<Vec<u8>, DeltaError> {
+    let mut content = Vec::new();
+    decompress_into(&mut content, stored, len, prefix)?;
+    Ok(content)
+}
+
+/// Replaces `content` by the content of a section, as [`decompress`] does. Takes no memory if `content`
+/// has the capacity.
+pub(super) fn decompress_into(
+    content: &mut Vec<u8>,
+    stored: &[u8],
+    len: usize,
+    prefix: &[u8],
+) -> Result<(), DeltaError> {
+    large_buffer::reserve(content, len);
     if stored.len() == len {
-        return Ok(stored.to_vec());
+        content.clear();
+        content.extend_from_slice(stored);
+        return Ok(());
     }
+    content.resize(len, 0);
     let mut context = DCtx::try_create().ok_or_else(no_memory)?;
     context.ref_prefix(prefix).map_err(failed)?;
-    let mut content = Vec::with_capacity(len);
     // One call writes everything into `content`, so the window of the frame needs no memory.
-    context.decompress(&mut content, stored).map_err(failed)?;
-    if content.len() != len {
+    let written = context.decompress(&mut content[..], stored);
+    if written.map_err(failed)? != len {
         return Err(DeltaError::Invalid(
             "a section has another size than its table says".to_owned(),
         ));
     }
-    Ok(content)
+    Ok(())
 }
 
 fn failed(code: usize) -> DeltaError {

@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use super::section::{self, MAX_STORED_BYTES, Storage};
-use super::{DeltaError, varint};
+use super::{DeltaError, large_buffer, varint};
 
 /// Appends the table and the stored bytes of sections.
 pub(super) fn write(
@@ -57,17 +57,37 @@ pub(super) fn take_sizes(bytes: &mut &[u8], max: usize) -> Result<SectionSizes, 
 impl SectionSizes {
     /// Reads the section, and returns its content.
     pub(super) fn read(self, source: impl Read, prefix: &[u8]) -> Result<Vec<u8>, DeltaError> {
-        let mut stored = Vec::with_capacity(self.stored);
-        source.take(self.stored as u64).read_to_end(&mut stored)?;
-        self.take(&mut &*stored, prefix)
+        let (mut stored, mut content) = (Vec::new(), Vec::new());
+        self.read_into(source, prefix, &mut stored, &mut content)?;
+        Ok(content)
+    }
+
+    /// Reads the section into `stored`, and replaces `content` by its content. Both take no memory if
+    /// they have the capacity.
+    pub(super) fn read_into(
+        self,
+        source: impl Read,
+        prefix: &[u8],
+        stored: &mut Vec<u8>,
+        content: &mut Vec<u8>,
+    ) -> Result<(), DeltaError> {
+        stored.clear();
+        large_buffer::reserve(stored, self.stored);
+        source.take(self.stored as u64).read_to_end(stored)?;
+        if stored.len() < self.stored {
+            return Err(cut_short());
+        }
+        section::decompress_into(content, stored, self.content, prefix)
     }
 
     /// Removes the section from the front of `bytes`, and returns its content.
     pub(super) fn take(self, bytes: &mut &[u8], prefix: &[u8]) -> Result<Vec<u8>, DeltaError> {
-        let Some((stored, rest)) = bytes.split_at_checked(self.stored) else {
-            return Err(DeltaError::Invalid("a section is cut short".to_owned()));
-        };
+        let (stored, rest) = bytes.split_at_checked(self.stored).ok_or_else(cut_short)?;
         *bytes = rest;
         section::decompress(stored, self.content, prefix)
     }
+}
+
+fn cut_short() -> DeltaError {
+    DeltaError::Invalid("a section is cut short".to_owned())
 }
