@@ -14,8 +14,11 @@ mkdir -p "${1:?usage: sbom.sh OUTPUT}"
 output=$(realpath "$1")
 cd "$top"
 have cargo-cyclonedx || fail 'cargo-cyclonedx is missing: cargo install --locked cargo-cyclonedx'
+# The same commit gives the same bytes, without the path of the folder on this machine.
+SOURCE_DATE_EPOCH=$(source_date)
+export SOURCE_DATE_EPOCH
 # The dependencies are the same on both architectures. The tool writes one file beside each Cargo.toml.
 cargo cyclonedx --quiet --format json --spec-version 1.5 --target x86_64-unknown-linux-gnu --override-filename sbom
-mv cli/sbom.json "$output/imgsync.cdx.json"
-mv server/sbom.json "$output/imgsync-server.cdx.json"
-rm -f oci/sbom.json
+sed "s|file://$top/|file:///|g" cli/sbom.json >"$output/imgsync.cdx.json"
+sed "s|file://$top/|file:///|g" server/sbom.json >"$output/imgsync-server.cdx.json"
+rm -f cli/sbom.json server/sbom.json oci/sbom.json
