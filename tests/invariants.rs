@@ -237,6 +237,7 @@ const MODULE_ORDER: &[(&str, &[&str])] = &[
             "listen",
             "http",
             "metrics",
+            "page",
             "status",
             "upstream",
             "events",

@@ -1,7 +1,7 @@
 //! imgsync-server: a small OCI registry that stores images in the same folders as the stock
 //! registry (CNCF Distribution).
 //!
-//! Modules, from the top: `serve`, `health`, `listen`, `http`, `status`, `upstream`, `events`, `registry`, `store`, `log`, `config`,
+//! Modules, from the top: `serve`, `health`, `listen`, `http`, `page`, `status`, `upstream`, `events`, `registry`, `store`, `log`, `config`,
 //! `auth`, `memory_budget`, `client_address`, `bounded_file`, `low_priority`, `wall_clock`. A module uses only modules below it. Only `http`, `listen` and `serve/debug.rs`
 //! use an HTTP server's types, and `health` those of a client; only `upstream` sends requests to other registries; only
 //! `store/paths.rs` builds storage paths; only `store/disk.rs` calls the filesystem for stored data.
@@ -21,6 +21,7 @@ pub mod log;
 mod low_priority;
 mod memory_budget;
 mod metrics;
+mod page;
 mod registry;
 mod serve;
 mod status;

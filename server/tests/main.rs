@@ -26,4 +26,5 @@ mod connections;
 mod events;
 mod growth;
 mod lifecycle;
+mod page;
 mod upstream;

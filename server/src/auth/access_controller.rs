@@ -1,6 +1,7 @@
 //! The decisions about logins and permissions, from a configuration that can be reloaded.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use imgsync_oci::Repository;
@@ -13,6 +14,7 @@ use super::htpasswd_file;
 use super::login_cache::LoginCache;
 use super::password_check::PasswordVerifier;
 use super::pattern::RepositoryPattern;
+use super::sessions::SessionTable;
 use super::token::TokenSigner;
 use super::{AuthConfig, AuthScheme, AuthenticationError, HtpasswdConfig, TOKEN_LIFETIME, User};
 use crate::client_address::ClientAddress;
@@ -24,6 +26,7 @@ pub(crate) struct AccessController {
     state: ArcSwap<AuthState>,
     login_cache: LoginCache,
     verifier: PasswordVerifier,
+    sessions: SessionTable,
 }
 
 struct AuthState {
@@ -48,6 +51,7 @@ impl AccessController {
             state: ArcSwap::from_pointee(AuthState::read(config, signer)?),
             login_cache: LoginCache::new()?,
             verifier: PasswordVerifier::default(),
+            sessions: SessionTable::new()?,
         })
     }
 
@@ -121,6 +125,61 @@ impl AccessController {
             }
             None => Err(AuthenticationError::InvalidLogin),
         }
+    }
+
+    /// Checks a name and a password that a browser sent in a form. `client` is the address that the
+    /// limit of passwords applies to.
+    ///
+    /// # Errors
+    /// The login is not valid, also if there are no users, or too many passwords are being checked.
+    pub(crate) async fn log_in(
+        &self,
+        user: &str,
+        password: &str,
+        client: ClientAddress,
+    ) -> Result<User, AuthenticationError> {
+        let state = self.state.load_full();
+        let users = state.users.as_ref();
+        let users = users.ok_or(AuthenticationError::InvalidLogin)?;
+        let login = BasicCredentials {
+            user: user.to_owned(),
+            password: password.as_bytes().into(),
+        };
+        self.verify(users, login, client).await
+    }
+
+    /// Opens a session of a user who has just logged in, and returns its id; `None` if the user was
+    /// deleted meanwhile, or the system provides no random numbers.
+    pub(crate) fn open_session(&self, user: &User) -> Option<String> {
+        let hash = self.password_hash(user)?;
+        self.sessions.open(user, &hash, Instant::now()).ok()
+    }
+
+    /// Returns the user of a session; `None` if it is over, or its user was deleted or changed.
+    pub(crate) fn session_user(&self, id: &str) -> Option<User> {
+        let (user, hash) = self.sessions.find(id, Instant::now())?;
+        (self.password_hash(&user)? == hash).then_some(user)
+    }
+
+    /// Closes a session, if there is one.
+    pub(crate) fn close_session(&self, id: &str) {
+        self.sessions.close(id);
+    }
+
+    /// Returns the token of the forms that are shown to a session.
+    pub(crate) fn form_token(&self, session: &str) -> String {
+        self.sessions.form_token(session)
+    }
+
+    /// Returns whether a token is that of the forms of a session.
+    pub(crate) fn is_form_token(&self, session: &str, token: &str) -> bool {
+        self.sessions.is_form_token(session, token)
+    }
+
+    fn password_hash(&self, user: &User) -> Option<String> {
+        let state = self.state.load();
+        let hash = state.users.as_ref()?.table.get(user.as_str())?;
+        Some(hash.as_str().to_owned())
     }
 
     async fn verify(

@@ -19,6 +19,7 @@ mod pattern;
 mod prompt;
 mod prompt_guard;
 mod scope;
+mod sessions;
 mod token;
 
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ pub use self::pattern::{RepositoryPattern, TagPattern};
 pub use self::prompt::password as ask_password;
 pub use self::prompt_guard::PromptGuard;
 pub(crate) use self::scope::{AccessScope, required_scopes};
+pub(crate) use self::sessions::SESSION_LIFETIME;
 
 /// How long a token is valid. Clients request the next one by themselves.
 pub(crate) const TOKEN_LIFETIME: Duration = Duration::from_secs(300);

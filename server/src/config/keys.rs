@@ -292,6 +292,7 @@ const CONFIG_KEYS: &[ConfigKey] = &[
     supported("imgsync.gc.undo"),
     supported("imgsync.delta.enabled"),
     supported("imgsync.delta.maxsize"),
+    supported("imgsync.page"),
     supported("imgsync.space.reserve"),
     supported("imgsync.space.quotas.#.repositories.#"),
     supported("imgsync.space.quotas.#.maxbytes"),

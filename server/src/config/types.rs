@@ -205,6 +205,8 @@ pub struct ImgsyncConfig {
     pub retention: Vec<RetentionRule>,
     /// Who is told of pushed tags.
     pub webhooks: Vec<WebhookConfig>,
+    /// Whether browsers get a page.
+    pub is_page_enabled: bool,
     /// The proxies whose `Forwarded` and `X-Forwarded-*` headers are trusted.
     pub trusted_proxies: Vec<Network>,
     /// The maximum number of open connections.

@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::events::Events;
 use crate::metrics::RequestMetrics;
 use crate::registry::Registry;
+use crate::status::ServerState;
 use crate::upstream::Upstreams;
 
 /// How long a connection may be without a request.
@@ -49,6 +50,8 @@ pub(crate) struct App {
     pub(super) index_updater: IndexUpdater,
     pub(super) walks: WalkPool,
     pub(super) metrics: Arc<RequestMetrics>,
+    /// What the page tells of the server.
+    pub(super) server: Arc<ServerState>,
     /// Set when the server shuts down: request bodies end as if they were interrupted.
     pub(super) is_shutting_down: Arc<AtomicBool>,
     /// Whether the warning about a proxy that is not trusted has been logged.
@@ -64,6 +67,7 @@ impl App {
         auth: Arc<AccessController>,
         config: Arc<ArcSwap<Config>>,
         metrics: Arc<RequestMetrics>,
+        server: Arc<ServerState>,
     ) -> Arc<Self> {
         let limits = config.load();
         let read_timeouts = ReadTimeouts {
@@ -90,6 +94,7 @@ impl App {
             index_updater: IndexUpdater::default(),
             walks: WalkPool::default(),
             metrics,
+            server,
             is_shutting_down: Arc::default(),
             has_warned_untrusted_proxy: AtomicBool::new(false),
         })

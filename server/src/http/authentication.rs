@@ -23,7 +23,7 @@ use crate::client_address::ClientAddress;
 
 /// The `Retry-After` value, in seconds, for a client that is rejected because too many passwords
 /// are being checked.
-const LOGIN_RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
+pub(super) const LOGIN_RETRY_AFTER: HeaderValue = HeaderValue::from_static("2");
 
 /// Identifies the caller of a request from its `Authorization` header.
 ///

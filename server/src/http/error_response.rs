@@ -51,6 +51,11 @@ impl ErrorResponse {
         }
     }
 
+    /// Returns the code.
+    pub(super) fn code(&self) -> ErrorCode {
+        self.code
+    }
+
     /// Returns whether the response has this code.
     pub(super) fn has_code(&self, code: ErrorCode) -> bool {
         self.code == code

@@ -63,6 +63,8 @@ pub(crate) struct ForwardedInfo {
     pub(crate) is_trusted: bool,
     /// Whether the peer sends forwarding headers and is not trusted.
     pub(super) is_untrusted_proxy: bool,
+    /// The host that the client requested, with its port, in lower case; empty if it is not valid.
+    requested_host: String,
     /// The public URL of this server: `https://registry.example.com:5000/prefix`.
     base_url: String,
     /// The prefix of the paths in response headers: the public URL, or only its path.
@@ -121,6 +123,7 @@ impl ForwardedInfo {
             proxied_client,
             is_trusted,
             is_untrusted_proxy,
+            requested_host: host.unwrap_or_default().to_ascii_lowercase(),
             base_url,
             location_prefix,
         }
@@ -128,8 +131,7 @@ impl ForwardedInfo {
 
     /// Returns whether the client reaches this server under this host, with its port if it has one.
     pub(super) fn is_reached_at(&self, name: &str) -> bool {
-        let (_, rest) = self.base_url.split_once("://").unwrap_or_default();
-        let host = rest.split('/').next().unwrap_or_default();
+        let host = self.host();
         !host.is_empty() && host == name
     }
 
@@ -138,6 +140,18 @@ impl ForwardedInfo {
     pub(super) fn client_address(&self) -> Option<String> {
         let proxied = self.proxied_client.map(|client| client.to_string());
         proxied.or_else(|| self.peer.map(|peer| peer.to_string()))
+    }
+
+    /// Returns whether the client requested this host, in lower case and with its port if it has one,
+    /// whatever the public URL is.
+    pub(super) fn is_requested_at(&self, name: &str) -> bool {
+        !self.requested_host.is_empty() && self.requested_host == name
+    }
+
+    /// Returns the host of the public URL, with its port if it has one; empty if it is not known.
+    pub(super) fn host(&self) -> &str {
+        let (_, rest) = self.base_url.split_once("://").unwrap_or_default();
+        rest.split('/').next().unwrap_or_default()
     }
 
     /// Returns the absolute URL of a path, as the client must request it.

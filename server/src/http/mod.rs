@@ -31,6 +31,7 @@ mod mapped_bytes;
 mod mirror_access;
 mod multipart_ranges;
 mod options;
+mod page;
 mod receive;
 mod referrers;
 mod repository_resolution;
@@ -173,6 +174,12 @@ async fn handle(
         return ErrorResponse::new(ErrorCode::RequestInvalid, detail).into_response();
     }
     let path = strip_path_prefix(&config.http.prefix, parts.uri.path());
+    if config.imgsync.is_page_enabled {
+        let served = page::serve(app, config, forwarded, parts, path, body).await;
+        if let Some(response) = served {
+            return response;
+        }
+    }
     if path == "/" && matches!(*method, Method::GET | Method::HEAD) {
         return responses::empty(StatusCode::OK);
     }

@@ -6,6 +6,7 @@ use hyper::{Response, StatusCode};
 use imgsync_oci::{Digest, Endpoint};
 
 use super::body::{ResponseBody, full};
+use super::page::SameOriginOnly;
 use crate::upstream::Freshness;
 
 /// The header with the digest of the content that is served or stored.
@@ -86,12 +87,17 @@ pub(super) fn warn_if_stale(response: &mut Response<ResponseBody>, freshness: Fr
     }
 }
 
-/// Adds the API version and the configured headers. Headers that the response already has take
+/// Adds the API version and the configured headers, but for the page none that let foreign scripts
+/// read it. Headers that the response already has take
 /// precedence.
 pub(super) fn add_common_headers(
     mut response: Response<ResponseBody>,
     configured: &[(String, Vec<String>)],
 ) -> Response<ResponseBody> {
+    let is_same_origin_only = response
+        .extensions_mut()
+        .remove::<SameOriginOnly>()
+        .is_some();
     let headers = response.headers_mut();
     headers.insert(API_VERSION_HEADER, HeaderValue::from_static("registry/2.0"));
     for (name, values) in configured {
@@ -99,7 +105,8 @@ pub(super) fn add_common_headers(
         let Ok(name) = HeaderName::try_from(name.as_str()) else {
             continue;
         };
-        if !headers.contains_key(&name) {
+        let is_for_scripts = name.as_str().starts_with("access-control-");
+        if !headers.contains_key(&name) && (!is_for_scripts || !is_same_origin_only) {
             for text in values {
                 headers.append(name.clone(), header_value(text));
             }

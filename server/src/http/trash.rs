@@ -55,6 +55,20 @@ pub(super) async fn restore(
     let buffered = app.body_buffers.read(body, limit, too_long).await?;
     let reference = RestoreRequest::parse(&buffered.bytes)
         .map_err(|error| ErrorResponse::new(ErrorCode::BodyInvalid, error.to_string()))?;
+    let response = restore_content(app, &repository, reference).await?;
+    let body = json!(response);
+    Ok(responses::json(StatusCode::OK, format!("{body}\n")))
+}
+
+/// Restores a tag, a manifest, or all of a repository.
+///
+/// # Errors
+/// [`ErrorCode::NotInTrash`] if nothing is restored, and it does not exist either.
+pub(super) async fn restore_content(
+    app: &App,
+    repository: &Repository,
+    reference: Option<Reference>,
+) -> Result<RestoreResponse, ErrorResponse> {
     let target = match &reference {
         None => ContentTarget::Repository(repository.clone()),
         Some(Reference::Tag(tag)) => ContentTarget::Tag(repository.clone(), tag.clone()),
@@ -97,8 +111,7 @@ pub(super) async fn restore(
         };
         return Err(ErrorResponse::new(ErrorCode::NotInTrash, detail));
     }
-    let body = json!(response);
-    Ok(responses::json(StatusCode::OK, format!("{body}\n")))
+    Ok(response)
 }
 
 /// Returns whether the content exists, so that there is nothing to restore.

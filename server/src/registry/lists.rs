@@ -37,6 +37,22 @@ impl Registry {
         Ok(self.store.has_repository(repository)?)
     }
 
+    /// Returns about how many tags a repository has; `None` if there is no such repository.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub(crate) fn count_tags(
+        &self,
+        repository: &Repository,
+        walk: &Walk<'_>,
+    ) -> Result<Option<usize>> {
+        if !self.store.has_repository(repository)? {
+            return Ok(None);
+        }
+        let names = self.store.tag_names(repository, "", walk)?;
+        Ok(Some(names.count_and_bytes().0))
+    }
+
     /// Calls `visit` with the tags of a repository, in the byte order of their names: with all of
     /// them, unless the page has a limit. Returns the next page, if there is one.
     ///

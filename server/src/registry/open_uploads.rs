@@ -8,9 +8,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
+use imgsync_oci::Repository;
 use imgsync_oci::endpoint::UploadId;
 
 use super::Registry;
+use super::cache::to_unix_seconds;
 use super::error::{Error, Result};
 use super::upload_locks;
 use crate::client_address::ClientAddress;
@@ -48,6 +50,20 @@ impl UploadOwner {
     fn of(summary: &UploadSummary) -> Self {
         summary.owner.clone().map_or(Self::Unknown, Self::User)
     }
+}
+
+/// An upload session, for people. Times are in Unix seconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OpenUpload {
+    pub(crate) id: UploadId,
+    pub(crate) repository: Repository,
+    /// The user who opened it, if there is one.
+    pub(crate) user: Option<Arc<str>>,
+    pub(crate) started_at: Option<u64>,
+    /// When bytes were last written.
+    pub(crate) written_at: Option<u64>,
+    /// How many bytes have arrived.
+    pub(crate) bytes: u64,
 }
 
 /// The open sessions that have a state file, with their owners.
@@ -160,6 +176,34 @@ impl Registry {
             }
         }
         Ok(())
+    }
+
+    /// Returns the open sessions, in no order.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub(crate) fn list_open_uploads(&self) -> Result<Vec<OpenUpload>> {
+        self.load_open_uploads()?;
+        let mut uploads = Vec::new();
+        for id in self.open_uploads.sessions(None) {
+            let Some(UploadSummary {
+                repository, owner, ..
+            }) = self.store.upload_summary(id)?
+            else {
+                continue;
+            };
+            let started_at = self.store.upload_started_at(&repository, id)?;
+            let written_at = self.store.upload_written_at(&repository, id)?;
+            uploads.push(OpenUpload {
+                bytes: self.store.upload_len(&repository, id)?,
+                id,
+                user: owner,
+                started_at: started_at.map(to_unix_seconds),
+                written_at: written_at.map(to_unix_seconds),
+                repository,
+            });
+        }
+        Ok(uploads)
     }
 
     fn load_open_uploads(&self) -> Result<()> {

@@ -146,6 +146,7 @@ pub async fn run(
             auth,
             Arc::clone(&current),
             requests,
+            server,
         ),
         tls,
         config: current,

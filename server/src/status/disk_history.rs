@@ -20,6 +20,14 @@ pub(crate) fn until_next_sample(samples: &[DiskSample], now: u64) -> Duration {
     })
 }
 
+/// Returns the samples of the last six weeks, in the order of their times.
+pub(crate) fn recent_samples(mut samples: Vec<DiskSample>, now: u64) -> Vec<DiskSample> {
+    let oldest = now.saturating_sub(MAX_SAMPLES as u64 * SAMPLE_INTERVAL.as_secs());
+    samples.retain(|sample| (oldest..=now).contains(&sample.time));
+    samples.sort_by_key(|sample| sample.time);
+    samples
+}
+
 /// Adds a sample, and removes the first ones if there are too many. Samples are in the order in which
 /// they were taken, so that those of a wrong clock are removed as the others are.
 pub(crate) fn add_sample(samples: &mut Vec<DiskSample>, sample: DiskSample) {
@@ -49,6 +57,13 @@ mod tests {
         assert_eq!(wait(&samples, 200_000), 0);
         // The clock was set back.
         assert_eq!(wait(&samples, 13_000), 600);
+    }
+
+    #[test]
+    fn samples_of_a_wrong_clock_are_not_shown() {
+        let now = 100_000_000;
+        let samples = vec![at(5), at(now - 10), at(now + 10), at(now - 20)];
+        assert_eq!(recent_samples(samples, now), [at(now - 20), at(now - 10)]);
     }
 
     #[test]

@@ -8,7 +8,9 @@ mod server_state;
 mod storage_facts;
 mod storage_meter;
 
-pub(crate) use self::disk_history::{SAMPLE_INTERVAL, add_sample, until_next_sample};
+pub(crate) use self::disk_history::{
+    SAMPLE_INTERVAL, add_sample, recent_samples, until_next_sample,
+};
 pub(crate) use self::server_state::{CollectionSchedule, ServerState};
 pub(crate) use self::storage_facts::StorageFacts;
 pub(crate) use self::storage_meter::{StorageMeasurement, StorageMeter};

@@ -169,6 +169,7 @@ imgsync:
   delta:
     enabled: true  # default
     maxsize: 4GiB  # default
+  page: true  # default
   trustedproxies: [127.0.0.0/8, ::1]  # default
   limits:
     connections: 512  # default

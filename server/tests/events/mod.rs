@@ -1,5 +1,5 @@
 //! Tests of notifications and webhooks, with a receiver that behaves badly.
 
 mod notifications;
-mod receiver;
+pub(crate) mod receiver;
 mod webhooks;

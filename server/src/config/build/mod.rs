@@ -112,6 +112,7 @@ fn build_imgsync(reader: &mut ConfigReader<'_>) -> Option<ImgsyncConfig> {
         delta: build_delta(reader),
         retention: retention::build_retention(reader, gc.as_ref()),
         webhooks: webhooks::build_webhooks(reader),
+        is_page_enabled: reader.value("imgsync.page", "true", parse_bool),
         trusted_proxies: reader.list("imgsync.trustedproxies", loopback, parse_with_from_str),
         max_connections: reader.value("imgsync.limits.connections", "512", parse_positive_count),
         max_connections_per_client: build_connections_per_client(reader, max_connections),

@@ -119,6 +119,12 @@ impl Registry {
             .is_some())
     }
 
+    /// Reads what is known about tags.
+    pub(crate) fn facts_of_tags(&self, repository: &Repository, tags: Vec<Tag>) -> Vec<TagFacts> {
+        let tags = tags.into_iter();
+        tags.map(|tag| self.tag_facts(repository, tag)).collect()
+    }
+
     /// Reads what is known about a tag. What cannot be read is unknown.
     fn tag_facts(&self, repository: &Repository, tag: Tag) -> TagFacts {
         let key = ObjectKey::TagCurrent(repository, &tag);
@@ -132,7 +138,7 @@ impl Registry {
     }
 
     /// Returns the days of the last pulls of these tags.
-    fn known_pulls(&self, repository: &Repository, tags: &[TagFacts]) -> PullDays {
+    pub(crate) fn known_pulls(&self, repository: &Repository, tags: &[TagFacts]) -> PullDays {
         let mut days = self.pull_days(repository)?;
         if let Some(lost) = self.lost_pulls_on() {
             let digests = tags.iter().filter_map(|facts| facts.digest.clone());

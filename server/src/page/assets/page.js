@@ -1,0 +1,44 @@
+// Copies commands, and keeps the list of uploads up to date. The page works without this file.
+"use strict";
+
+for (const button of document.querySelectorAll("button[data-copy]")) {
+  button.hidden = false;
+  const label = button.textContent;
+  button.addEventListener("click", async () => {
+    const source = document.getElementById(button.dataset.copy);
+    if (await copy(source)) {
+      button.textContent = button.dataset.done;
+      setTimeout(() => (button.textContent = label), 2000);
+    }
+  });
+}
+
+// Browsers have a clipboard only at https addresses and on this machine.
+async function copy(source) {
+  try {
+    await navigator.clipboard.writeText(source.textContent);
+    return true;
+  } catch {
+    const selection = getSelection();
+    selection.selectAllChildren(source);
+    return document.execCommand("copy");
+  }
+}
+
+const live = document.querySelector("[data-live]");
+if (live) {
+  setInterval(refresh, Number(live.dataset.interval));
+}
+
+async function refresh() {
+  // The focus would be lost with the row that has it.
+  if (document.hidden || live.contains(document.activeElement)) return;
+  try {
+    const response = await fetch(live.dataset.live, { credentials: "same-origin" });
+    if (!response.ok) return;
+    const fetched = new DOMParser().parseFromString(await response.text(), "text/html");
+    live.replaceChildren(...fetched.body.childNodes);
+  } catch {
+    // The server restarts, or the network is down: the next attempt follows.
+  }
+}

@@ -1,0 +1,296 @@
+//! An image, or an index of images: how to pull it, its layers, labels and referrers.
+
+use std::time::Duration;
+
+use imgsync_oci::manifest::Descriptor;
+use imgsync_oci::units::{format_bytes, format_duration};
+use imgsync_oci::{Manifest, Reference, Repository};
+use maud::{Markup, html};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::format::{digest_start, link, short_digest, size};
+use super::image_facts::{
+    ConfigFacts, MAX_ENTRIES, ReadManifest, child_blobs, platform_text, read_config, read_manifest,
+    text_pairs, total_bytes,
+};
+use super::layers::{layer_rows, render_layers};
+use super::layout::{Frame, Section};
+use super::referrer_rows::ReferrerRows;
+use super::texts::fill;
+use super::untrusted::Untrusted;
+use crate::registry::{Error, Registry, Walk};
+
+/// How many images of an index are shown.
+const SHOWN_CHILDREN: usize = 100;
+/// The annotation of attestations that BuildKit adds to an index.
+const ATTESTATION_ANNOTATION: &str = "vnd.docker.reference.type";
+
+/// An image or an index.
+#[derive(Debug)]
+pub(crate) struct ImageView {
+    repository: Repository,
+    reference: Reference,
+    manifest: ReadManifest,
+    /// `None` if the config is not here.
+    config: Option<ConfigFacts>,
+    children: Vec<ChildRow>,
+    annotations: Vec<(String, String)>,
+    referrers: ReferrerRows,
+}
+
+/// An image of an index.
+#[derive(Debug)]
+struct ChildRow {
+    descriptor: Descriptor,
+    platform: Option<String>,
+    /// The size of its content in bytes; `None` if it is not here.
+    bytes: Option<u64>,
+}
+
+impl ImageView {
+    /// Reads an image.
+    ///
+    /// # Errors
+    /// [`Error::ManifestUnknown`] if there is no such image, or it is damaged; the errors of the store
+    /// and of the walk.
+    pub(crate) fn gather(
+        registry: &Registry,
+        repository: &Repository,
+        reference: &Reference,
+        walk: &Walk<'_>,
+    ) -> Result<Self, Error> {
+        let read = read_manifest(registry, repository, reference, walk)?;
+        let manifest = read.ok_or_else(|| Error::ManifestUnknown(reference.clone()))?;
+        let (mut config, mut children) = (None, Vec::new());
+        match &manifest.manifest {
+            Manifest::Image {
+                config: descriptor, ..
+            } => {
+                config = read_config(registry, repository, &descriptor.digest, walk)?;
+            }
+            Manifest::Index { manifests, .. } => {
+                for child in manifests.iter().take(SHOWN_CHILDREN) {
+                    let blobs = child_blobs(registry, repository, child, walk)?;
+                    children.push(ChildRow {
+                        descriptor: child.clone(),
+                        platform: child.platform.as_ref().and_then(platform_text),
+                        bytes: (!blobs.is_empty()).then(|| total_bytes(&blobs)),
+                    });
+                }
+            }
+        }
+        let referrers = ReferrerRows::gather(registry, repository, &manifest.digest, walk)?;
+        Ok(Self {
+            repository: repository.clone(),
+            reference: reference.clone(),
+            annotations: annotations(&manifest.bytes),
+            manifest,
+            config,
+            children,
+            referrers,
+        })
+    }
+
+    /// Renders the image. `undo` is how long a deletion can be undone; `None` if the caller may not
+    /// delete.
+    pub(crate) fn render(&self, frame: &Frame, undo: Option<Duration>) -> String {
+        let texts = frame.texts();
+        let title = self.title();
+        let view = html! {
+            p.trail {
+                a href="." { (texts.repositories) } " / "
+                a href=(link("repository", &[("name", self.repository.as_str())])) { (self.repository) }
+            }
+            h1 { (title) }
+            (self.facts(frame))
+            h2 { (texts.pull) }
+            (self.pull_commands(frame))
+            @match &self.manifest.manifest {
+                Manifest::Index { manifests, .. } => (self.child_table(frame, manifests.len())),
+                Manifest::Image { layers, .. } => {
+                    h2 { (texts.layers) }
+                    p.trail { (texts.layers_hint) }
+                    @let history = self.config.as_ref().map(|config| config.history.as_slice());
+                    (render_layers(texts, &layer_rows(layers, history.unwrap_or_default()), layers.len()))
+                    (self.settings(frame))
+                }
+            }
+            (pairs(texts.annotations, &self.annotations))
+            h2 { (texts.referrers) }
+            (self.referrers.render(frame, &self.repository))
+            @if let (Some(undo), Reference::Tag(_)) = (undo, &self.reference) { (self.delete_form(frame, undo)) }
+        };
+        frame.page(&title, Some(Section::Repositories), &view)
+    }
+
+    fn title(&self) -> String {
+        match &self.reference {
+            Reference::Tag(tag) => format!("{}:{tag}", self.repository),
+            Reference::Digest(digest) => {
+                let algorithm = digest.algorithm().as_str();
+                format!("{}@{algorithm}:{}…", self.repository, digest_start(digest))
+            }
+        }
+    }
+
+    fn facts(&self, frame: &Frame) -> Markup {
+        let texts = frame.texts();
+        let manifest = &self.manifest;
+        let bytes = match &manifest.manifest {
+            Manifest::Image { config, layers, .. } => total_bytes(layers.iter().chain([config])),
+            Manifest::Index { .. } => self.children.iter().filter_map(|child| child.bytes).sum(),
+        };
+        let config = self.config.as_ref();
+        html! {
+            div.sheet { table.pairs { tbody {
+                tr { th scope="row" { (texts.digest) } td { code { (manifest.digest) } } }
+                tr { th scope="row" { (texts.size) } td { (format_bytes(bytes)) } }
+                @if let Some(platform) = config.and_then(|config| config.platform.as_deref()) {
+                    tr { th scope="row" { (texts.platform) } td { (Untrusted(platform)) } }
+                }
+                @if let Some(created) = config.and_then(|config| config.created.as_deref()) {
+                    tr { th scope="row" { (texts.created) } td { (Untrusted(created)) } }
+                }
+                tr { th scope="row" { (texts.media_type) } td { code { (Untrusted(&manifest.media_type)) } } }
+            } } }
+        }
+    }
+
+    fn pull_commands(&self, frame: &Frame) -> Markup {
+        let texts = frame.texts();
+        let name = match frame.host.as_str() {
+            "" => self.repository.to_string(),
+            host => format!("{host}/{}", self.repository),
+        };
+        let by_digest = format!("docker pull {name}@{}", self.manifest.digest);
+        html! {
+            @if let Reference::Tag(tag) = &self.reference {
+                (command(frame, "pull", &format!("docker pull {name}:{tag}")))
+                p.trail { (texts.pull_by_digest) }
+            }
+            (command(frame, "pull-digest", &by_digest))
+        }
+    }
+
+    fn child_table(&self, frame: &Frame, count: usize) -> Markup {
+        let texts = frame.texts();
+        html! {
+            h2 { (texts.images) }
+            div.sheet { table.wide {
+                thead { tr {
+                    th scope="col" { (texts.platform) }
+                    th scope="col" { (texts.digest) }
+                    th.number scope="col" { (texts.size) }
+                } }
+                tbody { @for child in &self.children { (self.child_row(frame, child)) } }
+            } }
+            @if self.children.len() < count {
+                p.trail { (fill(texts.too_many_rows, &[&self.children.len()])) }
+            }
+        }
+    }
+
+    fn child_row(&self, frame: &Frame, child: &ChildRow) -> Markup {
+        let texts = frame.texts();
+        let digest = child.descriptor.digest.to_string();
+        let to_image = link(
+            "image",
+            &[("name", self.repository.as_str()), ("reference", &digest)],
+        );
+        let is_attestation = child
+            .descriptor
+            .annotation(ATTESTATION_ANNOTATION)
+            .is_some();
+        html! {
+            tr {
+                th scope="row" {
+                    @match &child.platform {
+                        Some(platform) => (Untrusted(platform)),
+                        None if is_attestation => span.none { (texts.attestation) },
+                        None => span.none { (texts.unknown) },
+                    }
+                }
+                td.digest data-label=(texts.digest) { a href=(to_image) { (short_digest(&child.descriptor.digest)) } }
+                td.number data-label=(texts.size) { span { (size(child.bytes)) } }
+            }
+        }
+    }
+
+    fn settings(&self, frame: &Frame) -> Markup {
+        let texts = frame.texts();
+        let Some(config) = &self.config else {
+            return html! { p.none { (texts.missing_config) } };
+        };
+        let settings = [
+            (texts.entrypoint, &config.entrypoint),
+            (texts.cmd, &config.cmd),
+            (texts.user, &config.user),
+            (texts.working_dir, &config.working_dir),
+            (texts.exposed_ports, &config.ports),
+        ];
+        let settings = settings.into_iter();
+        let settings: Vec<(String, String)> = settings
+            .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)))
+            .collect();
+        html! {
+            (pairs(texts.settings, &settings))
+            (pairs(texts.labels, &config.labels))
+            @if config.labels.len() >= MAX_ENTRIES { p.trail { (fill(texts.too_many_rows, &[&MAX_ENTRIES])) } }
+        }
+    }
+
+    fn delete_form(&self, frame: &Frame, undo: Duration) -> Markup {
+        let (texts, tag) = (frame.texts(), self.reference.to_string());
+        html! {
+            details.risky {
+                summary { (texts.delete_tag) }
+                div.sheet.pad {
+                    p { (fill(texts.delete_tag_text, &[&self.title(), &format_duration(undo)])) }
+                    form method="post" action="delete" {
+                        (frame.token_field())
+                        input type="hidden" name="name" value=(self.repository);
+                        input type="hidden" name="tag" value=(tag);
+                        button.danger type="submit" { (texts.delete_tag_button) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Returns the annotations of a manifest.
+fn annotations(manifest: &[u8]) -> Vec<(String, String)> {
+    #[derive(Deserialize)]
+    struct Annotated {
+        #[serde(default)]
+        annotations: Value,
+    }
+    let parsed: Option<Annotated> = serde_json::from_slice(manifest).ok();
+    parsed.map_or_else(Vec::new, |parsed| text_pairs(&parsed.annotations))
+}
+
+/// A command with a button that copies it. The button appears with the script.
+fn command(frame: &Frame, id: &str, text: &str) -> Markup {
+    let texts = frame.texts();
+    html! {
+        div.copy {
+            code id=(id) { (text) }
+            button type="button" data-copy=(id) data-done=(texts.copied) aria-describedby=(id) hidden { (texts.copy) }
+        }
+    }
+}
+
+/// A table of names and values that others wrote; nothing if there are none.
+fn pairs(title: &str, pairs: &[(String, String)]) -> Markup {
+    html! {
+        @if !pairs.is_empty() {
+            h2 { (title) }
+            div.sheet { table.pairs { tbody {
+                @for (name, value) in pairs {
+                    tr { th scope="row" { (Untrusted(name)) } td.mono { (Untrusted(value)) } }
+                }
+            } } }
+        }
+    }
+}
