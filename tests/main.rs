@@ -23,5 +23,6 @@ mod installer;
 mod messages;
 mod metrics;
 mod mirror;
+mod page;
 mod peers;
 mod push;

@@ -74,6 +74,8 @@ missing_packages() {
     have sshd || echo openssh-server
     have faketime || echo faketime
     have prometheus && have promtool || echo prometheus
+    # Ubuntu has no such package; its machines in CI have the program.
+    if ! have chromium && apt-cache show chromium >/dev/null 2>&1; then echo chromium; fi
     static_busybox || echo busybox-static
     policy_path >/dev/null || echo golang-github-containers-common
     [ -e /etc/ssl/certs/ca-certificates.crt ] || echo ca-certificates
@@ -102,7 +104,7 @@ install_missing() {
         say 'peers: install docker, dockerd and docker-compose, skopeo, podman with a policy.json (package'
         say 'peers: containers-common), docker-registry (the distribution project, 2.8 or later,'
         say 'peers: under that name in PATH), nginx, caddy, htpasswd (of Apache), curl, openssl, sshd,'
-        say 'peers: faketime, prometheus with promtool and a statically linked busybox.'
+        say 'peers: faketime, prometheus with promtool, chromium and a statically linked busybox.'
         return
     fi
     local packages service new_services=()
@@ -292,6 +294,7 @@ main() {
     report faketime faketime_version || ok=no
     report prometheus prometheus --version || ok=no
     report promtool promtool --version || ok=no
+    report chromium chromium --version || ok=no
     report busybox busybox_version || ok=no
     [ "$ok" = yes ] || fail 'a program is missing (see above)'
 }

@@ -11,6 +11,7 @@ pub mod authority;
 pub mod bytes;
 pub mod cache;
 pub mod check;
+pub mod chromium;
 pub mod containerd;
 pub mod content_service;
 pub mod disk;

@@ -78,6 +78,24 @@ impl Nginx {
         })
     }
 
+    /// Starts nginx in front of `target`, which gets the paths without `prefix`.
+    pub fn start_prefixed(
+        folder: &Path,
+        prefix: &str,
+        target: SocketAddr,
+        pair: &CertificateAndKey,
+    ) -> Self {
+        let (location, pass) = (
+            format!("location {prefix} {{"),
+            format!("http://{target}/;"),
+        );
+        Self::start_server(folder, |listen| {
+            server_block(listen, target, pair, NginxOptions::RECOMMENDED)
+                .replace("location / {", &location)
+                .replace(&format!("http://{target};"), &pass)
+        })
+    }
+
     /// Starts nginx with the `server` block that `server` returns for a listening address.
     fn start_server(folder: &Path, server: impl Fn(SocketAddr) -> String) -> Self {
         // nginx cannot choose a free port itself. If another program takes the port in between,
