@@ -51,7 +51,7 @@ pub(crate) enum ServerCommand {
     /// used, the storage folder cannot be written, or the machine has no such address. Nothing is
     /// changed, and a server may run meanwhile. The exit code is 2 if the configuration is invalid,
     /// and 1 if only this machine lacks something.
-    Config(ServeArgs),
+    Config(ConfigArgs),
     /// Check whether the server answers, for health checks of containers
     ///
     /// Takes the arguments of `serve`. The exit code is 0 if the server answers.
@@ -130,6 +130,15 @@ pub(crate) struct ServeArgs {
     /// Address to listen on; port 0 selects a free port, an empty host means all addresses
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) addr: Option<HostPort>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    /// Print only warnings and errors, for a check before the start
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) serve: ServeArgs,
 }
 
 #[derive(Debug, Args)]

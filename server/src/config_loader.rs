@@ -1,13 +1,15 @@
 //! Collects the sources of the configuration (command line, environment, file) and loads them.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io;
 
+use clap::CommandFactory as _;
 use imgsync_server::config::{
     ConfigErrors, ConfigInput, ConfigSource, LoadedConfig, ReadConfigError, parse_config,
 };
 
-use crate::args::ServeArgs;
+use crate::args::{ServeArgs, ServerArguments};
 
 /// The sources of the configuration, to load it at the start and at each reload.
 pub(crate) struct Setup {
@@ -30,8 +32,15 @@ pub(crate) enum ConfigLoadError {
 
 impl ConfigLoadError {
     /// Returns what the user can do about it, in the imperative.
-    pub(crate) fn hint(&self) -> &'static str {
-        match self {
+    pub(crate) fn hint(&self) -> Cow<'static, str> {
+        if let Self::Unreadable(error) = self
+            && let Some(command) = error.path.to_str().filter(|path| is_command(path))
+        {
+            let hint =
+                format!("to run the command, write it first: imgsync-server {command} --root DIR");
+            return hint.into();
+        }
+        let hint = match self {
             Self::Unreadable(error) if error.source.kind() == io::ErrorKind::IsADirectory => {
                 "to store images in this folder, pass it with --root: imgsync-server --root DIR"
             }
@@ -42,8 +51,14 @@ impl ConfigLoadError {
             Self::Invalid(_) => {
                 "correct or remove these settings; check the result with `imgsync-server config`"
             }
-        }
+        };
+        hint.into()
     }
+}
+
+/// Returns whether a word is a command. After an option, it is taken for a configuration file.
+fn is_command(word: &str) -> bool {
+    ServerArguments::command().find_subcommand(word).is_some()
 }
 
 impl Setup {

@@ -21,7 +21,7 @@ use imgsync_server::{Error, log};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-use self::args::{HtpasswdArgs, ServeArgs, ServerArguments, ServerCommand};
+use self::args::{ConfigArgs, HtpasswdArgs, ServeArgs, ServerArguments, ServerCommand};
 use self::config_loader::Setup;
 use self::console::{
     EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USAGE, fail, print_result, write_stderr, write_stdout,
@@ -58,7 +58,7 @@ fn serve(args: ServeArgs) -> ExitCode {
     let stamps = FileStamps::of(&setup.source);
     let loaded = match setup.load() {
         Ok(loaded) => loaded,
-        Err(error) => return fail(&error.to_string(), Some(error.hint()), EXIT_USAGE),
+        Err(error) => return fail(&error.to_string(), Some(&error.hint()), EXIT_USAGE),
     };
     let log = match log::start(&loaded.config.log) {
         Ok(log) => log,
@@ -174,19 +174,30 @@ fn announce(url: &str) {
     }
 }
 
-fn print_config(args: ServeArgs) -> ExitCode {
-    let setup = Setup::new(args);
+fn print_config(ConfigArgs { quiet, serve }: ConfigArgs) -> ExitCode {
+    let setup = Setup::new(serve);
     let loaded = match setup.load() {
         Ok(loaded) => loaded,
-        Err(error) => return fail(&error.to_string(), Some(error.hint()), EXIT_USAGE),
+        Err(error) => return fail(&error.to_string(), Some(&error.hint()), EXIT_USAGE),
     };
-    let mut text = format!("configuration: {}\n", setup.source);
-    for notice in &loaded.notices {
+    let mut text = String::new();
+    if !quiet {
+        text.push_str(&format!("configuration: {}\n", setup.source));
+    }
+    for notice in loaded
+        .notices
+        .iter()
+        .filter(|notice| notice.is_warning || !quiet)
+    {
         let severity = if notice.is_warning { "warning" } else { "note" };
         text.push_str(&format!("{severity}: {notice}\n"));
     }
     write_stderr(&text);
-    let printed = print_result(&loaded.to_yaml());
+    let printed = if quiet {
+        ExitCode::SUCCESS
+    } else {
+        print_result(&loaded.to_yaml())
+    };
     match run_briefly(imgsync_server::check_start(&loaded.config)) {
         Ok(warnings) => {
             for warning in warnings {
@@ -201,7 +212,7 @@ fn print_config(args: ServeArgs) -> ExitCode {
 fn health(args: ServeArgs) -> ExitCode {
     let loaded = match Setup::new(args).load() {
         Ok(loaded) => loaded,
-        Err(error) => return fail(&error.to_string(), Some(error.hint()), EXIT_USAGE),
+        Err(error) => return fail(&error.to_string(), Some(&error.hint()), EXIT_USAGE),
     };
     let check = async { Ok(imgsync_server::check_health(&loaded.config.http).await) };
     match run_briefly(check) {
@@ -236,8 +247,18 @@ fn htpasswd(args: HtpasswdArgs) -> ExitCode {
             Err(error) => return fail(&error.to_string(), None, EXIT_FAILURE),
         }
     };
+    let is_new = !file.exists();
     match edit_user(&file, &user, &change) {
-        Ok(outcome) => print_result(&format!("{outcome} user {user}\n")),
+        Ok(outcome) => {
+            if is_new {
+                let file = file.display();
+                write_stderr(&format!(
+                    "note: only you can read {file}; if the server runs as another user, as in its \
+                     container, give the file to that user: chown USER {file}\n"
+                ));
+            }
+            print_result(&format!("{outcome} user {user}\n"))
+        }
         Err(error) => fail(&error.to_string(), None, EXIT_FAILURE),
     }
 }

@@ -111,7 +111,7 @@ fn run_in_storage(
     let setup = Setup::new(ServeArgs { source, addr: None });
     let loaded = match setup.load() {
         Ok(loaded) => loaded,
-        Err(error) => return fail(&error.to_string(), Some(error.hint()), EXIT_USAGE),
+        Err(error) => return fail(&error.to_string(), Some(&error.hint()), EXIT_USAGE),
     };
     match command(&loaded.config) {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::DEBUG_ADDRESS_KEY;
 use crate::events::ReceiverError;
@@ -14,7 +14,7 @@ use crate::{auth, store, upstream};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The storage folder cannot be used.
-    #[error("cannot open the store: {0}")]
+    #[error("cannot open the storage folder: {0}")]
     Store(#[from] store::Error),
     /// The address cannot be bound.
     #[error(transparent)]
@@ -31,6 +31,9 @@ pub enum Error {
     /// The certificate or its key cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A command needs the running server, and no server uses the storage folder.
+    #[error("no server is running on the storage folder {0:?}")]
+    NotRunning(PathBuf),
     /// A command of the operator failed.
     #[error("{0}")]
     Command(String),
@@ -89,6 +92,10 @@ impl Error {
                 }
                 _ => Some("choose an address of this machine with --addr"),
             },
+            Self::NotRunning(_) => Some(
+                "start the server, or pass the --root or the configuration file of the server that \
+                 runs",
+            ),
             Self::Auth(error) => error.hint(),
             Self::Upstream(error) => error.hint(),
             Self::Receiver(error) => error.hint(),

@@ -50,6 +50,15 @@ async fn users_change_while_the_server_runs() {
     }
 }
 
+#[test]
+fn a_new_file_that_only_its_owner_can_read_gets_a_note() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("htpasswd");
+    let note = |output: &Output| String::from_utf8_lossy(&output.stderr).contains("chown USER");
+    assert!(note(&set_password(&path, "alice", "x", "4")));
+    assert!(!note(&set_password(&path, "bob", "x", "4")));
+}
+
 #[tokio::test]
 async fn a_damaged_line_does_not_affect_other_users() {
     let auth = AuthServer::start("");

@@ -232,7 +232,7 @@ async fn folders_that_are_no_backup_are_not_changed() {
     assert!(details.contains("there is no registry in"), "{details}");
 }
 
-/// A part of the data folder that is copied at a time.
+/// A part of the storage folder that is copied at a time.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum FolderPart {
     Tags,

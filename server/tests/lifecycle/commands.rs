@@ -138,7 +138,7 @@ fn config_fails_when_serve_would() {
         let output = setup.run(&[command]);
         assert_eq!(output.status.code(), Some(1));
         assert!(
-            stderr(&output).contains("cannot open the store"),
+            stderr(&output).contains("cannot open the storage folder"),
             "{command}"
         );
     }
@@ -171,7 +171,7 @@ fn a_folder_that_cannot_be_written_is_noticed() {
     std::fs::set_permissions(setup.folder.path(), read_only).unwrap();
     let output = setup.run(&["config"]);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("cannot open the store"));
+    assert!(stderr(&output).contains("cannot open the storage folder"));
 }
 
 #[test]
@@ -182,6 +182,36 @@ fn a_folder_in_place_of_the_configuration_gets_a_hint() {
     assert_eq!(output.status.code(), Some(2));
     let text = stderr(&output);
     assert!(text.contains("imgsync-server --root DIR"), "{text}");
+}
+
+#[test]
+fn a_command_after_the_options_gets_a_hint() {
+    let setup = Setup::new(BASE);
+    let folder = setup.folder.path().to_str().unwrap();
+    let output = setup
+        .program(&["--root", folder, "status"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let text = stderr(&output);
+    let hint = "hint: to run the command, write it first: imgsync-server status --root DIR";
+    assert!(text.contains(hint), "{text}");
+}
+
+#[test]
+fn a_quiet_check_prints_problems_only() {
+    let setup = Setup::new(BASE);
+    let output = setup.run(&["config", "--quiet"]);
+    assert!(output.status.success());
+    assert_eq!(
+        (stdout(&output), stderr(&output)),
+        (String::new(), String::new())
+    );
+    let setup = Setup::new(&format!("{BASE}htp: {{addr: '127.0.0.1:0'}}\n"));
+    let output = setup.run(&["config", "--quiet"]);
+    let loud = setup.run(&["config"]);
+    assert_eq!(output.status.code(), loud.status.code());
+    assert!(stderr(&output).contains("htp"), "{}", stderr(&output));
 }
 
 #[test]

@@ -135,9 +135,10 @@ fn without_a_server_the_command_says_so() {
     let (output, details, code) = status(root.path(), &[]);
     assert_eq!((output.as_str(), code), ("", 1));
     assert!(
-        details.contains("error: no server is running on the folder"),
+        details.contains("error: no server is running on the storage folder"),
         "{details}"
     );
+    assert!(details.contains("hint: start the server"), "{details}");
     // The socket of a server that was killed is left over.
     let mut server = Server::start(root.path());
     server.signal("KILL");
@@ -145,7 +146,7 @@ fn without_a_server_the_command_says_so() {
     let (_, details, code) = status(root.path(), &["--json"]);
     assert_eq!(code, 1);
     assert!(
-        details.contains("error: no server is running on the folder"),
+        details.contains("error: no server is running on the storage folder"),
         "{details}"
     );
 }

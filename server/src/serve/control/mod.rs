@@ -135,11 +135,9 @@ pub fn run_command(
     match UnixStream::connect(Registry::control_socket(root)) {
         Ok(stream) => run_remote(stream, command, output),
         Err(error) if matches!(command, ControlCommand::Status { .. }) => Err(match error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => {
-                Error::Command(format!("no server is running on the folder {root:?}"))
-            }
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => Error::NotRunning(root.clone()),
             _ => Error::Command(format!(
-                "cannot reach the server on the folder {root:?}: {error}; run the command as the \
+                "cannot reach the server on the storage folder {root:?}: {error}; run the command as the \
                  user of the server, or as root"
             )),
         }),

@@ -142,7 +142,8 @@ fn describe_trash(trash: &TrashStatus) -> String {
     match (first_deletion_at, last_deletion_at) {
         (Some(first), Some(last)) => {
             let bytes = format_bytes(*bytes);
-            format!("trash: {entries} entries, {bytes}, deleted from {first} to {last}")
+            let noun = if *entries == 1 { "entry" } else { "entries" };
+            format!("trash: {entries} {noun}, {bytes}, deleted from {first} to {last}")
         }
         _ => "trash: empty".to_owned(),
     }
