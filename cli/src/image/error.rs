@@ -42,6 +42,12 @@ pub enum Error {
         /// The error of the operating system.
         source: io::Error,
     },
+    /// The source has no bytes.
+    #[error("{from} is empty")]
+    Empty {
+        /// The source.
+        from: String,
+    },
     /// The source ends too early.
     #[error("{from} is truncated: {reason}")]
     Truncated {
@@ -163,8 +169,10 @@ pub enum Error {
         reason: String,
     },
     /// The daemon cannot be reached.
-    #[error("cannot reach the Docker daemon at {address}: {reason}")]
+    #[error("cannot reach {engine} at {address}: {reason}")]
     DaemonUnreachable {
+        /// The engine.
+        engine: EngineKind,
         /// Its address.
         address: String,
         /// The error of the operating system.
@@ -173,8 +181,10 @@ pub enum Error {
         is_forbidden: bool,
     },
     /// The daemon has no such image.
-    #[error("the Docker daemon has no image {name}")]
+    #[error("{engine} has no image {name}")]
     NoSuchImage {
+        /// The engine.
+        engine: EngineKind,
         /// The requested name.
         name: String,
         /// The tags that the image has, if it has others.
@@ -189,8 +199,10 @@ pub enum Error {
         reason: String,
     },
     /// The daemon responds with an error.
-    #[error("the Docker daemon at {address} answered {status}: {message}")]
+    #[error("{engine} at {address} answered {status}: {message}")]
     DaemonError {
+        /// The engine.
+        engine: EngineKind,
         /// Its address.
         address: String,
         /// The HTTP status.
@@ -198,6 +210,25 @@ pub enum Error {
         /// Its message.
         message: String,
     },
+}
+
+/// The engine that was asked for an image.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum EngineKind {
+    /// Docker, or an engine that did not tell its name.
+    #[default]
+    Docker,
+    /// podman.
+    Podman,
+}
+
+impl std::fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Docker => "the Docker daemon",
+            Self::Podman => "podman",
+        })
+    }
 }
 
 fn list(names: &[String], none: &str) -> String {
@@ -288,6 +319,9 @@ impl Error {
             Self::Spool { .. } => {
                 "free some disk space, or set XDG_CACHE_HOME to a folder on another disk"
             }
+            Self::Empty { .. } => {
+                "see the error of the program that writes the archive: it has written nothing"
+            }
             Self::Truncated { .. } => "create the archive again",
             Self::Malformed { .. } | Self::UnsafeName { .. } => {
                 "create it again with docker save, podman save, skopeo or docker buildx"
@@ -314,6 +348,14 @@ impl Error {
                 "list the contexts with docker context ls; DOCKER_HOST takes precedence over them"
             }
             Self::DaemonUnreachable {
+                is_forbidden: true,
+                engine: EngineKind::Podman,
+                ..
+            } => {
+                "your user has no permission to use podman's socket: use your own one (systemctl \
+                 --user start podman.socket), or use sudo"
+            }
+            Self::DaemonUnreachable {
                 is_forbidden: true, ..
             } => {
                 "your user has no permission to use the socket: join the group docker (then log in \
@@ -335,10 +377,21 @@ impl Error {
                 };
                 return Some(format!("the image has these tags: {shown}{more}"));
             }
+            Self::NoSuchImage {
+                engine: EngineKind::Podman,
+                ..
+            } => {
+                "list the images with podman image ls, as the user of podman's socket; for an archive \
+                 in this folder, write its path, as in ./app.tar"
+            }
             Self::NoSuchImage { .. } => {
                 "list the images with docker image ls; for an archive in this folder, write its \
                  path, as in ./app.tar"
             }
+            Self::DaemonError {
+                engine: EngineKind::Podman,
+                ..
+            } => "see the log of podman, often with journalctl --user -u podman",
             Self::DaemonError { .. } | Self::EmbeddedError { .. } => {
                 "see the log of the daemon, often with journalctl -u docker"
             }

@@ -18,7 +18,7 @@ pub(crate) mod platform;
 pub(crate) mod referrer_tags;
 mod slice;
 
-pub use error::Error;
+pub use error::{EngineKind, Error};
 pub use location::{DaemonImageName, ImageLocation, ImageSelector};
 pub use platform::Platforms;
 pub use referrer_tags::subject_of;

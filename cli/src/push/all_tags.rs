@@ -5,7 +5,7 @@ use imgsync_oci::LocalName;
 use super::PushSettings;
 use crate::exit::Failure;
 use crate::image::{DaemonImageName, Error, ImageLocation, name};
-use crate::transports::daemon;
+use crate::transports::daemon::{self, DaemonAddress};
 
 /// Returns the settings of each push: one for each local tag with `--all-tags`, else only these.
 ///
@@ -33,8 +33,13 @@ pub(crate) async fn for_each_tag(settings: PushSettings) -> Result<Vec<PushSetti
     }
     let tags = daemon::find_tags(&image.name).await?;
     if tags.is_empty() {
-        let (name, tags) = (image.as_str().to_owned(), Vec::new());
-        return Err(Error::NoSuchImage { name, tags }.into());
+        let address = DaemonAddress::from_environment()?;
+        let missing = Error::NoSuchImage {
+            engine: address.engine(),
+            name: image.as_str().to_owned(),
+            tags,
+        };
+        return Err(missing.into());
     }
     let pushes = tags.into_iter().map(|tag| {
         let mut push = settings.clone();

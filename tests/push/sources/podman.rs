@@ -125,6 +125,10 @@ fn images_are_pushed_from_the_service_of_podman() {
         assert_eq!(is_exported, number == 0, "{outcome}");
         assert_eq!(fixture.check_image(&name).config, id, "{name}");
     }
+    let mut command = fixture.imgsync.command();
+    command.env("DOCKER_HOST", &host);
+    command.args(["push", "missing:v1", &fixture.remote("missing")]);
+    run(&mut command).failed(3, &["podman has no image missing:v1", "podman image ls"]);
     // Only what the registry lacks is read. podman runs other programs to describe itself, which
     // would take longer than that.
     fixture.imgsync.clear_cache();

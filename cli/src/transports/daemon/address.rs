@@ -6,7 +6,7 @@ use std::{fmt, io};
 
 use super::ssh::DialProgram;
 use super::{SshDestination, TlsFolder, context};
-use crate::image::Error;
+use crate::image::{EngineKind, Error};
 
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
@@ -30,6 +30,20 @@ pub enum DaemonAddress {
 }
 
 impl DaemonAddress {
+    /// Returns the engine that listens at the address, as far as the address tells it.
+    pub(crate) fn engine(&self) -> EngineKind {
+        let is_podman = match self {
+            Self::Socket(path) => path.to_string_lossy().contains("podman"),
+            Self::Ssh(destination) => destination.is_podman(),
+            Self::Tcp(_) | Self::Tls { .. } => false,
+        };
+        if is_podman {
+            EngineKind::Podman
+        } else {
+            EngineKind::Docker
+        }
+    }
+
     /// Returns whether the daemon runs on this machine.
     pub(super) fn is_local(&self) -> bool {
         matches!(self, Self::Socket(_))

@@ -24,7 +24,7 @@ use super::responses::{
     DaemonErrorResponse, DaemonInfo, DaemonKind, ImageInspect, ImageSummary, LoadOutcome,
     SystemInfo, VersionResponse, excerpt, parse_load_response,
 };
-use crate::image::Error;
+use crate::image::{EngineKind, Error};
 pub(super) use push::ProgressStream;
 
 /// The characters of a path segment that are percent-encoded.
@@ -243,7 +243,11 @@ impl DaemonClient {
     ) -> Result<(T, DaemonHeaders), Error> {
         let (body, headers) = self.in_time(self.get_bytes(path, name)).await?;
         let parsed = serde_json::from_slice(&body).map_err(|error| {
-            let from = format!("the response of the Docker daemon at {}", self.address());
+            let from = format!(
+                "the response of {} at {}",
+                self.address().engine(),
+                self.address()
+            );
             Error::malformed(&from, error.to_string())
         });
         Ok((parsed?, headers))
@@ -286,19 +290,25 @@ impl DaemonClient {
                 reason,
                 is_forbidden,
             } = error;
-            let address = self.address().to_string();
             Error::DaemonUnreachable {
-                address,
+                engine: self.address().engine(),
+                address: self.address().to_string(),
                 reason,
                 is_forbidden,
             }
         })?;
+        let engine = if DaemonHeaders::of(response.headers()).is_podman {
+            EngineKind::Podman
+        } else {
+            self.address().engine()
+        };
         let status = response.status();
         if status.is_success() {
             return Ok(response);
         }
         if status == StatusCode::NOT_FOUND && !name.is_empty() {
             return Err(Error::NoSuchImage {
+                engine,
                 name: name.to_owned(),
                 tags: Vec::new(),
             });
@@ -309,6 +319,7 @@ impl DaemonClient {
             Err(_) => excerpt(&body),
         };
         Err(Error::DaemonError {
+            engine,
             address: self.address().to_string(),
             status: status.as_u16(),
             message,
@@ -323,7 +334,7 @@ impl DaemonClient {
                 return Ok(body);
             };
             if body.len() + chunk.len() > MAX_RESPONSE_BYTES {
-                let from = format!("the Docker daemon at {}", self.address());
+                let from = format!("{} at {}", self.address().engine(), self.address());
                 let limit = format!("{MAX_RESPONSE_BYTES} bytes");
                 return Err(Error::too_large(&from, "a response", limit));
             }
@@ -333,6 +344,7 @@ impl DaemonClient {
 
     fn unreachable(&self, reason: String) -> Error {
         Error::DaemonUnreachable {
+            engine: self.address().engine(),
             address: self.address().to_string(),
             reason,
             is_forbidden: false,

@@ -38,6 +38,7 @@ impl Connector {
             DaemonAddress::Tls { certificates, .. } => {
                 let config = certificates.client_config();
                 let config = config.map_err(|reason| Error::DaemonUnreachable {
+                    engine: address.engine(),
                     address: address.to_string(),
                     reason: format!("its TLS certificates cannot be used: {reason}"),
                     is_forbidden: false,

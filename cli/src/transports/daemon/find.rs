@@ -8,7 +8,7 @@ use super::responses::{ImageInspect, InspectDescriptor, SystemInfo};
 use super::tags::list_tags;
 use super::{DaemonAddress, DaemonImage, ImageStore, export_name};
 use crate::image::limits::check_layer_count;
-use crate::image::{DaemonImageName, Error, Platforms, name};
+use crate::image::{DaemonImageName, EngineKind, Error, Platforms, name};
 use crate::text::compare_versions;
 
 /// Describes an image in the daemon at `address`.
@@ -25,10 +25,15 @@ pub async fn find_at(
     let described = describe(&engine, name.as_str(), platforms).await;
     let (image, headers, info) = match described {
         Ok(described) => described,
-        Err(Error::NoSuchImage { name: missing, .. }) => {
+        Err(Error::NoSuchImage {
+            engine: kind,
+            name: missing,
+            ..
+        }) => {
             // The list is only a help.
             let tags = list_tags(&engine, &name.name).await.unwrap_or_default();
             return Err(Error::NoSuchImage {
+                engine: kind,
                 name: missing,
                 tags: sort_tags(tags),
             });
@@ -53,7 +58,12 @@ pub async fn find_at(
         },
     };
     let address = engine.address();
-    let from = format!("the image in the Docker daemon at {address}");
+    let kind = if headers.is_podman {
+        EngineKind::Podman
+    } else {
+        address.engine()
+    };
+    let from = format!("the image in {kind} at {address}");
     let insecure_registries = info.filter(|_| address.is_local());
     let insecure_registries = insecure_registries.map(|info| info.insecure_registries());
     let (name, alternatives) = choose_name(name, image.repo_tags.as_deref().unwrap_or_default());

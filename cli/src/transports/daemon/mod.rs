@@ -281,5 +281,6 @@ impl DaemonImage {
 
 /// Returns the name of an export in messages.
 fn export_name(engine: &DaemonClient) -> String {
-    format!("the export of the Docker daemon at {}", engine.address())
+    let address = engine.address();
+    format!("the export of {} at {address}", address.engine())
 }

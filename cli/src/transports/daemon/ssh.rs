@@ -47,6 +47,11 @@ pub struct SshDestination {
 }
 
 impl SshDestination {
+    /// Returns whether podman connects to its own socket on the other machine.
+    pub(super) fn is_podman(&self) -> bool {
+        self.program == DialProgram::Podman
+    }
+
     /// Parses the part after `ssh://`; `None` if it is malformed.
     pub(super) fn parse(program: DialProgram, text: &str) -> Option<Self> {
         let (authority, path) = match text.find('/') {

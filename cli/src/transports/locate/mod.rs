@@ -21,7 +21,7 @@ use super::blocking::run_blocking;
 use super::daemon;
 use super::files::SourceFiles;
 use super::layout::{OCI_INDEX_FILE, image_reader};
-use crate::image::{Error, Image, ImageBlobs, ImageLocation, ImageSelector, Platforms};
+use crate::image::{EngineKind, Error, Image, ImageBlobs, ImageLocation, ImageSelector, Platforms};
 use crate::report::{ProgressTask, Report, TaskReader};
 use crate::spool::{GrowingLayer, Spool};
 pub(super) use open_files::{open_archive, open_files};
@@ -121,6 +121,7 @@ fn read(
             detect_image(&contents, platforms)
         }
         ImageLocation::Daemon(name) => Err(Error::NoSuchImage {
+            engine: EngineKind::default(),
             name: name.as_str().to_owned(),
             tags: Vec::new(),
         }),

@@ -161,9 +161,8 @@ impl<I: TarInput> TarReader<I> {
         let block = &header.as_bytes()[..len];
         self.check_embedded_error(block)?;
         Err(match (offset, len) {
-            (0, 0) => Error::Truncated {
+            (0, 0) => Error::Empty {
                 from: self.source_name.clone(),
-                reason: "it is empty".to_owned(),
             },
             (0, _) => match compression(block) {
                 Some(kind) => Error::CompressedArchive {

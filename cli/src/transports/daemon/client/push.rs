@@ -187,7 +187,8 @@ impl ProgressStream {
                 return Ok(serde_json::from_slice(&rest).ok());
             }
             if self.received.len() > MAX_MESSAGE_BYTES {
-                let from = format!("the Docker daemon at {}", self.client.address());
+                let address = self.client.address();
+                let from = format!("{} at {address}", address.engine());
                 let limit = format!("{MAX_MESSAGE_BYTES} bytes");
                 return Err(Error::too_large(&from, "a message", limit));
             }

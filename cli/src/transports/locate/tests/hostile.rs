@@ -179,7 +179,7 @@ fn what_is_no_archive_is_named() {
     }
     assert!(matches!(refused(&[b'x'; 2000]), Error::Malformed { .. }));
     assert!(matches!(refused(b"hello"), Error::Malformed { .. }));
-    assert!(matches!(refused(b""), Error::Truncated { .. }));
+    assert!(matches!(refused(b""), Error::Empty { .. }));
     assert!(matches!(
         refused(&tarball(&[("x", b"y")])),
         Error::Malformed { .. }
