@@ -3,14 +3,14 @@
 //!
 //! This module sends nothing. Start reading at [`OutgoingBlob`].
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use imgsync_oci::{Digest, delta};
 
-use super::{BlobSource, PendingBlob};
+use super::{BlobSource, PendingBlob, lock};
 use crate::cache::BlobRef;
 use crate::compress;
-use crate::report::Report;
+use crate::report::{ProgressTask, Report};
 use crate::spool::{GrowingLayer, Growth, SpooledLayer};
 
 /// A blob to send, as far as it is known.
@@ -24,6 +24,8 @@ pub(super) struct OutgoingBlob {
     assembly: Option<Arc<LayerAssembly>>,
     /// The digest of the blob, for progress that is reported from elsewhere.
     digest: Arc<OnceLock<Digest>>,
+    /// Shows what is sent of a layer before its digest is known.
+    growing_task: Arc<Mutex<Option<ProgressTask>>>,
 }
 
 /// A layer that the registry assembles from a delta.
@@ -54,6 +56,7 @@ impl OutgoingBlob {
             content: OutgoingContent::Complete(Arc::new(blob.clone())),
             assembly: None,
             digest: Arc::new(OnceLock::from(blob.digest.clone())),
+            growing_task: Arc::default(),
         }
     }
 
@@ -73,6 +76,7 @@ impl OutgoingBlob {
             content: OutgoingContent::Growing(layer),
             assembly: None,
             digest: Arc::default(),
+            growing_task: Arc::default(),
         }
     }
 
@@ -142,6 +146,7 @@ impl OutgoingBlob {
                 let size = blob.size;
                 // This is the only place that sets the digest of a growing layer.
                 let _ = self.digest.set(blob.digest.clone());
+                lock(&self.growing_task).take();
                 let blob = PendingBlob {
                     digest: blob.digest,
                     size,
@@ -156,17 +161,23 @@ impl OutgoingBlob {
         }
     }
 
-    /// Returns a function that reports an offset. An offset of a blob whose digest is not known yet
-    /// is not shown.
+    /// Returns a function that reports an offset. That of a blob whose digest is not known yet is shown
+    /// as a task.
     pub(super) fn offset_reporter(
         &self,
         report: &Arc<dyn Report>,
     ) -> impl Fn(u64) + Send + 'static + use<> {
         let (report, digest) = (Arc::clone(report), Arc::clone(&self.digest));
+        let growing_task = Arc::clone(&self.growing_task);
+        let text = format!("sending the start of {}", self.label);
         move |offset| {
             if let Some(digest) = digest.get() {
                 report.update_blob(digest, offset);
+                return;
             }
+            let mut task = lock(&growing_task);
+            let task = task.get_or_insert_with(|| ProgressTask::start(&report, &text, None));
+            task.set_position(offset);
         }
     }
 }

@@ -15,6 +15,9 @@ use super::{PlannedSize, TransferVerb};
 use crate::text::{format_bytes, format_estimate};
 use rate::RateWindow;
 
+/// The first offset of a blob that follows within this time was reached before the blob was added.
+const MIN_FIRST_MOVE: Duration = Duration::from_millis(20);
+
 /// The state of a command, as far as it is shown.
 #[derive(Debug)]
 pub(super) struct Progress {
@@ -48,6 +51,8 @@ pub(super) struct RunningBlob {
     pub(super) label: String,
     pub(super) size: u64,
     pub(super) offset: u64,
+    /// When the blob was added; `None` once an offset was set.
+    added_at: Option<Instant>,
 }
 
 /// The bytes of all transfers.
@@ -172,6 +177,7 @@ impl Progress {
             label,
             size,
             offset,
+            added_at: Some(now),
         });
     }
 
@@ -180,7 +186,12 @@ impl Progress {
     pub(super) fn update_blob(&mut self, digest: &Digest, offset: u64, now: Instant) {
         let blob = self.blobs.iter_mut().find(|blob| blob.digest == *digest);
         if let (Some(blob), Some(rate)) = (blob, &mut self.rate) {
-            if offset > blob.offset {
+            // Bytes that were sent before the blob had a digest have moved at an unknown rate.
+            let is_known_late = blob
+                .added_at
+                .take()
+                .is_some_and(|added_at| now.duration_since(added_at) < MIN_FIRST_MOVE);
+            if offset > blob.offset && !is_known_late {
                 rate.add(now, offset - blob.offset);
             }
             blob.offset = offset;

@@ -140,3 +140,16 @@ fn tasks_are_described() {
     progress.update_task(compression, MB);
     assert_eq!(line(&progress), "compressing: 1.0 MB, 3 s");
 }
+
+/// The start of a layer is sent before the layer is compressed and has a digest.
+#[test]
+fn bytes_that_were_sent_before_a_blob_was_known_do_not_count_for_the_rate() {
+    let mut progress = Progress::new(TransferVerb::Send);
+    let start = Instant::now();
+    progress.plan(&[PlannedSize::Exact(100 * MB)]);
+    progress.start_blob((&digest("one"), "one".to_owned(), 100 * MB), 0, start);
+    progress.update_blob(&digest("one"), 60 * MB, start);
+    let now = send(&mut progress, "one", (61..=70).map(|mb| mb * MB), start);
+    assert_eq!(progress.pace(now), Pace::Moving(MB, Some(30 * SECOND)));
+    assert_eq!(progress.position(), 70 * MB);
+}
