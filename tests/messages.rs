@@ -18,58 +18,58 @@ const NETWORK: i32 = 6;
 const WRONG_PASSWORD: &str = "\
 error: target: HOST answered GET /v2/app/manifests/v1 with 401 Unauthorized: UNAUTHORIZED: \
 authentication required (as alice)
- hint: the password or token is wrong or has expired: correct IMGSYNC_PASSWORD, which has \
+hint: the password or token is wrong or has expired: correct IMGSYNC_PASSWORD, which has \
 precedence over stored logins";
 
 const EXPIRED_TOKEN: &str = "\
 error: target: TOKENS answered a login for HOST with 400 Bad Request: UNAUTHORIZED: token expired
- hint: the password or token is wrong or has expired: log in again with imgsync login HOST, or correct \
+hint: the password or token is wrong or has expired: log in again with imgsync login HOST, or correct \
 the password that you pass";
 
 const HELPER_HANGS: &str = "\
 error: the credential helper docker-credential-sleepy did not answer within 1 s and was stopped
- hint: run `echo HOST | docker-credential-sleepy get` to see what it waits for, or set \
+hint: run `echo HOST | docker-credential-sleepy get` to see what it waits for, or set \
 IMGSYNC_USERNAME and IMGSYNC_PASSWORD to run without it";
 
 const LOGIN_NOT_SENT: &str = "\
 error: target: HOST answered GET /v2/app/manifests/v1 with 401 Unauthorized
- hint: HOST asks for a login of the kind Negotiate, so the one of alice was not sent: a password \
+hint: HOST asks for a login of the kind Negotiate, so the one of alice was not sent: a password \
 needs Basic or Bearer, and an identity token Bearer";
 
 const WEB_PAGE: &str = "\
 error: target: HOST answered GET /v2/app/manifests/v1 with a web page, which no registry sends
- hint: check the address: a registry often has another host name or port than the web site of HOST; \
+hint: check the address: a registry often has another host name or port than the web site of HOST; \
 behind a proxy, check that it forwards /v2/ to the registry";
 
 const UNKNOWN_AUTHORITY: &str = "\
 error: target: cannot reach HOST: its certificate is signed by a CA that this machine does not know
- hint: pass the certificate of the CA with --ca-file, or save it as \
+hint: pass the certificate of the CA with --ca-file, or save it as \
 /etc/docker/certs.d/HOST/ca.crt; --insecure skips the verification";
 
 const UNKNOWN_HOST: &str = "\
 error: target: cannot reach registry.invalid: no such host: failed to lookup address information: \
 Name or service not known
- hint: check the spelling of the host, and the DNS settings of this machine; imgsync doctor \
+hint: check the spelling of the host, and the DNS settings of this machine; imgsync doctor \
 registry.invalid examines this";
 
 const REFUSED: &str = "\
 cannot reach HOST: tcp connect error: Connection refused (os error 111); trying again
 error: target: cannot reach HOST: tcp connect error: Connection refused (os error 111)
- hint: check the address, and that the registry is running; imgsync doctor HOST examines this";
+hint: check the address, and that the registry is running; imgsync doctor HOST examines this";
 
 const PLAIN_HTTP: &str = "\
 error: target: cannot reach registry.example.com:5000: it does not speak TLS
- hint: if registry.example.com:5000 uses plain HTTP, pass --plain-http; passwords and images are \
+hint: if registry.example.com:5000 uses plain HTTP, pass --plain-http; passwords and images are \
 then sent unencrypted";
 
 const DISK_FULL: &str = "\
 error: source: layer LAYER: cannot write the compressed layer: the disk is full: N MB or more are \
 needed in FOLDER/imgsync/spool, and N MB are free there
- hint: free some space in FOLDER/imgsync/spool, or set XDG_CACHE_HOME to a folder on a larger disk";
+hint: free some space in FOLDER/imgsync/spool, or set XDG_CACHE_HOME to a folder on a larger disk";
 
 const SOCKET_CLOSED: &str = "\
 error: source: cannot reach the Docker daemon at unix://SOCKET: Permission denied (os error 13)
- hint: your user has no permission to use the socket: join the group docker (then log in again), or \
+hint: your user has no permission to use the socket: join the group docker (then log in again), or \
 use sudo";
 
 struct MessageFixture {

@@ -148,7 +148,8 @@ pub enum CliCommand {
 /// `imgsync push`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-If a push is interrupted, run the same command again: the push continues where it stopped.
+If a push is interrupted, run the same command again: complete blobs are not sent again, and others \
+continue where they stopped if the registry has kept them, as imgsync-server does.
 
 Exit codes:
   0    Success
@@ -248,7 +249,9 @@ pub struct PushArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub jobs: Option<u16>,
 
-    /// Limit the rate of all uploads together to SIZE bytes per second, for example 1M or 512KiB
+    /// Limit the rate of all uploads together to SIZE per second, for example 512KiB
+    ///
+    /// SIZE is bytes, not bits: 1M is 1 MiB per second, about 8 Mbit/s.
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub limit_rate: Option<u64>,
 
@@ -311,14 +314,14 @@ fn parse_registry(text: &str) -> Result<WithScheme<Registry>, String> {
 
 fn parse_platform(text: &str) -> Result<Platform, String> {
     let hint = "write OS/ARCH[/VARIANT], for example linux/arm64 or linux/arm/v7";
-    platform(text).ok_or_else(|| format!("invalid platform\n hint: {hint}"))
+    platform(text).ok_or_else(|| format!("invalid platform\nhint: {hint}"))
 }
 
 /// Parses a size of at least one byte.
 fn parse_size(text: &str) -> Result<u64, String> {
     let bytes = parse_bytes(text).ok();
     bytes.filter(|bytes| *bytes > 0).ok_or_else(|| {
-        "invalid size\n hint: write a number with a unit, for example 1M, 8MiB or 500kB".to_owned()
+        "invalid size\nhint: write a number with a unit, for example 1M, 8MiB or 500kB".to_owned()
     })
 }
 

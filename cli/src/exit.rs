@@ -101,7 +101,7 @@ impl Failure {
     pub fn text(&self) -> String {
         let what = sanitize(&self.what);
         match &self.hint {
-            Some(hint) => format!("error: {what}\n hint: {}", sanitize(hint)),
+            Some(hint) => format!("error: {what}\nhint: {}", sanitize(hint)),
             None => format!("error: {what}"),
         }
     }

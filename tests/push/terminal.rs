@@ -77,7 +77,7 @@ fn the_error_is_the_last_text_on_terminals_of_every_width() {
     let fixture = TerminalFixture::new();
     let archive = fixture.damaged();
     let expected = error_of(&run(&mut fixture.push(&archive)));
-    assert!(expected.contains("\n hint: "), "{expected}");
+    assert!(expected.contains("\nhint: "), "{expected}");
     for columns in [30, 47, 80, 200] {
         let mut terminal = Terminal::start(fixture.push(&archive), ROWS, columns);
         let (code, screen) = terminal.wait();
@@ -100,7 +100,7 @@ fn ctrl_c_leaves_the_error_and_no_bars() {
         terminal.type_text("\x03");
         let (code, screen) = terminal.wait();
         assert_eq!(code, Some(130), "{screen}");
-        let expected = "error: interrupted\n \
+        let expected = "error: interrupted\n\
                         hint: run the same command again: it continues where this run stopped";
         assert!(screen.ends_with(expected), "{screen}");
         assert!(!screen.contains("total "), "{screen}");

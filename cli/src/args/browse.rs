@@ -165,12 +165,12 @@ impl FromStr for NewTag {
         let (_, name) = split_scheme(text);
         if !name.contains('/') {
             let tag = name.parse().map(Self::Tag);
-            return tag.map_err(|error| format!("{error}\n hint: {HINT}"));
+            return tag.map_err(|error| format!("{error}\nhint: {HINT}"));
         }
         let parsed = WithScheme::parse(text, HINT, |name| ContentName::parse(name, HINT))?;
         match parsed.name.reference {
             Some(Reference::Digest(_)) => Err(format!(
-                "the new name must be a tag, not a digest\n hint: {HINT}"
+                "the new name must be a tag, not a digest\nhint: {HINT}"
             )),
             _ => Ok(Self::Name(parsed)),
         }

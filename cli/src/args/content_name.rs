@@ -32,14 +32,14 @@ impl fmt::Display for ContentName {
 impl ContentName {
     /// Parses a name. `hint` says how to write it.
     pub(super) fn parse(text: &str, hint: &str) -> Result<Self, String> {
-        let invalid = |error: ParseError| format!("{error}\n hint: {hint}");
+        let invalid = |error: ParseError| format!("{error}\nhint: {hint}");
         let (name, digest) = match text.split_once('@') {
             Some((name, digest)) => (name, Some(digest)),
             None => (text, None),
         };
         let remote: RemoteName = name.parse().map_err(invalid)?;
         let Some((repository, tag)) = remote.name else {
-            return Err(format!("the name has no repository\n hint: {hint}"));
+            return Err(format!("the name has no repository\nhint: {hint}"));
         };
         let reference = match digest {
             // A tag beside a digest is only a note for people.

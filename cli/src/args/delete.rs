@@ -77,7 +77,7 @@ fn parse_repository(text: &str) -> Result<WithScheme<ContentName>, String> {
     let parsed = parse_deleted(text)?;
     if parsed.name.reference.is_some() {
         let hint = "without --repository, a single tag or manifest is deleted";
-        return Err(format!("the name has a tag or a digest\n hint: {hint}"));
+        return Err(format!("the name has a tag or a digest\nhint: {hint}"));
     }
     Ok(parsed)
 }

@@ -30,9 +30,7 @@ impl ManifestName {
         if name.contains([':', '@']) {
             return text.parse();
         }
-        Err(format!(
-            "the name has neither tag nor digest\n hint: {HINT}"
-        ))
+        Err(format!("the name has neither tag nor digest\nhint: {HINT}"))
     }
 
     /// Returns the name with another tag or digest.

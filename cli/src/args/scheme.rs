@@ -26,11 +26,11 @@ impl<T> WithScheme<T> {
         let (scheme, name) = split_scheme(text);
         let name = parse(name).map_err(|error| {
             let error = error.to_string();
-            let is_complete = hint.is_empty() || error.contains("\n hint: ");
+            let is_complete = hint.is_empty() || error.contains("\nhint: ");
             if is_complete {
                 error
             } else {
-                format!("{error}\n hint: {hint}")
+                format!("{error}\nhint: {hint}")
             }
         })?;
         Ok(Self { scheme, name })

@@ -158,7 +158,7 @@ fn hint_for_status(error: &Error) -> Option<String> {
         (StatusCode::UNAUTHORIZED, NotSent { account, schemes }) => {
             hint_for_unsent_login(registry, account, schemes)
         }
-        (StatusCode::UNAUTHORIZED, NoCredentials) => format!(
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, NoCredentials) => format!(
             "log in with imgsync login {registry} (docker login and podman login work too), or set \
              IMGSYNC_USERNAME and IMGSYNC_PASSWORD"
         ),
@@ -169,9 +169,6 @@ fn hint_for_status(error: &Error) -> Option<String> {
         (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, Insufficient { account })
         | (StatusCode::FORBIDDEN, Sent { account }) => {
             format!("ask the administrator of {registry} to give {account} this permission")
-        }
-        (StatusCode::FORBIDDEN, NoCredentials) => {
-            format!("log in with imgsync login {registry}; anonymous access is denied")
         }
         (StatusCode::PAYLOAD_TOO_LARGE, _) => {
             body_limit::hint_for_body_limit(server.as_deref(), registry)

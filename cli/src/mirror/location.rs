@@ -104,7 +104,7 @@ impl TargetLocation {
             let first = text.split('/').next().unwrap_or(text);
             let rest = text.strip_prefix(first).unwrap_or_default();
             return Err(format!(
-                "{text} names no registry\n hint: write {DOCKER_HUB}/{text} for Docker Hub, or \
+                "{text} names no registry\nhint: write {DOCKER_HUB}/{text} for Docker Hub, or \
                  {first}:443{rest} with the right port for a registry with the name {first}"
             ));
         }

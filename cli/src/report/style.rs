@@ -55,7 +55,7 @@ impl Palette {
     pub(super) fn paint_failure(self, failure: &Failure) -> String {
         let lines = failure.text();
         let lines = lines.lines().map(|line| {
-            let words = [("error:", Tone::Error), (" hint:", Tone::Hint)];
+            let words = [("error:", Tone::Error), ("hint:", Tone::Hint)];
             let word = words.into_iter().find_map(|(word, tone)| {
                 let rest = line.strip_prefix(word)?;
                 Some(format!("{}{rest}", self.paint(tone, word)))

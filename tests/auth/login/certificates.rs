@@ -25,7 +25,7 @@ fn a_ca_is_trusted_from_a_file_or_from_dockers_folders() {
     assert_eq!(
         stderr_of(&outcome, &host),
         "error: target: cannot reach ADDRESS: its certificate is signed by a CA that this machine \
-         does not know\n \
+         does not know\n\
          hint: pass the certificate of the CA with --ca-file, or save it as \
          /etc/docker/certs.d/ADDRESS/ca.crt; --insecure skips the verification"
     );

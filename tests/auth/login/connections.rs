@@ -36,7 +36,7 @@ fn the_proxy_is_used_except_for_no_proxy() {
     assert_eq!(
         outcome.stderr.trim_end(),
         "error: target: cannot reach registry.invalid: no such host: failed to lookup address \
-         information: Name or service not known\n \
+         information: Name or service not known\n\
          hint: check the spelling of the host, and the DNS settings of this machine; imgsync doctor \
          registry.invalid examines this"
     );
@@ -81,7 +81,7 @@ fn a_registry_without_tls_needs_plain_http_or_insecure_registries() {
     let outcome = fixture.push(&[], &remote).failed(6, &[]);
     assert_eq!(
         stderr_of(&outcome, host),
-        "error: target: cannot reach ADDRESS: it does not speak TLS\n \
+        "error: target: cannot reach ADDRESS: it does not speak TLS\n\
          hint: if ADDRESS uses plain HTTP, pass --plain-http; passwords and images are then sent \
          unencrypted"
     );
@@ -131,7 +131,7 @@ fn a_refused_connection_is_a_network_error() {
         stderr_of(&outcome, unused_address),
         "cannot reach ADDRESS: tcp connect error: Connection refused (os error 111); trying again\n\
          error: target: cannot reach ADDRESS: tcp connect error: Connection refused (os error \
-         111)\n \
+         111)\n\
          hint: check the address, and that the registry is running"
     );
 }

@@ -56,7 +56,7 @@ fn a_helper_that_hangs_fails_or_is_missing_is_an_error_where_a_login_is_needed()
     assert_eq!(
         stderr_of(&outcome, &host),
         "error: the credential helper docker-credential-sleepy did not answer within 1 s and was \
-         stopped\n \
+         stopped\n\
          hint: run `echo HOST | docker-credential-sleepy get` to see what it waits for, or set \
          IMGSYNC_USERNAME and IMGSYNC_PASSWORD to run without it"
     );

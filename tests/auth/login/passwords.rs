@@ -27,7 +27,7 @@ fn a_login_is_checked_and_stored_for_docker_and_a_logout_removes_it() {
     assert_eq!(
         stderr_of(&outcome, &host),
         "error: target: ADDRESS answered GET /v2/team/app/manifests/v1 with 401 Unauthorized: \
-         UNAUTHORIZED: authentication required\n \
+         UNAUTHORIZED: authentication required\n\
          hint: log in with imgsync login ADDRESS (docker login and podman login work too), or set \
          IMGSYNC_USERNAME and IMGSYNC_PASSWORD"
     );
@@ -36,7 +36,7 @@ fn a_login_is_checked_and_stored_for_docker_and_a_logout_removes_it() {
     assert_eq!(
         stderr_of(&outcome, &host),
         "error: target: ADDRESS answered GET /v2/ with 401 Unauthorized: UNAUTHORIZED: \
-         authentication required (as alice)\n \
+         authentication required (as alice)\n\
          hint: the password or token is wrong or has expired: log in again with imgsync login \
          ADDRESS, or correct the password that you pass"
     );
@@ -219,7 +219,7 @@ fn an_expired_token_is_reported_without_retries() {
     assert_eq!(
         text,
         "error: target: ADDRESS answered a login for REGISTRY with 400 Bad Request: UNAUTHORIZED: \
-         token expired\n \
+         token expired\n\
          hint: the password or token is wrong or has expired: log in again with imgsync login \
          REGISTRY, or correct the password that you pass"
     );
