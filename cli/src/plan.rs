@@ -90,6 +90,8 @@ pub struct PlanTotals {
     pub unsized_layers: usize,
     /// Bytes to send, as far as they are known before compression.
     pub send: u64,
+    /// The part of `send` that another repository of the registry has, and may be mounted from there.
+    pub mountable: u64,
     /// Layers whose compressed size is not known yet.
     pub unpacked_layers: usize,
     /// Bytes that need not be sent, mounted ones included.
@@ -122,7 +124,12 @@ impl PlanTotals {
                         add(&mut totals.verify, candidate.blob.size);
                     }
                 }
-                BlobStep::Send { read, send, .. } => {
+                BlobStep::Send {
+                    read, send, mount, ..
+                } => {
+                    if mount.is_some() {
+                        add(&mut totals.mountable, send.unwrap_or_default());
+                    }
                     add(&mut totals.read, read.unwrap_or_default());
                     totals.unsized_layers += usize::from(read.is_none());
                     add(&mut totals.send, send.unwrap_or_default());

@@ -52,7 +52,9 @@ fn the_forms_of_docker_push() {
     fixture.run(&["push", &missing]).failed(3, &[hint]);
     let plan = fixture.run(&["push", "--all-tags", "--dry-run", &local]);
     assert_eq!(plan.succeeded().stdout.matches("saved ").count(), 2);
-    fixture.run(&["push", "--all-tags", &local]).succeeded();
+    let all = fixture.run(&["push", "--all-tags", &local]).succeeded();
+    let totals = all.stdout.lines().last().unwrap();
+    assert!(totals.starts_with("2 tags: sent "), "{all}");
     let second = check::at_registry(host, &format!("{name}:v2"));
     assert_eq!(second.manifest, pushed.manifest);
     // The tags of another local name, to a registry and to a repository.
@@ -66,7 +68,7 @@ fn the_forms_of_docker_push() {
         .failed(2, &["a tag or digest is given"]);
     fixture
         .run(&["push", "-a", &format!("{other}-missing")])
-        .failed(3, &["has no image"]);
+        .failed(3, &["the Docker daemon has no image", "docker image ls"]);
 }
 
 #[test]

@@ -1,9 +1,13 @@
 //! Tests repeated pushes: the requests show that blobs which the registry has are not sent.
 
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
+
+use crate::support::kills::kill_client;
 use crate::support::older_server::wait_for_diff_ids;
 use crate::support::prelude::*;
 use crate::support::request_parser::ObservedRequest;
-use crate::support::store;
+use crate::support::{Trigger, store};
 
 struct RepeatFixture {
     server: Server,
@@ -283,4 +287,38 @@ fn a_new_layer_is_asked_for_once() {
         assert_eq!(different.len(), count, "{}", describe(&requests));
         assert_eq!(check::at_registry(address, "app:v1").config, image.id());
     }
+}
+
+/// What an interrupted push has sent is neither sent again nor saved.
+#[test]
+fn bytes_of_an_interrupted_push_do_not_count_as_saved() {
+    let scratch = Scratch::new();
+    let server = Server::start(&scratch.folder("root"));
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let path = scratch.path("image.tar");
+    let image = Image::new(vec![layer("data", noise(77, 3_000_000))]);
+    archive::write_tar(&image.docker_archive("app:v1"), &path);
+    let path = path.to_str().expect("a path in UTF-8");
+
+    let relay = Relay::start(server.address(), RelayFault::None);
+    let remote = format!("{}/app:v1", relay.address());
+    let push = ["push", "--json", "--chunk-size", "64KiB", path, &remote];
+    let mut slow = imgsync.command();
+    slow.args(push).args(["--limit-rate", "1MB"]);
+    let child = slow.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let child = Arc::new(Mutex::new(child.expect("imgsync starts")));
+    let kills = Arc::new(AtomicUsize::new(0));
+    relay.run_at(Trigger::BytesSent(1_000_000), kill_client(&child, &kills));
+    let _ = wait_until("the end of a push", || {
+        child.lock().unwrap().try_wait().expect("the status")
+    });
+
+    let again = run(imgsync.command().args(push)).succeeded();
+    let outcome = again.stdout.lines().last().expect("an event");
+    let outcome: serde_json::Value = serde_json::from_str(outcome).expect("JSON");
+    let number = |field: &str| outcome[field].as_u64().expect("a number");
+    assert!(number("resumed") > 500_000, "{outcome}");
+    assert_eq!(number("saved"), 0, "{outcome}");
+    let size = check::at_registry(server.address(), "app:v1").size();
+    assert_eq!(number("sent") + number("resumed"), size, "{outcome}");
 }

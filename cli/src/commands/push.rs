@@ -14,6 +14,7 @@ pub(super) fn push(args: PushArgs, report: &Arc<dyn Report>) -> Result<(), Failu
     let is_json = args.json;
     let settings = PushSettings::parse(args)?;
     run_resumable(async {
+        let mut summaries = Vec::new();
         for settings in push::for_each_tag(settings).await? {
             let registry = &settings.remote.registry;
             let suggest = |failure| suggest_doctor(failure, registry);
@@ -21,8 +22,13 @@ pub(super) fn push(args: PushArgs, report: &Arc<dyn Report>) -> Result<(), Failu
                 preview(&settings, is_json, report).await.map_err(suggest)?;
             } else {
                 let pushed = push::push(&settings, report).await;
-                report.show_push_summary(&pushed.map_err(suggest)?);
+                let summary = pushed.map_err(suggest)?;
+                report.show_push_summary(&summary);
+                summaries.push(summary);
             }
+        }
+        if summaries.len() > 1 && !is_json {
+            report.output().print(&report::push_totals_line(&summaries));
         }
         Ok(())
     })

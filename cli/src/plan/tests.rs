@@ -163,11 +163,20 @@ fn a_copy_mounts_and_leaves_out_what_others_send() {
         is_packed: false,
         delta: None,
     };
+    let perhaps_mounted = BlobStep::Send {
+        read: Some(5),
+        send: Some(5),
+        mount: Some(from.clone()),
+        is_packed: false,
+        delta: None,
+    };
     let mounted = BlobStep::Mount { from, size: 20 };
-    let totals = PlanTotals::of([&sent, &mounted, &BlobStep::SentByAnother { size: 300 }]);
+    let other = BlobStep::SentByAnother { size: 300 };
+    let totals = PlanTotals::of([&sent, &perhaps_mounted, &mounted, &other]);
     let expected = PlanTotals {
-        read: 4,
-        send: 4,
+        read: 9,
+        send: 9,
+        mountable: 5,
         saved: 320,
         mounted: 20,
         ..PlanTotals::default()

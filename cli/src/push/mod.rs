@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::evidence;
-use crate::exit::Failure;
+use crate::exit::{Failure, FailureKind};
 use crate::image::{Image, ImageBlobs, ImageContent};
 use crate::report::{PushSummary, Report};
 use crate::spool::SpoolKind;
@@ -42,36 +42,73 @@ pub(crate) async fn push(
     report: &Arc<dyn Report>,
 ) -> Result<PushSummary, Failure> {
     let began = Instant::now();
-    let (context, mut found) = prepare::prepare(settings, report).await?;
+    let (context, found) = prepare::prepare(settings, report).await?;
+    // The registry has answered, so a failure of the network is not a wrong address.
+    let pushed = push_prepared(settings, &context, found, began).await;
+    pushed.map_err(|failure| offer_to_continue(failure, context.upload.writer.has_lost_upload()))
+}
+
+/// Adds to a failure of the network that the next run continues, as far as the registry keeps what it
+/// got.
+fn offer_to_continue(failure: Failure, has_lost_upload: bool) -> Failure {
+    if failure.kind != FailureKind::Network {
+        return failure;
+    }
+    let hint = if has_lost_upload {
+        "run the same command again: complete blobs are not sent again, but this registry forgets an \
+         upload whose connection breaks, so that blob starts again"
+    } else {
+        "run the same command again: it continues where this run stopped"
+    };
+    // Other hints name a remedy, such as an option.
+    let is_generic = |hint: &str| {
+        hint.starts_with("run the same command") || hint.starts_with("check the address, and")
+    };
+    let hint = match failure.hint.as_deref().filter(|hint| !is_generic(hint)) {
+        Some(remedy) => format!("{remedy}; then {hint}"),
+        None => hint.to_owned(),
+    };
+    failure.with_hint(hint)
+}
+
+/// Pushes an image that was found, to a target that has answered.
+async fn push_prepared(
+    settings: &PushSettings,
+    context: &PushContext,
+    mut found: LocatedImage,
+    began: Instant,
+) -> Result<PushSummary, Failure> {
     if let LocatedImage::Daemon(found) = &found {
         // Also where no layer is read: the push that was killed may have been the last change.
         found.remove_leftovers(&context.upload.spool).await;
     }
     let pushed = match &mut found {
         LocatedImage::Local { image, blobs } => {
-            push_image(&context, image, std::mem::take(blobs)).await?
+            push_image(context, image, std::mem::take(blobs)).await?
         }
         LocatedImage::Daemon(found) => match found.image().map(|image| image.content) {
             Some(ImageContent::Single(single)) => {
-                single::push_from_daemon(&context, found, &single).await?
+                single::push_from_daemon(context, found, &single).await?
             }
-            _ => containerd_store::push(&context, found).await?,
+            _ => containerd_store::push(context, found).await?,
         },
     };
     for tag in &settings.tags {
-        manifests::set_tag(&context, tag, &pushed.manifest).await?;
+        manifests::set_tag(context, tag, &pushed.manifest).await?;
         context.note(&format!("also tagged {tag}"));
     }
     context.upload.writer.cancel_spare_sessions().await;
-    clean_spool(&context, &found, pushed.keeps_layers);
+    clean_spool(context, &found, pushed.keeps_layers);
     let resent = context.upload.writer.bytes_resent();
     let sent = context.upload.writer.bytes_sent() - resent;
+    let resumed = context.upload.writer.bytes_resumed();
     Ok(PushSummary {
-        image: context.name,
+        image: context.name.clone(),
         digest: pushed.manifest.digest,
         sent,
         resent,
-        saved: pushed.blob_bytes.saturating_sub(sent),
+        resumed,
+        saved: pushed.blob_bytes.saturating_sub(sent + resumed),
         elapsed: began.elapsed(),
     })
 }

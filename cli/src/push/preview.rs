@@ -108,7 +108,7 @@ async fn plan_in_classic_store(
         read.retain(|digest| spool.entry_size(SpoolKind::Bytes, digest).is_none());
     }
     if !read.is_empty() {
-        notes.push(found.read_method(&read).await.to_string());
+        notes.push(format!("when pushed: {}", found.read_method(&read).await));
     }
     Ok(plan)
 }
@@ -158,7 +158,8 @@ async fn plan_in_store(
             let (names, plan) = plan_image(context, &image.content, &blobs).await?;
             notes.extend(image.notes);
             let read = read_layers(&plan).count();
-            notes.extend(describe_reading(&blobs, read, plan.steps.len(), names.noun));
+            let reading = describe_reading(&blobs, read, plan.steps.len(), names.noun);
+            notes.extend(reading.map(|text| format!("when pushed: {text}")));
             Ok((names, plan))
         }
         Err(reason) => {

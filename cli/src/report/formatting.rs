@@ -9,13 +9,45 @@ use crate::text::{format_bytes, format_duration, sanitize};
 /// Returns the last line of a push.
 pub fn push_summary_line(summary: &PushSummary) -> String {
     format!(
-        "{}@{}: sent {}, saved {}, {}",
+        "{}@{}: {}",
         summary.image,
         summary.digest,
-        format_sent(summary.sent, summary.resent),
-        format_bytes(summary.saved),
-        format_duration(summary.elapsed)
+        format_transfer(summary)
     )
+}
+
+/// Returns the last line of a push of several tags.
+pub fn push_totals_line(summaries: &[PushSummary]) -> String {
+    let sum = |bytes: fn(&PushSummary) -> u64| {
+        let all = summaries.iter().map(bytes);
+        all.fold(0, u64::saturating_add)
+    };
+    let Some(first) = summaries.first() else {
+        return "no tags".to_owned();
+    };
+    let totals = PushSummary {
+        sent: sum(|summary| summary.sent),
+        resent: sum(|summary| summary.resent),
+        resumed: sum(|summary| summary.resumed),
+        saved: sum(|summary| summary.saved),
+        elapsed: summaries.iter().map(|summary| summary.elapsed).sum(),
+        ..first.clone()
+    };
+    let count = summaries.len();
+    format!("{count} tags: {}", format_transfer(&totals))
+}
+
+fn format_transfer(summary: &PushSummary) -> String {
+    let sent = format_sent(summary.sent, summary.resent);
+    let resumed = match summary.resumed {
+        0 => String::new(),
+        bytes => format!(" and {} by an earlier push", format_bytes(bytes)),
+    };
+    let (saved, elapsed) = (
+        format_bytes(summary.saved),
+        format_duration(summary.elapsed),
+    );
+    format!("sent {sent}{resumed}, saved {saved}, {elapsed}")
 }
 
 /// Formats the bytes that were sent, each counted once, and those that were sent again.
@@ -40,7 +72,7 @@ pub fn plan_lines(plan: &PushPlan, name: impl Fn(&Digest) -> String) -> Vec<Stri
 fn step_text(step: &BlobStep) -> String {
     match step {
         BlobStep::AlreadyPresent(BlobCandidate { blob, evidence }) => {
-            format!("already exists, {} ({evidence})", format_bytes(blob.size))
+            format!("already exists ({}; {evidence})", format_bytes(blob.size))
         }
         BlobStep::Verify {
             candidate: BlobCandidate { blob, evidence },
@@ -89,8 +121,12 @@ fn totals_line(totals: &PlanTotals) -> String {
         0 => String::new(),
         bytes => format!(", verify {}", format_bytes(bytes)),
     };
+    let mountable = match totals.mountable {
+        0 => String::new(),
+        bytes => format!(" ({} of it only if a mount fails)", format_bytes(bytes)),
+    };
     format!(
-        "read {}{}, send {}{}, saved {}{verify}",
+        "read {}{}, send {}{mountable}{}, saved {}{verify}",
         format_bytes(totals.read),
         unknown(totals.unsized_layers),
         format_bytes(totals.send),
@@ -112,6 +148,7 @@ mod tests {
             digest: Digest::of(b""),
             sent: 2_000_000,
             resent: 0,
+            resumed: 0,
             saved: 5,
             elapsed: Duration::from_secs(61),
         });
@@ -119,5 +156,21 @@ mod tests {
         let expected = format!("host/app:v1@{digest}: sent 2.0 MB, saved 5 B, 1 min 1 s");
         assert_eq!(line, expected);
         assert_eq!(format_sent(2_000_000, 3000), "2.0 MB, resent 3.0 kB");
+    }
+
+    #[test]
+    fn totals_of_several_tags() {
+        let push = |resumed| PushSummary {
+            image: "host/app:v1".to_owned(),
+            digest: Digest::of(b""),
+            sent: 1_000_000,
+            resent: 0,
+            resumed,
+            saved: 5,
+            elapsed: Duration::from_secs(1),
+        };
+        let line = push_totals_line(&[push(0), push(3000)]);
+        let expected = "2 tags: sent 2.0 MB and 3.0 kB by an earlier push, saved 10 B, 2.0 s";
+        assert_eq!(line, expected);
     }
 }

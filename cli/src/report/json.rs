@@ -101,6 +101,7 @@ impl Report for JsonReport {
             "digest": summary.digest,
             "sent": summary.sent,
             "resent": summary.resent,
+            "resumed": summary.resumed,
             "saved": summary.saved,
             "seconds": summary.elapsed.as_secs_f64(),
         });

@@ -29,7 +29,7 @@ use crate::plan::PushPlan;
 use crate::text::format_bytes;
 
 pub use copy::{CopyChange, CopyOutcome};
-pub use formatting::{plan_lines, push_summary_line};
+pub use formatting::{plan_lines, push_summary_line, push_totals_line};
 pub use mirror::{KeepReason, MirrorSummary, MirroredTag, TagOutcome, TagState};
 pub use stdout::StdoutWriter;
 pub use task::{ProgressTask, TaskReader};
@@ -212,6 +212,8 @@ pub struct PushSummary {
     pub sent: u64,
     /// The blob bytes that were sent again, after an error.
     pub resent: u64,
+    /// The blob bytes that an earlier push sent before it was interrupted.
+    pub resumed: u64,
     /// The bytes of the image's blobs that did not have to be sent.
     pub saved: u64,
     /// The duration of the push.

@@ -50,6 +50,8 @@ struct Display {
     region: Option<LiveRegion<Stderr>>,
     /// Whether a mirror is running, which may transfer very many blobs.
     is_mirror: bool,
+    /// Whether the only result is that of one image, so that there are no totals.
+    is_single_image: bool,
     /// The time of the last line; `None` if nothing was done then.
     last_line: Option<Instant>,
     /// Whether a thread calls [`Display::tick`].
@@ -67,6 +69,7 @@ impl TextReport {
             palette: Palette::of_stderr(),
             region: has_bars.then(|| LiveRegion::new(std::io::stderr())),
             is_mirror: false,
+            is_single_image: false,
             last_line: None,
             has_ticker: false,
             is_closed: false,
@@ -279,7 +282,10 @@ impl Report for TextReport {
     }
 
     fn start_mirror(&self, source: &str, target: &str, tags: Option<usize>) {
-        self.display().is_mirror = true;
+        let mut display = self.display();
+        display.is_single_image = tags.is_none() && !display.is_mirror;
+        display.is_mirror = true;
+        drop(display);
         // For a single image, the line of its tag contains the same information.
         if let Some(tags) = tags {
             let plural = if tags == 1 { "" } else { "s" };
@@ -298,8 +304,14 @@ impl Report for TextReport {
     }
 
     fn show_mirror_summary(&self, summary: &MirrorSummary) {
-        self.display().progress.forget_transfers();
-        self.print_result(&summary_line(summary, self.verb));
+        let mut display = self.display();
+        display.progress.forget_transfers();
+        let is_single_image = display.is_single_image;
+        drop(display);
+        // The line of the image says the same, but is not printed with --quiet.
+        if !is_single_image || self.verbosity == Verbosity::Quiet {
+            self.print_result(&summary_line(summary, self.verb));
+        }
     }
 
     fn show_failure(&self, failure: &Failure) {

@@ -25,6 +25,7 @@ use super::outgoing_blob::OutgoingBlob;
 use super::{PendingBlob, RepositoryWriter};
 use crate::exit::{Failure, FailureKind};
 use crate::report::Report;
+use crate::text::format_bytes;
 
 /// The number of faults in a row without progress after which the upload fails.
 const MAX_FAULTS: u32 = 10;
@@ -223,7 +224,12 @@ async fn upload_locked(
         report.skip_blob(blob.size);
     }
     match (outcome, &blob.mount) {
-        (UploadOutcome::AlreadyPresent, _) => report.note(&format!("{label}: already exists")),
+        (UploadOutcome::AlreadyPresent, _) => {
+            let size = format_bytes(blob.size);
+            report.note(&format!(
+                "{label}: already exists ({size}; found in the registry)"
+            ));
+        }
         (UploadOutcome::Sent { .. }, _) => report.finish_blob(&blob.digest),
         (UploadOutcome::Mounted, Some(from)) => {
             // A detail and not a note: images that share many layers would print many lines.
@@ -288,6 +294,7 @@ impl BlobUpload<'_> {
                     let size = self.blob.known().map_or(0, |blob| blob.size);
                     let SentBytes { bytes, resent } = self.sender.sent_bytes(size).await;
                     self.writer.record_resent(resent);
+                    self.writer.record_resumed(size.saturating_sub(bytes));
                     return Ok(UploadEnd::Stored(UploadOutcome::Sent { bytes, resent }));
                 }
                 Ok(SessionOutcome::AlreadyPresent) => {
@@ -302,6 +309,9 @@ impl BlobUpload<'_> {
                 Ok(SessionOutcome::StartOver) => self.entry.clear_session(),
                 Ok(SessionOutcome::SessionLost) => {
                     self.entry.clear_session();
+                    if self.progress.confirmed > 0 || self.progress.accepted > 0 {
+                        self.writer.record_lost_upload();
+                    }
                     match self.count_lost_session() {
                         Err(failure) if self.blob.assembly().is_some() => {
                             return Ok(UploadEnd::NotAssembled(failure.what));

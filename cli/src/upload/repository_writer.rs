@@ -45,6 +45,9 @@ pub struct RepositoryWriter {
     claimed: Mutex<HashSet<Digest>>,
     pub(super) bytes_sent: Arc<AtomicU64>,
     bytes_resent: AtomicU64,
+    bytes_resumed: AtomicU64,
+    /// Whether the registry has lost an upload session that held bytes.
+    has_lost_upload: AtomicBool,
     /// Whether the user knows that a proxy limits the size of requests.
     has_noted_limit: AtomicBool,
 }
@@ -129,6 +132,8 @@ impl RepositoryWriter {
             claimed: Mutex::default(),
             bytes_sent: Arc::default(),
             bytes_resent: AtomicU64::new(0),
+            bytes_resumed: AtomicU64::new(0),
+            has_lost_upload: AtomicBool::new(false),
             has_noted_limit: AtomicBool::new(false),
         }
     }
@@ -141,6 +146,27 @@ impl RepositoryWriter {
     /// Returns the number of those bytes that were sent again, as far as their blobs are complete.
     pub fn bytes_resent(&self) -> u64 {
         self.bytes_resent.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of blob bytes that earlier pushes sent to sessions which this one finished.
+    pub fn bytes_resumed(&self) -> u64 {
+        self.bytes_resumed.load(Ordering::Relaxed)
+    }
+
+    /// Counts bytes of a finished blob that an earlier push sent.
+    pub(super) fn record_resumed(&self, bytes: u64) {
+        self.bytes_resumed.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Records that the registry has lost an upload session that held bytes.
+    pub(super) fn record_lost_upload(&self) {
+        self.has_lost_upload.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether the registry has lost an upload session that held bytes, as the stock registry
+    /// does when a connection breaks within a chunk.
+    pub fn has_lost_upload(&self) -> bool {
+        self.has_lost_upload.load(Ordering::Relaxed)
     }
 
     /// Counts bytes of a blob that were sent again.
