@@ -139,6 +139,6 @@ for arch in "${architectures[@]}"; do
     mkdir -p "$root/DEBIAN"
     write_service
     build imgsync-server adduser 'small registry for container images, with a pull-through cache' \
-        ' imgsync-server uses the configuration and the data folder of the stock
+        ' imgsync-server uses the configuration and the storage folder of the stock
  registry (registry:2), and can cache images of other registries.'
 done

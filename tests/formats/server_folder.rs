@@ -1,4 +1,4 @@
-//! Tests that the current server uses the data folder of an older server (`tests/frozen/server`):
+//! Tests that the current server uses the storage folder of an older server (`tests/frozen/server`):
 //! it serves the content, resumes uploads and downloads, and evicts only cached images.
 
 use std::time::{Duration, SystemTime};

@@ -29,7 +29,7 @@ from recorder import (
 
 
 class DiskRecording:
-    """Records the data folder of the server and the home folder of the tool."""
+    """Records the storage folder of the server and the home folder of the tool."""
 
     def __init__(self, binaries, out, scratch, images):
         self.server_binary, self.archives = binaries / "imgsync-server", out / "images"

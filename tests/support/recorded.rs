@@ -104,7 +104,7 @@ impl RecordedFolders {
         }
     }
 
-    /// Returns the data folder of the server.
+    /// Returns the storage folder of the server.
     pub fn root(&self) -> PathBuf {
         self.scratch.path("server")
     }
@@ -114,7 +114,7 @@ impl RecordedFolders {
         self.scratch.path("home/cache/imgsync")
     }
 
-    /// Starts the current server on the recorded data folder, with additional configuration.
+    /// Starts the current server on the recorded storage folder, with additional configuration.
     pub fn start_server(&self, more: &str) -> Server {
         start_server(&self.scratch, REGISTRY, &self.root(), more)
     }

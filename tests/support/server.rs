@@ -28,7 +28,7 @@ impl Server {
         }
     }
 
-    /// Starts a server with a configuration file. `root` is the data folder that the file names.
+    /// Starts a server with a configuration file. `root` is the storage folder that the file names.
     pub fn start_configured(config: &Path, root: &Path) -> Self {
         let logs = tempfile::tempdir().expect("a folder for logs");
         let mut command = Command::new(binary());
@@ -46,7 +46,7 @@ impl Server {
         self.address
     }
 
-    /// Returns the data folder.
+    /// Returns the storage folder.
     pub fn root(&self) -> &Path {
         &self.root
     }

@@ -1,4 +1,4 @@
-//! Reads the data folder of a registry.
+//! Reads the storage folder of a registry.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Creates the data folder and the login of the form. 1Panel runs this script in the folder of the app, before it
+# Creates the storage folder and the login of the form. 1Panel runs this script in the folder of the app, before it
 # starts the container.
 set -euo pipefail
 
