@@ -313,6 +313,10 @@ fn bytes_of_an_interrupted_push_do_not_count_as_saved() {
         child.lock().unwrap().try_wait().expect("the status")
     });
 
+    let dry = ["push", "--dry-run", path, &remote];
+    let plan = run(imgsync.command().args(dry)).succeeded();
+    let resumed = "of it were sent by an interrupted push";
+    assert!(plan.stdout.contains(resumed), "{plan}");
     let again = run(imgsync.command().args(push)).succeeded();
     let outcome = again.stdout.lines().last().expect("an event");
     let outcome: serde_json::Value = serde_json::from_str(outcome).expect("JSON");

@@ -15,6 +15,7 @@ use crate::image::{ImageBlobs, ImageContent, Layer, SingleImage};
 use crate::plan::{BlobCandidate, BlobStep, EvidenceSource, LayerEvidence, PushPlan};
 use crate::report::Report;
 use crate::spool::{Spool, SpoolKind};
+use crate::text::format_bytes;
 use crate::transports::LocatedImage;
 use crate::transports::daemon::DaemonImage;
 
@@ -48,6 +49,20 @@ pub(crate) async fn preview(
             _ => plan_in_store(&context, found, &mut notes).await?,
         },
     };
+    let sent = plan.steps.iter();
+    let sent = sent.filter(|(_, step)| matches!(step, BlobStep::Send { .. }));
+    let sent = sent.map(|(layer, _)| layer);
+    match context.upload.writer.resumable_bytes(sent).await {
+        0 => {}
+        // Behind the line of the totals.
+        bytes => notes.insert(
+            0,
+            format!(
+                "{} of it were sent by an interrupted push, and are not sent again",
+                format_bytes(bytes)
+            ),
+        ),
+    }
     if plan.steps.is_empty() {
         notes.push("the image has no layers".to_owned());
     }

@@ -20,6 +20,7 @@ mod pack;
 mod rate_limiter;
 mod refusal;
 mod repository_writer;
+mod resumable;
 mod upload_all;
 mod verify;
 
