@@ -43,9 +43,16 @@ pub(crate) async fn push(
 ) -> Result<PushSummary, Failure> {
     let began = Instant::now();
     let (context, found) = prepare::prepare(settings, report).await?;
-    // The registry has answered, so a failure of the network is not a wrong address.
     let pushed = push_prepared(settings, &context, found, began).await;
-    pushed.map_err(|failure| offer_to_continue(failure, context.upload.writer.has_lost_upload()))
+    let writer = &context.upload.writer;
+    pushed.map_err(|failure| {
+        // The address is right if the registry has answered.
+        if writer.client.has_answered() {
+            offer_to_continue(failure, writer.has_lost_upload())
+        } else {
+            failure
+        }
+    })
 }
 
 /// Adds to a failure of the network that the next run continues, as far as the registry keeps what it
@@ -71,7 +78,7 @@ fn offer_to_continue(failure: Failure, has_lost_upload: bool) -> Failure {
     failure.with_hint(hint)
 }
 
-/// Pushes an image that was found, to a target that has answered.
+/// Pushes an image that was found.
 async fn push_prepared(
     settings: &PushSettings,
     context: &PushContext,

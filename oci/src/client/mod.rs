@@ -221,7 +221,8 @@ impl Client {
         }
     }
 
-    fn has_answered(&self) -> bool {
+    /// Returns whether the registry has answered any request so far.
+    pub fn has_answered(&self) -> bool {
         self.has_answered.load(Ordering::Relaxed)
     }
 
