@@ -159,3 +159,23 @@ fn clean_spool(context: &PushContext, found: &LocatedImage, keeps_layers: bool) 
         spool.remove(SpoolKind::Compressed, &digests);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_push_whose_registry_went_away_can_be_continued() {
+        let hint = |kind, hint: &str, has_lost_upload| {
+            let failure = Failure::new(kind, "it failed").with_hint(hint);
+            offer_to_continue(failure, has_lost_upload).hint.unwrap()
+        };
+        let gone = "check the address, and that the registry is running";
+        let advice = "run the same command again: it continues where this run stopped";
+        assert_eq!(hint(FailureKind::Network, gone, false), advice);
+        assert!(hint(FailureKind::Network, gone, true).contains("forgets an upload"));
+        let remedy = hint(FailureKind::Network, "pass --ca-file", false);
+        assert_eq!(remedy, format!("pass --ca-file; then {advice}"));
+        assert_eq!(hint(FailureKind::Target, gone, false), gone);
+    }
+}
