@@ -73,6 +73,8 @@ missing_packages() {
     have openssl || echo openssl
     have sshd || echo openssh-server
     have faketime || echo faketime
+    have systemd-socket-activate || echo systemd
+    have python3 || echo python3
     have prometheus && have promtool || echo prometheus
     # Ubuntu has no such package; its machines in CI have the program.
     if ! have chromium && apt-cache show chromium >/dev/null 2>&1; then echo chromium; fi
@@ -292,6 +294,8 @@ main() {
     report openssl openssl version || ok=no
     report sshd sshd_version || ok=no
     report faketime faketime_version || ok=no
+    report socket-activate systemd-socket-activate --version || ok=no
+    report python3 python3 --version || ok=no
     report prometheus prometheus --version || ok=no
     report promtool promtool --version || ok=no
     report chromium chromium --version || ok=no

@@ -3,7 +3,7 @@
 use crate::support::prelude::*;
 
 /// The documents that are written in English first, and those without an English counterpart.
-pub(crate) const DOCUMENTS: [&str; 19] = [
+pub(crate) const DOCUMENTS: [&str; 20] = [
     "README.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
@@ -23,6 +23,7 @@ pub(crate) const DOCUMENTS: [&str; 19] = [
     "examples/1panel/imgsync-server/README_en.md",
     "examples/cache/README.md",
     "examples/ci/README.md",
+    "examples/deploy/README.md",
 ];
 
 /// Returns the top folder of the repository.

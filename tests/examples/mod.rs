@@ -3,6 +3,7 @@
 mod ci;
 mod command_lines;
 mod compose;
+mod deploy;
 pub(crate) mod document;
 mod events;
 mod links;

@@ -7,6 +7,7 @@ mod collectors;
 mod container;
 mod docker;
 mod full_disk;
+mod notifications;
 mod panel;
 mod replacement;
 mod stock;
