@@ -74,9 +74,9 @@ fn nice_top(max: u64) -> u64 {
     let lines = u64::from(GRID_LINES);
     let step = max.div_ceil(lines).max(1);
     let magnitude = 10_u64.pow(step.ilog10());
-    let nice = [1, 2, 5, 10].map(|factor| magnitude.saturating_mul(factor));
+    let nice = [1, 2, 3, 4, 5, 6, 8, 10].map(|factor| magnitude.saturating_mul(factor));
     let step = nice.into_iter().find(|nice| *nice >= step);
-    step.unwrap_or(nice[3]).saturating_mul(lines)
+    step.unwrap_or(nice[7]).saturating_mul(lines)
 }
 
 #[cfg(test)]
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn the_highest_line_is_a_round_number_above_all_samples() {
-        for (max, top) in [(0, 3), (1, 3), (299, 300), (301, 600), (1600, 3000)] {
+        for (max, top) in [(0, 3), (1, 3), (299, 300), (301, 600), (1600, 1800)] {
             assert_eq!(nice_top(max), top, "{max}");
         }
         assert!(nice_top(u64::MAX) >= u64::MAX / 2);
