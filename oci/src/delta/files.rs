@@ -6,11 +6,11 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::entries::{EntryCursor, TarEntry};
-use super::header::Block;
-use super::paths::header_path;
-use super::pieces::{MIN_HASHED_BYTES, PieceList};
-use super::{DeltaError, LayerIndex};
+use crate::delta::pieces::entries::{EntryCursor, TarEntry};
+use crate::delta::pieces::header::Block;
+use crate::delta::pieces::list::{MIN_HASHED_BYTES, PieceList};
+use crate::delta::pieces::paths::header_path;
+use crate::delta::{DeltaError, LayerIndex};
 
 const MODE: std::ops::Range<usize> = 100..108;
 const OWNER: std::ops::Range<usize> = 108..116;
@@ -136,7 +136,7 @@ fn indexed_file(
 
 /// Returns a number in a header; 0 if it is none.
 fn number(header: &Block, field: std::ops::Range<usize>) -> u64 {
-    super::header::parse_number(&header[field]).unwrap_or_default()
+    crate::delta::pieces::header::parse_number(&header[field]).unwrap_or_default()
 }
 
 fn text(field: &[u8]) -> &[u8] {
@@ -179,8 +179,8 @@ impl<'a> ContentHasher<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::IndexBuilder;
     use super::*;
+    use crate::delta::IndexBuilder;
 
     fn header(path: &str, kind: u8, len: usize, mtime: u64) -> Vec<u8> {
         let mut block = vec![0_u8; 512];

@@ -6,51 +6,28 @@
 //! others. [`encode()`] makes a delta, [`DeltaReader`] reads the new layer. Both see the bases as
 //! [`DecodedBase`] or [`LayerIndex`]. This module does not send, store or decompress layers.
 //!
+//! `pieces` cuts a layer, `format` has the parts that indexes and deltas consist of, `patch` compresses
+//! changed pieces against older ones; `index`, `encode` and `decode` are what callers use.
+//!
 //! Wrong bases, a damaged delta, and equal hashes of different pieces all lead to a layer with a
 //! wrong diffID, which the caller must check. The format is specified in `docs/extension.md`.
 
-mod base;
-mod content;
-mod delta_bytes;
+mod decode;
 mod encode;
-mod entries;
 mod error;
 mod files;
-mod header;
+mod format;
 pub mod index;
-mod index_bytes;
-mod inflate;
-mod large_buffer;
-mod layer_pass;
-mod layout;
-mod literals;
-mod matching;
-mod old_pieces;
-mod ops;
-mod patch_budget;
-mod patch_plan;
-mod patch_reader;
-mod patch_writer;
-mod paths;
-mod piece_ranges;
+mod patch;
 mod pieces;
-mod read;
-mod residue;
-mod section;
-mod split;
-mod table;
 #[cfg(test)]
 mod tests;
-mod varint;
-mod walk;
-mod zip;
 
-pub use base::DecodedBase;
+pub use decode::{DecodedBase, DeltaReader};
 pub use encode::{DeltaSummary, EncodeBase, EncodeError, encode};
 pub use error::DeltaError;
 pub use files::{FileKind, IndexedFile};
 pub use index::{IndexBuilder, LayerIndex, check_bases};
-pub use read::DeltaReader;
 
 /// The name of the format of deltas.
 pub const FORMAT_NAME: &str = "delta-1";

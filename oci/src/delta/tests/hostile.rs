@@ -1,9 +1,12 @@
 //! Deltas that are damaged, or made to do harm, end with an error.
 
-use super::delta_bytes::DeltaNumbers;
-use super::ops::{DeltaOp, OpWriter};
-use super::section::Storage;
 use super::*;
+use crate::delta::format::ops::{DeltaOp, OpWriter};
+use crate::delta::format::section::{self, Storage};
+use crate::delta::format::start::{self, DeltaNumbers};
+use crate::delta::format::{table, varint};
+use crate::delta::pieces::entries::TarEntries;
+use crate::delta::pieces::list::MAX_PIECES;
 
 const MEBIBYTE: usize = 1024 * 1024;
 
@@ -17,13 +20,13 @@ fn delta_of(
 ) -> Vec<u8> {
     let mut writer = OpWriter::default();
     ops.iter().for_each(|op| writer.push(*op));
-    let mut delta = delta_bytes::write_numbers(&DeltaNumbers {
+    let mut delta = start::write_numbers(&DeltaNumbers {
         raw_size,
         base_sizes: vec![base.len() as u64],
         patch_size: patches.len() as u64,
     });
-    let (entries, old) = (entries::TarEntries::default(), index(base).entries);
-    let sections = delta_bytes::write_sections(&entries, &writer.finish(), &old);
+    let (entries, old) = (TarEntries::default(), index(base).entries);
+    let sections = start::write_sections(&entries, &writer.finish(), &old);
     delta.extend(sections.unwrap());
     delta.extend_from_slice(patches);
     let no_literals = zstd::bulk::compress(&[], 1).unwrap();
@@ -140,7 +143,7 @@ fn operations_that_give_too_much_or_too_little() {
 #[test]
 fn each_piece_of_a_layer_is_copied_at_most_once() {
     let base = [b'x'];
-    let copies = vec![DeltaOp::Copy { first: 0, count: 1 }; pieces::MAX_PIECES + 1];
+    let copies = vec![DeltaOp::Copy { first: 0, count: 1 }; MAX_PIECES + 1];
     let size = copies.len() as u64;
     let delta = delta_of(size, &base, &copies, b"", b"");
     assert!(error_of(&delta, &base, size).contains("too many copies"));
