@@ -23,6 +23,16 @@ fn fault(status: u16, code: &str) -> Response {
 /// Pushes the second version of an image through a server that answers in this way. Returns the result,
 /// and the requests.
 fn push_through(answer: Answer) -> (PushResult, Vec<Request>) {
+    push_with_stall_timeout(60, "/layers/assemble", answer)
+}
+
+/// Pushes as [`push_through`] does, with another number of seconds without progress, and where `answer`
+/// decides about the requests whose target contains `path`.
+fn push_with_stall_timeout(
+    seconds: u64,
+    path: &'static str,
+    answer: Answer,
+) -> (PushResult, Vec<Request>) {
     let fixture = DeltaFixture::new();
     let [old, new] = [false, true].map(|is_new| compiled_python(is_new, 250));
     let (old, new) = (
@@ -32,18 +42,22 @@ fn push_through(answer: Answer) -> (PushResult, Vec<Request>) {
     fixture.push(&[], &old, "app:v1");
     let count = Arc::new(AtomicUsize::new(0));
     let meddler: FakeServer = start_meddler(fixture.server.address(), move |request, forward| {
-        if request.target.contains("/layers/assemble") {
+        if request.target.contains(path) {
             answer(count.fetch_add(1, Ordering::SeqCst), request, forward)
         } else {
             forward()
         }
     });
-    let mut command = DeltaFixture::command(&fixture.home);
+    // Without the old layer, so that its index is asked for.
+    let home = fixture.scratch.folder("other");
+    let mut command = DeltaFixture::command(&home);
+    command.env("IMGSYNC_STALL_TIMEOUT", seconds.to_string());
     command.args(["push", "--json"]).args(LIMITED).arg(&new);
     command.arg(format!("{}/app:v2", meddler.address()));
     let pushed = PushResult::of(run(&mut command));
     fixture.check_image("app:v2", &new);
-    let left = archive::read_folder(&fixture.home.join("cache/imgsync/spool/delta-1"));
+    let mut left = archive::read_folder(&home.join("cache/imgsync/spool"));
+    left.retain(|file| file.name.starts_with("delta-1/"));
     assert!(left.is_empty(), "{}", left.len());
     (pushed, meddler.requests())
 }
@@ -177,4 +191,41 @@ fn a_long_reason_is_cut() {
     let longest = notes.iter().filter_map(|note| note["text"].as_str());
     let longest = longest.map(str::len).max();
     assert!(longest.is_some_and(|len| len < 1000), "{longest:?}");
+}
+
+/// Without these limits, the pushes never end.
+#[test]
+fn a_registry_without_progress_is_waited_for_a_limited_time() {
+    fn working(done: usize) -> Response {
+        let state = json!({"state": "working", "done": done, "of": 1_000_000});
+        response(202, state.to_string())
+    }
+    let waits: [(&str, Answer, &str); 4] = [
+        (
+            "/layers/assemble",
+            |_, _, _| working(0),
+            "the registry stalled",
+        ),
+        // It makes progress, and never ends.
+        (
+            "/layers/assemble",
+            |count, _, _| working(count),
+            "the registry stalled",
+        ),
+        (
+            "/layers/assemble",
+            |_, _, _| response(503, ""),
+            "the registry is busy",
+        ),
+        (
+            "/index",
+            |_, _, _| response(202, ""),
+            "still indexing the earlier version",
+        ),
+    ];
+    for (path, answer, reason) in waits {
+        let (pushed, _) = push_with_stall_timeout(2, path, answer);
+        assert!(pushed.deltas().is_empty(), "{}", pushed.outcome);
+        assert!(pushed.has_note(reason), "{reason}: {}", pushed.outcome);
+    }
 }

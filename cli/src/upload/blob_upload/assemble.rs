@@ -18,12 +18,9 @@ use crate::exit::Failure;
 use crate::report::ProgressTask;
 use crate::upload::PendingBlob;
 
-/// How long a busy registry is asked again. A whole layer is sent after that.
-const MAX_BUSY_TIME: Duration = Duration::from_secs(60);
-/// The longest time without any progress of the assembly of an empty layer, and how many bytes of a
-/// layer make it a second longer: the registry first decodes the earlier version, which is about as
-/// large, and other layers may come before.
-const MIN_ASSEMBLY_STALL: Duration = Duration::from_secs(60);
+/// How many bytes of a layer make the longest time without any progress of its assembly a second longer
+/// than that of a connection: the registry first decodes the earlier version, which is about as large,
+/// and other layers may come before.
 const BYTES_PER_STALLED_SECOND: u64 = 5_000_000;
 /// How many times as long an assembly may take in all.
 const MAX_STALLS: u32 = 10;
@@ -106,7 +103,8 @@ impl BlobUpload<'_> {
                 }
                 AssembleAnswer::Busy(retry_after) => {
                     let since: Instant = *busy_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() > MAX_BUSY_TIME {
+                    // A whole layer is sent then.
+                    if since.elapsed() > self.writer.client.stall_timeout() {
                         return Ok(not_assembled("the registry is busy"));
                     }
                     tokio::time::sleep(backoff(4, retry_after)).await;
@@ -140,7 +138,7 @@ impl BlobUpload<'_> {
         mut progress: AssemblyProgress,
     ) -> Result<AssemblyEnd, Failure> {
         let mut interval = MIN_POLL_INTERVAL;
-        let max_stall = max_stall(assembly.raw_size);
+        let max_stall = self.max_stall(assembly.raw_size);
         let start = Instant::now();
         let (mut most_done, mut since) = (0, start);
         loop {
@@ -186,6 +184,12 @@ impl BlobUpload<'_> {
         }
     }
 
+    /// Returns the longest time without any progress of the assembly of a layer of `raw_size` bytes.
+    fn max_stall(&self, raw_size: u64) -> Duration {
+        let more = Duration::from_secs(raw_size / BYTES_PER_STALLED_SECOND);
+        self.writer.client.stall_timeout() + more
+    }
+
     /// Waits before a request about an assembly is sent again. Returns how the session ended if a
     /// retry cannot help, or after too many faults in a row.
     ///
@@ -204,11 +208,6 @@ impl BlobUpload<'_> {
             RetryVerdict::Never => Ok(Some(not_assembled(&error.to_string()))),
         }
     }
-}
-
-/// Returns the longest time without any progress of the assembly of a layer of `raw_size` bytes.
-fn max_stall(raw_size: u64) -> Duration {
-    MIN_ASSEMBLY_STALL + Duration::from_secs(raw_size / BYTES_PER_STALLED_SECOND)
 }
 
 fn not_assembled(reason: &str) -> SessionOutcome {

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{self, Read};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use imgsync_oci::client::{LayerIndexAnswer, backoff};
 use imgsync_oci::delta::{DecodedBase, EncodeBase, LayerIndex};
@@ -20,8 +20,6 @@ use crate::plan::DeltaBase;
 use crate::spool::{Spool, SpoolKind};
 use crate::upload::UploadContext;
 
-/// How long the registry may compute the indexes that one push asks for.
-const MAX_INDEX_WAIT: Duration = Duration::from_secs(60);
 /// How many times larger than the compressed layer the uncompressed one is expected to be at most.
 const MAX_EXPECTED_RATIO: u64 = 6;
 /// A layer that is decoded to more bytes than this and this many times its size has little to copy
@@ -97,7 +95,8 @@ async fn fetch_index(
         match request.await.map_err(|error| error.to_string())? {
             LayerIndexAnswer::Ready(bytes) => break bytes,
             LayerIndexAnswer::Computing(retry_after) => {
-                let deadline = *deadline.get_or_init(|| Instant::now() + MAX_INDEX_WAIT);
+                let max_wait = writer.client.stall_timeout();
+                let deadline = *deadline.get_or_init(|| Instant::now() + max_wait);
                 if Instant::now() > deadline {
                     return Err("the registry is still indexing the earlier version".to_owned());
                 }
