@@ -46,6 +46,9 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the queue of a receiver is kept that is not in the configuration.
 const MAX_UNUSED_QUEUE_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// How often, in seconds, it is logged that events cannot be stored.
+const FAILURE_LOG_SECONDS: u64 = 60;
+
 /// All receivers with their queues. Clones share all state.
 #[derive(Clone)]
 pub(crate) struct Events(Arc<EventsState>);
@@ -65,6 +68,8 @@ struct Subscription {
     counts: Arc<DeliveryCounts>,
     /// How many lost entries were logged.
     logged_losses: AtomicU64,
+    /// When it was last logged that entries cannot be stored, in Unix seconds.
+    failure_logged_at: AtomicU64,
     task: AbortHandle,
 }
 
@@ -191,6 +196,7 @@ impl Events {
             queue,
             counts,
             logged_losses: logged.into(),
+            failure_logged_at: AtomicU64::default(),
             task: tokio::spawn(sender.run()).abort_handle(),
         }
     }
@@ -333,7 +339,12 @@ impl Events {
 
 impl Subscription {
     fn flush(&self, is_synced: bool) {
-        if let Err(error) = self.queue.flush(is_synced) {
+        let Err(error) = self.queue.flush(is_synced) else {
+            return;
+        };
+        let (now, last) = (wall_clock::unix_now(), &self.failure_logged_at);
+        if now.saturating_sub(last.load(Relaxed)) >= FAILURE_LOG_SECONDS {
+            last.store(now, Relaxed);
             let name = &self.receiver.name;
             tracing::error!("{name}: cannot store events, which wait in memory now: {error}");
         }
