@@ -109,15 +109,16 @@ pub async fn run(
         is_stopping: Arc::clone(&is_stopping),
     };
     let debug_server = start_debug_server(&config, pages).await?;
+    // Whoever reads the announcement may run commands: without the socket, they would be refused.
+    let control_socket = control::open_control_socket(&config.storage.root).await;
     announce(&exposure.url);
     let current = Arc::clone(&parts.config);
+    let commands = control_socket.map(|socket| {
+        let (registry, current) = (registry.clone(), Arc::clone(&current));
+        let serving = control::serve_commands(socket, registry, current, Arc::clone(&server));
+        tokio::spawn(serving).abort_handle()
+    });
     let jobs = [
-        tokio::spawn(control::run_control_socket(
-            registry.clone(),
-            Arc::clone(&current),
-            Arc::clone(&server),
-        ))
-        .abort_handle(),
         tokio::spawn(collect::run_collection(
             registry.clone(),
             Arc::clone(&current),
@@ -158,6 +159,7 @@ pub async fn run(
     acceptor.run(shutdown).await;
     debug_server
         .iter()
+        .chain(&commands)
         .chain(&jobs)
         .for_each(AbortHandle::abort);
     // Not waited for here, so that a second stop signal is noticed meanwhile.

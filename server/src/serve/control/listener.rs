@@ -1,7 +1,8 @@
 //! The socket through which commands reach the running server.
 //!
-//! Only the user of the server and root can use it. Start reading at [`run_control_socket`].
+//! Only the user of the server and root can use it. Start reading at [`serve_commands`].
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,24 +46,28 @@ impl RemoteOutput {
     }
 }
 
-/// Executes the commands that arrive at the socket in the storage folder. Runs until aborted. If the
-/// socket cannot be opened, commands work only while the server is stopped.
-pub(in crate::serve) async fn run_control_socket(
-    registry: Registry,
-    config: Arc<ArcSwap<Config>>,
-    server: Arc<ServerState>,
-) {
-    let path = Registry::control_socket(&config.load().storage.root);
-    let listener = match Listener::bind_private(&path).await {
-        Ok(listener) => listener,
+/// Opens the socket in the storage folder. If that is not possible, this is logged, and commands work
+/// only while the server is stopped.
+pub(in crate::serve) async fn open_control_socket(root: &Path) -> Option<Listener> {
+    match Listener::bind_private(&Registry::control_socket(root)).await {
+        Ok(listener) => Some(listener),
         Err(error) => {
             tracing::warn!(
                 "cannot open the socket for commands; status does not work, garbage-collect, \
                  retention, undelete, check and backup work only while the server is stopped: {error}"
             );
-            return;
+            None
         }
-    };
+    }
+}
+
+/// Executes the commands that arrive at the socket. Runs until aborted.
+pub(in crate::serve) async fn serve_commands(
+    listener: Listener,
+    registry: Registry,
+    config: Arc<ArcSwap<Config>>,
+    server: Arc<ServerState>,
+) {
     let permits = Arc::new(Semaphore::new(MAX_COMMANDS));
     loop {
         let stream = match listener.accept().await {

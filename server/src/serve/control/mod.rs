@@ -25,7 +25,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 pub use self::backup::run_backup;
-pub(super) use self::listener::run_control_socket;
+pub(super) use self::listener::{open_control_socket, serve_commands};
 
 use super::Error;
 use crate::config::Config;
