@@ -10,6 +10,8 @@ pub(in crate::events) const MAX_ENTRY_BYTES: usize = 256 * 1024;
 const MAX_LINE_START_BYTES: usize = 64;
 /// The longest line. Longer ones are damaged.
 pub(super) const MAX_LINE_BYTES: usize = MAX_ENTRY_BYTES + MAX_LINE_START_BYTES;
+/// The highest number of an entry. Higher ones are damaged: no queue gets that far.
+pub(super) const MAX_NUMBER: u64 = u64::MAX / 2;
 /// How many hexadecimal digits of the checksum are stored.
 const CHECKSUM_DIGITS: usize = 16;
 
@@ -34,7 +36,7 @@ impl QueueEntry {
         let line = std::str::from_utf8(line).ok()?;
         let (number, rest) = line.split_once(' ')?;
         let (found, text) = rest.split_once(' ')?;
-        let number = number.parse().ok()?;
+        let number = number.parse().ok().filter(|number| *number <= MAX_NUMBER)?;
         (found == checksum(number, text)).then(|| Self {
             number,
             text: text.into(),
@@ -67,5 +69,11 @@ mod tests {
             assert_eq!(QueueEntry::parse(&line[..at]), None, "{at}");
         }
         assert_eq!(QueueEntry::parse(&[0; 40]), None);
+        let last = QueueEntry {
+            number: u64::MAX,
+            text: "{}".into(),
+        };
+        let line = last.to_line();
+        assert_eq!(QueueEntry::parse(line.trim_end().as_bytes()), None);
     }
 }

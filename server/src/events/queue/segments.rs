@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 
-use super::entry::{MAX_LINE_BYTES, QueueEntry};
+use super::entry::{MAX_LINE_BYTES, MAX_NUMBER, QueueEntry};
 use crate::store::{self, QueueFiles};
 
 /// How long a segment gets before the next one begins. Segments are removed as a whole.
@@ -43,14 +43,17 @@ struct ReadPosition {
 }
 
 impl Segments {
-    /// Opens the segments, and returns them with the number of the last entry that was sent.
+    /// Opens the segments, and returns them with the number of the last entry that was sent. A segment
+    /// whose name is damaged is left alone; if that number is damaged, all entries are sent again.
     pub(super) fn open(files: QueueFiles) -> Result<(Self, u64), store::Error> {
         let mut segments = VecDeque::new();
-        for first in files.segments()? {
+        let names = files.segments()?.into_iter();
+        for first in names.filter(|first| *first <= MAX_NUMBER) {
             let len = files.segment_len(first)?;
             segments.push_back(Segment { first, len });
         }
         let sent = files.last_sent()?;
+        let sent = if sent <= MAX_NUMBER { sent } else { 0 };
         let mut opened = Self {
             files,
             segments,

@@ -271,3 +271,16 @@ fn a_power_cut_loses_no_durable_entry() {
         }
     }
 }
+
+#[test]
+fn numbers_that_no_queue_reaches_are_damage() {
+    let root = tempfile::tempdir().unwrap();
+    add_durably(&open(root.path()), "event 0");
+    let folder = root.path().join("imgsync/events-1").join(NAME);
+    std::fs::write(folder.join("sent"), format!("{}\n", u64::MAX)).unwrap();
+    let segment = std::fs::read(folder.join(format!("{:020}", 1))).unwrap();
+    std::fs::write(folder.join(u64::MAX.to_string()), segment).unwrap();
+    let queue = open(root.path());
+    add_durably(&queue, "event 1");
+    assert_eq!(drain(&queue, usize::MAX).0, texts(0..2));
+}
