@@ -181,6 +181,41 @@ fn pushes_of_imgsync_docker_and_podman_deploy_a_compose_project() {
 }
 
 #[test]
+fn the_check_of_the_configuration_names_each_wrong_line() {
+    if !programs_available(&["python3"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let check = |text: &str| {
+        std::fs::write(scratch.path("deploy.conf"), text).unwrap();
+        let mut command = Command::new("python3");
+        command.arg(top().join("examples/deploy/imgsync-deploy"));
+        command.arg("--check").arg(scratch.path("deploy.conf"));
+        run(&mut command)
+    };
+    let folder = scratch.folder("app");
+    let good = format!(
+        "# a comment\nteam/app:* compose {} prune\n",
+        folder.display()
+    );
+    let outcome = check(&format!("{good}team/web:v1 podman web web.service\n"));
+    let outcome = outcome.succeeded();
+    assert_eq!(outcome.stdout.lines().count(), 2, "{outcome}");
+    for (line, expected) in [
+        ("team/app:v1 compose /nonexistent", "there is no folder"),
+        ("team/app:v1 compose", "must be: compose FOLDER"),
+        ("team/app:v1 podman web", "must be: podman IMAGE UNIT"),
+        ("team/app:v1 docker web", "the kind is 'docker'"),
+        ("team/app:v1", "the kind is ''"),
+        ("team/app compose /", "must be REPOSITORY:TAG"),
+    ] {
+        let outcome = check(&format!("{good}{line}\n"));
+        outcome.failed(1, &["line 3: ", expected]);
+    }
+    check("").failed(1, &["lists no deployment"]);
+}
+
+#[test]
 fn the_receiver_refuses_hostile_requests() {
     if !programs_available(&["curl", "openssl", "systemd-socket-activate", "python3"]) {
         return;
