@@ -17,6 +17,8 @@ fn create_work_folder(scratch: &Scratch) {
     gzip.write_all(&plain).unwrap();
     std::fs::write(work.join("image.tar.gz"), gzip.finish().unwrap()).unwrap();
     archive::write_folder(&image.oci_layout("v1"), &work.join("build/image"));
+    let next = Image::new(vec![layer("data", noise(2, 3_000_000))]);
+    archive::write_tar(&next.docker_archive("app:v2"), &work.join("next.tar"));
     std::fs::create_dir_all(work.join("etc/imgsync")).unwrap();
     std::fs::create_dir_all(work.join("srv/registry")).unwrap();
     let config = "version: 0.1\nstorage: {filesystem: {rootdirectory: ./data}}\n";
@@ -49,8 +51,8 @@ fn shell(script: &str, scratch: &Scratch) -> Command {
 }
 
 /// Runs the blocks of a document that are marked with `run`, in their order, in one folder, and
-/// returns their number. They use a registry that contains team/app:v1. The block that is marked
-/// with `serve` starts it, or a default command.
+/// returns their number. They use a registry that contains team/app:v1 and another image as
+/// team/app:v2. The block that is marked with `serve` starts it, or a default command.
 fn run_document(path: &str) -> usize {
     let scratch = Scratch::new();
     create_work_folder(&scratch);
@@ -72,8 +74,10 @@ fn run_document(path: &str) -> usize {
     registry.wait_for("the registry's address", |text| {
         text.contains("listening on").then_some(())
     });
-    let seed = format!("imgsync push ./image.tar localhost{port}/team/app:v1");
-    must(&mut shell(&seed, &scratch));
+    for (file, tag) in [("image.tar", "v1"), ("next.tar", "v2")] {
+        let seed = format!("imgsync push ./{file} localhost{port}/team/app:{tag}");
+        must(&mut shell(&seed, &scratch));
+    }
 
     let mut count = 0;
     let mut built_image = None;
