@@ -11,6 +11,7 @@ use super::buffer_pool::BufferPool;
 use super::buffered_body::BodyBuffers;
 use super::connection_activity::ConnectionTimeouts;
 use super::index_updater::IndexUpdater;
+use super::page::PagePermits;
 use super::receive::ReadTimeouts;
 use super::walks::WalkPool;
 use crate::auth::AccessController;
@@ -49,6 +50,7 @@ pub(crate) struct App {
     pub(super) download_buffers: Arc<BufferPool>,
     pub(super) index_updater: IndexUpdater,
     pub(super) walks: WalkPool,
+    pub(super) page_permits: PagePermits,
     pub(super) metrics: Arc<RequestMetrics>,
     /// What the page tells of the server.
     pub(super) server: Arc<ServerState>,
@@ -93,6 +95,7 @@ impl App {
             download_buffers: BufferPool::new(MAX_DOWNLOAD_BUFFERS),
             index_updater: IndexUpdater::default(),
             walks: WalkPool::default(),
+            page_permits: PagePermits::default(),
             metrics,
             server,
             is_shutting_down: Arc::default(),

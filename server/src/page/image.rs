@@ -7,18 +7,17 @@ use imgsync_oci::units::{format_bytes, format_duration};
 use imgsync_oci::{Manifest, Reference, Repository};
 use maud::{Markup, html};
 use serde::Deserialize;
-use serde_json::Value;
 
+use super::bounded_rows::{MAX_LAYERS_BYTES, MAX_TEXT_BYTES, bounded_rows};
 use super::format::{digest_start, link, short_digest, size};
-use super::image_facts::{
-    ConfigFacts, MAX_ENTRIES, ReadManifest, child_blobs, platform_text, read_config, read_manifest,
-    text_pairs, total_bytes,
-};
+use super::image_facts::{ConfigFacts, MAX_ENTRIES, platform_text, total_bytes};
+use super::image_reader::{ImageReader, ReadManifest};
 use super::layers::{layer_rows, render_layers};
 use super::layout::{Frame, Section};
 use super::referrer_rows::ReferrerRows;
-use super::texts::fill;
-use super::untrusted::Untrusted;
+use super::text_pairs::TextPairs;
+use super::texts::{Texts, fill};
+use super::untrusted::{ShortUntrusted, Untrusted};
 use crate::registry::{Error, Registry, Walk};
 
 /// How many images of an index are shown.
@@ -60,18 +59,19 @@ impl ImageView {
         reference: &Reference,
         walk: &Walk<'_>,
     ) -> Result<Self, Error> {
-        let read = read_manifest(registry, repository, reference, walk)?;
+        let reader = ImageReader::new(registry, repository, walk);
+        let read = reader.manifest(reference)?;
         let manifest = read.ok_or_else(|| Error::ManifestUnknown(reference.clone()))?;
         let (mut config, mut children) = (None, Vec::new());
         match &manifest.manifest {
             Manifest::Image {
                 config: descriptor, ..
             } => {
-                config = read_config(registry, repository, &descriptor.digest, walk)?;
+                config = reader.config(&descriptor.digest)?;
             }
             Manifest::Index { manifests, .. } => {
                 for child in manifests.iter().take(SHOWN_CHILDREN) {
-                    let blobs = child_blobs(registry, repository, child, walk)?;
+                    let blobs = reader.child_blobs(child)?;
                     children.push(ChildRow {
                         descriptor: child.clone(),
                         platform: child.platform.as_ref().and_then(platform_text),
@@ -80,7 +80,8 @@ impl ImageView {
                 }
             }
         }
-        let referrers = ReferrerRows::gather(registry, repository, &manifest.digest, walk)?;
+        let referrers =
+            ReferrerRows::gather(registry, repository, &manifest.digest, walk, &reader)?;
         Ok(Self {
             repository: repository.clone(),
             reference: reference.clone(),
@@ -116,7 +117,7 @@ impl ImageView {
                     (self.settings(frame))
                 }
             }
-            (pairs(texts.annotations, &self.annotations))
+            (pairs(texts, texts.annotations, &self.annotations))
             h2 { (texts.referrers) }
             (self.referrers.render(frame, &self.repository))
             @if let (Some(undo), Reference::Tag(_)) = (undo, &self.reference) { (self.delete_form(frame, undo)) }
@@ -175,6 +176,11 @@ impl ImageView {
 
     fn child_table(&self, frame: &Frame, count: usize) -> Markup {
         let texts = frame.texts();
+        let rows = self
+            .children
+            .iter()
+            .map(|child| self.child_row(frame, child));
+        let bounded = bounded_rows(MAX_LAYERS_BYTES, rows);
         html! {
             h2 { (texts.images) }
             div.sheet { table.wide {
@@ -183,10 +189,10 @@ impl ImageView {
                     th scope="col" { (texts.digest) }
                     th.number scope="col" { (texts.size) }
                 } }
-                tbody { @for child in &self.children { (self.child_row(frame, child)) } }
+                tbody { (bounded.rows) }
             } }
-            @if self.children.len() < count {
-                p.trail { (fill(texts.too_many_rows, &[&self.children.len()])) }
+            @if bounded.count < count {
+                p.trail { (fill(texts.too_many_rows, &[&bounded.count])) }
             }
         }
     }
@@ -206,7 +212,7 @@ impl ImageView {
             tr {
                 th scope="row" {
                     @match &child.platform {
-                        Some(platform) => (Untrusted(platform)),
+                        Some(platform) => (ShortUntrusted(platform)),
                         None if is_attestation => span.none { (texts.attestation) },
                         None => span.none { (texts.unknown) },
                     }
@@ -234,9 +240,8 @@ impl ImageView {
             .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)))
             .collect();
         html! {
-            (pairs(texts.settings, &settings))
-            (pairs(texts.labels, &config.labels))
-            @if config.labels.len() >= MAX_ENTRIES { p.trail { (fill(texts.too_many_rows, &[&MAX_ENTRIES])) } }
+            (pairs(texts, texts.settings, &settings))
+            (pairs(texts, texts.labels, &config.labels))
         }
     }
 
@@ -264,10 +269,10 @@ fn annotations(manifest: &[u8]) -> Vec<(String, String)> {
     #[derive(Deserialize)]
     struct Annotated {
         #[serde(default)]
-        annotations: Value,
+        annotations: TextPairs,
     }
     let parsed: Option<Annotated> = serde_json::from_slice(manifest).ok();
-    parsed.map_or_else(Vec::new, |parsed| text_pairs(&parsed.annotations))
+    parsed.map_or_else(Vec::new, |parsed| parsed.annotations.0)
 }
 
 /// A command with a button that copies it. The button appears with the script.
@@ -282,15 +287,17 @@ fn command(frame: &Frame, id: &str, text: &str) -> Markup {
 }
 
 /// A table of names and values that others wrote; nothing if there are none.
-fn pairs(title: &str, pairs: &[(String, String)]) -> Markup {
+fn pairs(texts: &Texts, title: &str, pairs: &[(String, String)]) -> Markup {
+    let rows = pairs.iter().map(|(name, value)| {
+        html! { tr { th scope="row" { (Untrusted(name)) } td.mono { (Untrusted(value)) } } }
+    });
+    let bounded = bounded_rows(MAX_TEXT_BYTES, rows);
+    let is_truncated = bounded.count < pairs.len() || pairs.len() >= MAX_ENTRIES;
     html! {
         @if !pairs.is_empty() {
             h2 { (title) }
-            div.sheet { table.pairs { tbody {
-                @for (name, value) in pairs {
-                    tr { th scope="row" { (Untrusted(name)) } td.mono { (Untrusted(value)) } }
-                }
-            } } }
+            div.sheet { table.pairs { tbody { (bounded.rows) } } }
+            @if is_truncated { p.trail { (fill(texts.too_many_rows, &[&bounded.count])) } }
         }
     }
 }

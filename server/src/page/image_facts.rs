@@ -2,16 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use imgsync_oci::Digest;
 use imgsync_oci::manifest::{Descriptor, Platform};
-use imgsync_oci::{Digest, Manifest, Reference, Repository};
+use serde::Deserialize as _;
 use serde_json::Value;
 
-use crate::registry::{Error, Registry, Walk};
+use super::text_pairs::TextPairs;
 
-/// The largest config that is read. Real ones have a few kilobytes.
-const MAX_CONFIG_BYTES: u64 = 512 * 1024;
 /// How many images of an index are read.
-const MAX_READ_CHILDREN: usize = 32;
+pub(super) const MAX_READ_CHILDREN: usize = 32;
 /// How many entries of a list in a config are kept.
 pub(super) const MAX_ENTRIES: usize = 200;
 
@@ -73,7 +72,7 @@ impl ConfigFacts {
             platform: platform_text(&platform),
             created: filled(&config["created"]),
             history: history.collect(),
-            labels: text_pairs(&run["Labels"]),
+            labels: TextPairs::deserialize(&run["Labels"]).unwrap_or_default().0,
             user: filled(&run["User"]),
             working_dir: filled(&run["WorkingDir"]),
             entrypoint: command(&run["Entrypoint"]),
@@ -81,18 +80,6 @@ impl ConfigFacts {
             ports: (!ports.is_empty()).then(|| ports.join(", ")),
         }
     }
-}
-
-/// Returns the names and values of a JSON object whose values are texts, sorted by name.
-pub(super) fn text_pairs(object: &Value) -> Vec<(String, String)> {
-    let entries = object.as_object().into_iter().flatten();
-    let pairs: BTreeMap<&str, &str> = entries
-        .filter_map(|(name, value)| Some((name.as_str(), value.as_str()?)))
-        .collect();
-    let pairs = pairs.into_iter().take(MAX_ENTRIES);
-    pairs
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
-        .collect()
 }
 
 /// Formats a command as Docker does: `["/app","--verbose"]`.
@@ -117,109 +104,8 @@ pub(super) fn platform_text(platform: &Platform) -> Option<String> {
     Some(text)
 }
 
-/// Reads the config of an image; `None` if it is not here, or too large.
-pub(super) fn read_config(
-    registry: &Registry,
-    repository: &Repository,
-    digest: &Digest,
-    walk: &Walk<'_>,
-) -> Result<Option<ConfigFacts>, Error> {
-    walk.step()?;
-    let blob = match registry.open_blob(repository, digest) {
-        Ok(blob) if blob.size() <= MAX_CONFIG_BYTES => blob,
-        Ok(_) | Err(Error::BlobUnknown(_)) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let len = usize::try_from(blob.size()).unwrap_or_default();
-    Ok(blob
-        .read(0, len)
-        .ok()
-        .map(|bytes| ConfigFacts::parse(&bytes)))
-}
-
-/// Reads a manifest of a repository; `None` if it is not here, or is damaged.
-pub(super) fn read_manifest(
-    registry: &Registry,
-    repository: &Repository,
-    reference: &Reference,
-    walk: &Walk<'_>,
-) -> Result<Option<ReadManifest>, Error> {
-    walk.step()?;
-    let stored = match registry.get_manifest(repository, reference) {
-        Ok(stored) => stored,
-        Err(Error::ManifestUnknown(_) | Error::ManifestDamaged(_)) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    let parsed = Manifest::parse(&stored.bytes, None).ok();
-    Ok(parsed.map(|(media_type, manifest)| ReadManifest {
-        digest: stored.digest,
-        media_type,
-        manifest,
-        bytes: stored.bytes,
-    }))
-}
-
-/// A manifest, and its bytes.
-#[derive(Debug)]
-pub(super) struct ReadManifest {
-    pub(super) digest: Digest,
-    pub(super) media_type: String,
-    pub(super) manifest: Manifest,
-    pub(super) bytes: Vec<u8>,
-}
-
-/// Sums up an image; `None` if its manifest is not here.
-pub(super) fn summarize(
-    registry: &Registry,
-    repository: &Repository,
-    digest: &Digest,
-    walk: &Walk<'_>,
-) -> Result<Option<ImageSummary>, Error> {
-    let reference = Reference::Digest(digest.clone());
-    let read = read_manifest(registry, repository, &reference, walk)?;
-    let Some(ReadManifest { manifest, .. }) = read else {
-        return Ok(None);
-    };
-    Ok(Some(match manifest {
-        Manifest::Image { config, layers, .. } => {
-            let facts = read_config(registry, repository, &config.digest, walk)?;
-            ImageSummary {
-                platforms: facts.and_then(|facts| facts.platform).into_iter().collect(),
-                bytes: total_bytes(layers.iter().chain([&config])),
-            }
-        }
-        Manifest::Index { manifests, .. } => {
-            let mut blobs = Vec::new();
-            for child in manifests.iter().take(MAX_READ_CHILDREN) {
-                blobs.extend(child_blobs(registry, repository, child, walk)?);
-            }
-            ImageSummary {
-                platforms: index_platforms(&manifests),
-                bytes: total_bytes(&blobs),
-            }
-        }
-    }))
-}
-
-/// Returns the blobs of an image of an index; none if the image is not here.
-pub(super) fn child_blobs(
-    registry: &Registry,
-    repository: &Repository,
-    child: &Descriptor,
-    walk: &Walk<'_>,
-) -> Result<Vec<Descriptor>, Error> {
-    let reference = Reference::Digest(child.digest.clone());
-    let read = read_manifest(registry, repository, &reference, walk)?;
-    Ok(match read.map(|read| read.manifest) {
-        Some(Manifest::Image { config, layers, .. }) => {
-            layers.into_iter().chain([config]).collect()
-        }
-        _ => Vec::new(),
-    })
-}
-
 /// Returns the known platforms of an index, each once.
-fn index_platforms(manifests: &[Descriptor]) -> Vec<String> {
+pub(super) fn index_platforms(manifests: &[Descriptor]) -> Vec<String> {
     let platforms = manifests.iter().filter_map(|child| child.platform.as_ref());
     let mut texts: Vec<String> = Vec::new();
     for text in platforms.filter_map(platform_text) {

@@ -3,6 +3,7 @@
 use imgsync_oci::manifest::Descriptor;
 use maud::{Markup, html};
 
+use super::bounded_rows::{MAX_LAYERS_BYTES, bounded_rows};
 use super::format::{short_digest, size};
 use super::image_facts::{HistoryEntry, MAX_ENTRIES};
 use super::instruction::instruction;
@@ -46,7 +47,12 @@ pub(super) fn layer_rows<'a>(
 
 /// Renders the layers as a table. `count` is the number of layers of the image.
 pub(super) fn render_layers(texts: &Texts, rows: &[LayerRow<'_>], count: usize) -> Markup {
-    let shown = rows.iter().filter(|row| row.layer.is_some()).count();
+    let rendered = rows.iter().enumerate();
+    let rendered = rendered.map(|(number, row)| row.render(texts, number + 1));
+    let bounded = bounded_rows(MAX_LAYERS_BYTES, rendered);
+    let shown = rows.iter().take(bounded.count);
+    let shown = shown.filter(|row| row.layer.is_some()).count();
+    let is_truncated = shown < count || bounded.count < rows.len();
     html! {
         div.sheet { table.wide.layers {
             thead { tr {
@@ -55,9 +61,9 @@ pub(super) fn render_layers(texts: &Texts, rows: &[LayerRow<'_>], count: usize) 
                 th scope="col" { (texts.digest) }
                 th.number scope="col" { (texts.size) }
             } }
-            tbody { @for (number, row) in rows.iter().enumerate() { (row.render(texts, number + 1)) } }
+            tbody { (bounded.rows) }
         } }
-        @if shown < count { p.trail { (fill(texts.too_many_rows, &[&shown])) } }
+        @if is_truncated { p.trail { (fill(texts.too_many_rows, &[&bounded.count])) } }
     }
 }
 

@@ -5,10 +5,12 @@
 //! reading at [`Frame`], then at a view, for example [`RepositoryView`].
 
 mod assets;
+mod bounded_rows;
 mod chart;
 mod format;
 mod image;
 mod image_facts;
+mod image_reader;
 mod instruction;
 mod layers;
 mod layout;
@@ -18,6 +20,7 @@ mod referrer_rows;
 mod repositories;
 mod repository;
 mod storage;
+mod text_pairs;
 mod texts;
 mod untrusted;
 mod uploads;

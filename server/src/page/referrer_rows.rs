@@ -4,8 +4,9 @@
 use imgsync_oci::{Digest, Reference, Repository, Tag};
 use maud::{Markup, html};
 
+use super::bounded_rows::{MAX_TEXT_BYTES, bounded_rows};
 use super::format::{link, short_digest, size};
-use super::image_facts::read_manifest;
+use super::image_reader::ImageReader;
 use super::layout::Frame;
 use super::texts::{Texts, fill};
 use super::untrusted::Untrusted;
@@ -63,6 +64,7 @@ impl ReferrerRows {
         repository: &Repository,
         subject: &Digest,
         walk: &Walk<'_>,
+        reader: &ImageReader<'_>,
     ) -> Result<Self, Error> {
         let page = registry.list_referrers(repository, subject, None, None, walk)?;
         let is_truncated = page.more_after.is_some() || page.referrers.len() > ROWS;
@@ -87,7 +89,7 @@ impl ReferrerRows {
             let Ok(tag) = name.parse::<Tag>() else {
                 continue;
             };
-            let read = read_manifest(registry, repository, &Reference::Tag(tag), walk)?;
+            let read = reader.manifest(&Reference::Tag(tag))?;
             rows.extend(read.map(|read| ReferrerRow {
                 kind,
                 name,
@@ -101,6 +103,9 @@ impl ReferrerRows {
 
     pub(super) fn render(&self, frame: &Frame, repository: &Repository) -> Markup {
         let texts = frame.texts();
+        let rows = self.rows.iter().map(|row| row.render(texts, repository));
+        let bounded = bounded_rows(MAX_TEXT_BYTES, rows);
+        let is_truncated = self.is_truncated || bounded.count < self.rows.len();
         html! {
             @if self.rows.is_empty() {
                 p.none { (texts.no_referrers) }
@@ -112,9 +117,9 @@ impl ReferrerRows {
                         th scope="col" { (texts.created) }
                         th.number scope="col" { (texts.size) }
                     } }
-                    tbody { @for row in &self.rows { (row.render(texts, repository)) } }
+                    tbody { (bounded.rows) }
                 } }
-                @if self.is_truncated { p.trail { (fill(texts.too_many_rows, &[&ROWS])) } }
+                @if is_truncated { p.trail { (fill(texts.too_many_rows, &[&bounded.count])) } }
             }
         }
     }

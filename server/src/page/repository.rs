@@ -6,11 +6,12 @@ use maud::{Markup, html};
 use std::time::Duration;
 
 use super::format::{age, day, link, short_digest, size};
-use super::image_facts::{ImageSummary, summarize};
+use super::image_facts::ImageSummary;
+use super::image_reader::ImageReader;
 use super::layout::{Frame, Section, search_form};
 use super::repositories::measured_line;
 use super::texts::{Texts, fill};
-use super::untrusted::Untrusted;
+use super::untrusted::ShortUntrusted;
 use crate::registry::{Error, Registry, RepositoryUsage, Walk};
 use crate::status::StorageMeasurement;
 
@@ -64,9 +65,10 @@ impl RepositoryView {
         let shown = listed.tags.iter().skip(start).take(ROWS).cloned();
         let facts = registry.facts_of_tags(repository, shown.collect());
         let pulls = registry.known_pulls(repository, &facts).unwrap_or_default();
+        let reader = ImageReader::new(registry, repository, walk);
         let rows = facts.into_iter().map(|facts| {
             let summary = match &facts.digest {
-                Some(digest) => summarize(registry, repository, digest, walk)?,
+                Some(digest) => reader.summarize(digest)?,
                 None => None,
             };
             Ok(TagRow {
@@ -189,7 +191,7 @@ impl TagRow {
                 }
                 td data-label=(texts.platforms) { span {
                     @for platform in self.summary.iter().flat_map(|summary| &summary.platforms) {
-                        span.tag { (Untrusted(platform)) }
+                        span.tag { (ShortUntrusted(platform)) }
                     }
                 } }
                 td.number data-label=(texts.size) {

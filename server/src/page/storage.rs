@@ -19,7 +19,7 @@ use crate::upstream::UpstreamOutcome;
 const LARGEST: usize = 10;
 
 /// What the configuration says about collections, and the next one.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct CollectionPlan {
     pub(crate) is_enabled: bool,
     /// In Unix seconds; `None` if none is planned.

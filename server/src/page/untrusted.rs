@@ -4,34 +4,62 @@
 
 use maud::{Markup, PreEscaped, Render, html};
 
-/// How many characters of a text are shown.
-const MAX_SHOWN_CHARS: usize = 2000;
+/// How many characters of a text are shown, and how many bytes of HTML they may need.
+const MAX_SHOWN: (usize, usize) = (2000, 8 * 1024);
+/// As [`MAX_SHOWN`], for a short text.
+const MAX_SHORT: (usize, usize) = (64, 256);
 
 /// A text that others wrote. Characters that nobody sees are shown as their code points.
 pub(super) struct Untrusted<'a>(pub(super) &'a str);
 
+/// A text as [`Untrusted`], of which less is shown: a name in a long list.
+pub(super) struct ShortUntrusted<'a>(pub(super) &'a str);
+
 impl Render for Untrusted<'_> {
     fn render(&self) -> Markup {
-        let mut output = String::new();
-        let mut chars = self.0.chars();
-        for c in chars.by_ref().take(MAX_SHOWN_CHARS) {
-            if is_hidden(c) {
-                output.push_str("<span class=\"mark\">U+");
-                output.push_str(&format!("{:04X}", u32::from(c)));
-                output.push_str("</span>");
-            } else {
-                match c {
-                    '&' => output.push_str("&amp;"),
-                    '<' => output.push_str("&lt;"),
-                    '>' => output.push_str("&gt;"),
-                    '"' => output.push_str("&quot;"),
-                    _ => output.push(c),
+        render(self.0, MAX_SHOWN)
+    }
+}
+
+impl Render for ShortUntrusted<'_> {
+    fn render(&self) -> Markup {
+        render(self.0, MAX_SHORT)
+    }
+}
+
+fn render(text: &str, (max_chars, max_bytes): (usize, usize)) -> Markup {
+    let mut output = String::new();
+    let mut chars = text.chars().take(max_chars).peekable();
+    let mut shown_bytes = 0;
+    while let Some(c) = chars.next_if(|_| output.len() < max_bytes) {
+        shown_bytes += c.len_utf8();
+        match c {
+            '&' => output.push_str("&amp;"),
+            '<' => output.push_str("&lt;"),
+            '>' => output.push_str("&gt;"),
+            '"' => output.push_str("&quot;"),
+            _ if is_hidden(c) => {
+                let mut count = 1_usize;
+                while chars.next_if_eq(&c).is_some() {
+                    count += 1;
                 }
+                shown_bytes += (count - 1) * c.len_utf8();
+                output.push_str(&mark(c, count));
             }
+            _ => output.push(c),
         }
-        let rest = chars.next().map(|_| "…");
-        // A text from right to left must not reorder what stands beside it.
-        html! { bdi { (PreEscaped(output)) (rest.unwrap_or_default()) } }
+    }
+    let is_cut = shown_bytes < text.len();
+    // A text from right to left must not reorder what stands beside it.
+    html! { bdi { (PreEscaped(output)) @if is_cut { "…" } } }
+}
+
+/// Shows a hidden character that stands `count` times in a row.
+fn mark(c: char, count: usize) -> String {
+    let code = format!("U+{:04X}", u32::from(c));
+    match count {
+        1 => format!("<span class=\"mark\">{code}</span>"),
+        _ => format!("<span class=\"mark\">{code} ×{count}</span>"),
     }
 }
 
@@ -83,12 +111,21 @@ mod tests {
             assert!(marked.contains(&format!(">{code}</span>")), "{marked}");
         }
         assert!(!marked.contains('\u{202e}'));
+        let run = shown(&"\u{ad}".repeat(1950));
+        assert_eq!(run, "<bdi><span class=\"mark\">U+00AD ×1950</span></bdi>");
     }
 
     #[test]
     fn long_texts_are_cut() {
-        let text = shown(&"x".repeat(MAX_SHOWN_CHARS + 1));
+        let (max_chars, max_bytes) = MAX_SHOWN;
+        let text = shown(&"x".repeat(max_chars + 1));
         assert!(text.ends_with("x…</bdi>"));
-        assert!(!shown(&"x".repeat(MAX_SHOWN_CHARS)).contains('…'));
+        assert!(!shown(&"x".repeat(max_chars)).contains('…'));
+        let marks = shown(&"\u{ad}\u{34f}".repeat(max_chars));
+        assert!(marks.ends_with("…</bdi>") && marks.len() < max_bytes + 100);
+        let short = ShortUntrusted(&"x".repeat(max_chars))
+            .render()
+            .into_string();
+        assert!(short.len() < 100, "{short}");
     }
 }

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 use super::format::{age, link};
 use super::layout::{Frame, Section};
 use super::texts::fill;
-use super::untrusted::Untrusted;
+use super::untrusted::ShortUntrusted;
 use crate::registry::{Error, OpenUpload, Registry};
 
 /// How many uploads are shown.
@@ -85,7 +85,7 @@ fn row(frame: &Frame, upload: &OpenUpload) -> Markup {
             th scope="row" { a href=(link("repository", &[("name", name)])) { (name) } }
             td data-label=(texts.user) {
                 span {
-                    @match &upload.user { Some(user) => (Untrusted(user)), None => span.none { (texts.anonymous) } }
+                    @match &upload.user { Some(user) => (ShortUntrusted(user)), None => span.none { (texts.anonymous) } }
                 }
             }
             td.time data-label=(texts.started) { span { (age(texts, frame.now, upload.started_at)) } }

@@ -3,6 +3,7 @@
 mod changes;
 mod hostile;
 mod logins;
+mod memory;
 mod root;
 mod views;
 

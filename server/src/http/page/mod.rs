@@ -10,6 +10,7 @@
 //! anyone, as from the API. It has no session, because browsers keep cookies apart by host.
 
 mod assets;
+mod build;
 mod changes;
 mod headers;
 mod image;
@@ -29,8 +30,10 @@ use hyper::header::{ACCEPT, HeaderValue, LOCATION, VARY};
 use hyper::http::request::Parts;
 use hyper::{Method, Response, StatusCode};
 
+pub(super) use self::build::PagePermits;
 pub(super) use self::headers::SameOriginOnly;
 
+use self::build::build;
 use self::page_error::PageError;
 use self::parameters::Parameters;
 use self::visitor::Visitor;
@@ -88,8 +91,8 @@ pub(super) async fn serve(
         (true, "") => repositories::show(&request, body).await,
         (true, "repository") => repository::show(&request, body).await,
         (true, "image") => image::show(&request, body).await,
-        (true, "storage") => storage::show(&request).await,
-        (true, "uploads") => uploads::show(&request).await,
+        (true, "storage") => storage::show(&request, body).await,
+        (true, "uploads") => uploads::show(&request, body).await,
         (true, "login") => Ok(login::show(&request)),
         (false, "login") => login::log_in(&request, body).await,
         (false, "logout") => login::log_out(&request, body).await,

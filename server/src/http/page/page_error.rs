@@ -1,5 +1,6 @@
 //! Why a page cannot be shown, and the page that says so.
 
+use hyper::header::RETRY_AFTER;
 use hyper::{Response, StatusCode};
 use imgsync_oci::ErrorCode;
 
@@ -56,6 +57,12 @@ impl PageError {
                 code => (code.status(), MessageKind::Failed),
             },
         };
-        html(status, message_page(&frame, kind))
+        let mut response = html(status, message_page(&frame, kind));
+        if let Self::Api(error) = &self
+            && let Some(seconds) = error.headers.get(RETRY_AFTER)
+        {
+            response.headers_mut().insert(RETRY_AFTER, seconds.clone());
+        }
+        response
     }
 }

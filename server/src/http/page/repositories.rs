@@ -1,12 +1,13 @@
 //! Shows the list of repositories.
 
-use hyper::{Response, StatusCode};
+use hyper::Response;
 use imgsync_oci::endpoint::{Pagination, RegistryOperation};
 
 use super::super::body::ResponseBody;
 use super::super::request_body::RequestBody;
-use super::{PageError, PageRequest, html};
+use super::{PageError, PageRequest, build};
 use crate::page::{RepositoriesQuery, RepositoriesView};
+use crate::registry::Walk;
 
 /// Shows a page of the list.
 pub(super) async fn show(
@@ -19,13 +20,11 @@ pub(super) async fn show(
         after: request.query.text("after").to_owned(),
         search: request.query.text("search").trim().to_lowercase(),
     };
-    let registry = request.app.registry.clone();
-    let gather =
-        move |walk: &crate::registry::Walk<'_>| RepositoriesView::gather(&registry, &query, walk);
-    let view = request.app.walks.run(&body.client(), gather).await?;
+    let (registry, frame) = (request.app.registry.clone(), request.frame());
     let measured = request.app.server.storage_meter.latest();
-    Ok(html(
-        StatusCode::OK,
-        view.render(&request.frame(), measured.as_deref()),
-    ))
+    let page = move |walk: &Walk<'_>| {
+        let view = RepositoriesView::gather(&registry, &query, walk)?;
+        Ok(view.render(&frame, measured.as_deref()))
+    };
+    build(request, body, page).await
 }

@@ -1,12 +1,12 @@
 //! Shows a repository with its tags.
 
-use hyper::{Response, StatusCode};
+use hyper::Response;
 use imgsync_oci::Endpoint;
 use imgsync_oci::endpoint::{Pagination, RepositoryOperation};
 
 use super::super::body::ResponseBody;
 use super::super::request_body::RequestBody;
-use super::{PageError, PageRequest, html};
+use super::{PageError, PageRequest, build};
 use crate::page::{RepositoryQuery, RepositoryView};
 use crate::registry::Walk;
 
@@ -29,12 +29,11 @@ pub(super) async fn show(
         page: request.query.page(),
         search: request.query.text("search").trim().to_owned(),
     };
-    let registry = request.app.registry.clone();
-    let gather = move |walk: &Walk<'_>| RepositoryView::gather(&registry, &query, walk);
-    let view = request.app.walks.run(&body.client(), gather).await?;
+    let (registry, frame) = (request.app.registry.clone(), request.frame());
     let measured = request.app.server.storage_meter.latest();
-    Ok(html(
-        StatusCode::OK,
-        view.render(&request.frame(), measured.as_deref(), undo),
-    ))
+    let page = move |walk: &Walk<'_>| {
+        let view = RepositoryView::gather(&registry, &query, walk)?;
+        Ok(view.render(&frame, measured.as_deref(), undo))
+    };
+    build(request, body, page).await
 }

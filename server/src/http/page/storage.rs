@@ -1,15 +1,19 @@
 //! Shows how the disk is used.
 
-use hyper::{Response, StatusCode};
+use hyper::Response;
 use imgsync_oci::endpoint::{Pagination, RegistryOperation};
 
-use super::super::blocking::try_blocking;
 use super::super::body::ResponseBody;
-use super::{PageError, PageRequest, html};
+use super::super::request_body::RequestBody;
+use super::{PageError, PageRequest, build};
 use crate::page::{CollectionPlan, StorageView};
+use crate::registry::Walk;
 
 /// Shows how the disk is used.
-pub(super) async fn show(request: &PageRequest<'_>) -> Result<Response<ResponseBody>, PageError> {
+pub(super) async fn show(
+    request: &PageRequest<'_>,
+    body: &RequestBody,
+) -> Result<Response<ResponseBody>, PageError> {
     let page = Pagination::default();
     request.authorize(&RegistryOperation::Catalog { page }.into())?;
     let (config, server) = (request.config, &request.app.server);
@@ -25,10 +29,10 @@ pub(super) async fn show(request: &PageRequest<'_>) -> Result<Response<ResponseB
     };
     let (registry, frame) = (request.app.registry.clone(), request.frame());
     let (now, upstreams) = (frame.now, server.upstreams.last_outcomes());
-    let view = try_blocking(move || StorageView::gather(&registry, now, plan, upstreams)).await?;
     let measured = server.storage_meter.latest();
-    Ok(html(
-        StatusCode::OK,
-        view.render(&frame, measured.as_deref()),
-    ))
+    let page = move |_: &Walk<'_>| {
+        let view = StorageView::gather(&registry, now, plan, upstreams.clone())?;
+        Ok(view.render(&frame, measured.as_deref()))
+    };
+    build(request, body, page).await
 }

@@ -1,23 +1,30 @@
 //! Shows the uploads in progress.
 
-use hyper::{Response, StatusCode};
+use hyper::Response;
 use imgsync_oci::endpoint::{Pagination, RegistryOperation};
 
-use super::super::blocking::try_blocking;
 use super::super::body::ResponseBody;
-use super::{PageError, PageRequest, html};
+use super::super::request_body::RequestBody;
+use super::{PageError, PageRequest, build};
 use crate::page::UploadsView;
+use crate::registry::Walk;
 
 /// Shows the uploads in progress: the whole page, or the part that changes.
-pub(super) async fn show(request: &PageRequest<'_>) -> Result<Response<ResponseBody>, PageError> {
+pub(super) async fn show(
+    request: &PageRequest<'_>,
+    body: &RequestBody,
+) -> Result<Response<ResponseBody>, PageError> {
     let page = Pagination::default();
     request.authorize(&RegistryOperation::Catalog { page }.into())?;
-    let registry = request.app.registry.clone();
-    let view = try_blocking(move || UploadsView::gather(&registry)).await?;
-    let frame = request.frame();
-    let shown = match request.query.text("part") {
-        "rows" => view.render_rows(&frame),
-        _ => view.render(&frame),
+    let (registry, frame) = (request.app.registry.clone(), request.frame());
+    let is_part = request.query.text("part") == "rows";
+    let page = move |_: &Walk<'_>| {
+        let view = UploadsView::gather(&registry)?;
+        Ok(if is_part {
+            view.render_rows(&frame)
+        } else {
+            view.render(&frame)
+        })
     };
-    Ok(html(StatusCode::OK, shown))
+    build(request, body, page).await
 }
