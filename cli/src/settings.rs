@@ -6,18 +6,20 @@
 mod mirror;
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
-use imgsync_oci::RemoteName;
 use imgsync_oci::client::Credentials;
 use imgsync_oci::units::parse_bytes;
+use imgsync_oci::{Registry, RemoteName};
 
 use crate::args::{AccessArgs, ConnectArgs, PushArgs, SourceAccessArgs, WithScheme, split_scheme};
 use crate::cache::UserFolders;
 use crate::exit::Failure;
 use crate::image::{self, ImageLocation};
-use crate::login::credentials::CredentialVariables;
-use crate::login::{RegistryAccess, read_stdin_password};
+use crate::login::credentials::{CredentialVariables, from_environment};
+use crate::login::{RegistryAccess, is_same_registry, read_stdin_password};
 use crate::push::PushSettings;
+use crate::report::Report;
 use crate::transports::{ImageRequest, daemon};
 use crate::upload::TransferOptions;
 
@@ -140,6 +142,52 @@ impl RegistryAccess {
     pub fn parse_source(args: SourceAccessArgs) -> Result<Self, Failure> {
         let option = "--source-password-stdin";
         Self::from_args(args.into(), option, CredentialVariables::Source)
+    }
+
+    /// Creates the access to two registries that one command reads. If they are not the same, a login
+    /// or a certificate of one must not be used at the other, so only stored logins are used.
+    ///
+    /// # Errors
+    /// Fails if options are given that can be meant for one of two registries only, or if the password
+    /// cannot be read.
+    pub fn parse_for_both(
+        args: AccessArgs,
+        registries: [&Registry; 2],
+        report: &Arc<dyn Report>,
+    ) -> Result<Self, Failure> {
+        let [a, b] = registries;
+        if is_same_registry(a, b) {
+            return Self::parse(args);
+        }
+        let hint = if args.username.is_some() {
+            Some(format!(
+                "log in to each registry: imgsync login {a}, and imgsync login {b}"
+            ))
+        } else if args.connect.plain_http {
+            Some("write http:// before the name of an image in a registry that uses it".to_owned())
+        } else if args.connect != ConnectArgs::default() {
+            Some(
+                "save the certificate of the CA of each registry as \
+                 /etc/docker/certs.d/REGISTRY/ca.crt, and log in with imgsync login REGISTRY"
+                    .to_owned(),
+            )
+        } else {
+            None
+        };
+        if let Some(hint) = hint {
+            let what = format!(
+                "{a} and {b} are two registries, so options such as --username, --insecure, \
+                 --ca-file and --plain-http do not apply"
+            );
+            return Err(Failure::usage(what).with_hint(hint));
+        }
+        if !matches!(from_environment(CredentialVariables::Primary), Ok(None)) {
+            report.note(&format!(
+                "IMGSYNC_USERNAME and IMGSYNC_PASSWORD are not used, because {a} and {b} are two \
+                 registries; stored logins are used: imgsync login {a}, and imgsync login {b}"
+            ));
+        }
+        Ok(Self::from(args.connect).with_credentials(None, CredentialVariables::Ignored))
     }
 
     fn from_args(

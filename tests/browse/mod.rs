@@ -2,6 +2,7 @@
 
 mod diff;
 mod inspect;
+mod logins;
 mod ls;
 mod tag;
 

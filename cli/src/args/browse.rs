@@ -111,6 +111,9 @@ Layers are compared by what they contain, and the configs field by field. No lay
 imgsync-server lists the files of a layer, so there, files are compared too, by their size, their \
 attributes and checksums of their parts. Other registries do not tell which files a layer has.
 
+If A and B are in different registries, stored logins are used: log in with imgsync login. The \
+options of the registry and IMGSYNC_USERNAME apply only if both are in the same one.
+
 Marks before a file: + only in B, - only in A, ~ changed, ? the same size, and too small for a \
 checksum in the list, but with another time.
 

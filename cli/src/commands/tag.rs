@@ -12,7 +12,7 @@ use crate::args::{ContentName, ManifestName, NewTag, TagArgs, WithScheme};
 use crate::copy::Copier;
 use crate::exit::{Failure, FailureKind};
 use crate::image::{Platforms, VerifiedManifest};
-use crate::login::RegistryAccess;
+use crate::login::{RegistryAccess, is_same_registry};
 use crate::report::{CopyChange, Report};
 use crate::text::{format_bytes, format_json};
 use crate::transports::{CopyRequest, ReferrersPolicy};
@@ -66,7 +66,7 @@ fn target_name(source: &ManifestName, new: &NewTag) -> Result<ManifestName, Fail
         repository,
         reference,
     } = name;
-    if *registry != source.registry {
+    if !is_same_registry(registry, &source.registry) {
         let what = format!("{name} is at another registry than {source}");
         let hint = format!("to copy the image: imgsync mirror {source} {name}");
         return Err(Failure::usage(what).with_hint(hint));

@@ -214,7 +214,9 @@ fn job_from_args(args: &MirrorArgs) -> Result<(Vec<MirrorJob>, MirrorAccess), Fa
     }
     let target = RegistryAccess::parse(args.access.clone())?.with_scheme(to.scheme)?;
     let is_same = match (&job.from, &job.to) {
-        (SourceLocation::Registry(from, ..), MirrorTarget::Registry(to, _)) => from == to,
+        (SourceLocation::Registry(from, ..), MirrorTarget::Registry(to, _)) => {
+            is_same_registry(from, to)
+        }
         _ => false,
     };
     let source_args = AccessArgs::from(args.source_access.clone());

@@ -58,7 +58,8 @@ struct ImageDetails<'a> {
 /// # Errors
 /// Fails if one of the images or the platform does not exist, or if a request fails.
 pub(super) async fn diff(args: DiffArgs, report: &Arc<dyn Report>) -> Result<(), Failure> {
-    let access = RegistryAccess::parse(args.access)?;
+    let registries = [&args.old.name.registry, &args.new.name.registry];
+    let access = RegistryAccess::parse_for_both(args.access, registries, report)?;
     let old = Side::fetch(&access, args.old, report).await?;
     let new = Side::fetch(&access, args.new, report).await?;
     let mut images = Vec::new();
