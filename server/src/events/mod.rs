@@ -38,7 +38,7 @@ use self::receiver::{ConfiguredReceivers, Receiver};
 use self::sender::{DeliveryCounts, Sender};
 use crate::config::Config;
 use crate::registry::Registry;
-use crate::store::Store;
+use crate::store::{self, QueueFiles, Store};
 use crate::wall_clock;
 
 /// The time between two writes of entries that are not durable, and between two looks at losses.
@@ -201,7 +201,8 @@ impl Events {
         }
     }
 
-    /// Removes the queues of receivers that have not been in the configuration for a week.
+    /// Removes the queues of receivers that have not been in the configuration for a week. Logs what
+    /// waits for the others, because the queue of a webhook belongs to its URL.
     fn remove_unused_queues(&self, used: &HashSet<String>) {
         let store = &self.0.store;
         if !store.is_writable() {
@@ -213,10 +214,10 @@ impl Events {
             let removed = files.changed_at().and_then(|changed| {
                 let age = changed.and_then(|time| wall_clock::now().duration_since(time).ok());
                 if age.is_none_or(|age| age < MAX_UNUSED_QUEUE_AGE) {
-                    return Ok(());
+                    return warn_about_waiting(files);
                 }
                 tracing::info!("removing the events of a receiver that is not configured any more");
-                files.remove()
+                store.queue_files(name).remove()
             });
             if let Err(error) = removed {
                 tracing::warn!(%error, "cannot remove the events of an old receiver");
@@ -359,10 +360,23 @@ impl Subscription {
             tracing::error!(
                 lost,
                 waiting,
-                "{name}: events are lost, because too many wait"
+                "{name}: events are lost, because too many wait or their file is damaged"
             );
         }
     }
+}
+
+/// Logs how many events wait for a receiver that is not configured.
+fn warn_about_waiting(files: QueueFiles) -> Result<(), store::Error> {
+    let waiting = queue::waiting_in(files)?;
+    if waiting > 0 {
+        tracing::warn!(
+            waiting,
+            "events wait for a receiver that is not configured any more, for example because its URL \
+             has changed: they are kept for a week, and sent if it is configured again"
+        );
+    }
+    Ok(())
 }
 
 /// Returns the current time in RFC 3339, with nanoseconds.

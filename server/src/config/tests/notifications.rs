@@ -157,7 +157,7 @@ fn secrets_are_neither_printed_nor_debugged() {
     ));
     let printed = loaded.to_yaml();
     assert!(
-        printed.contains("url: \"https://******@listener.example.com/event?******\""),
+        printed.contains("url: \"https://******@listener.example.com/******?******\""),
         "{printed}"
     );
     for text in [printed, format!("{:?}", loaded.config)] {

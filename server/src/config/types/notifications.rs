@@ -55,8 +55,8 @@ pub struct WebhookConfig {
     pub timeout: Duration,
 }
 
-/// An `http` or `https` URL to which requests are sent. It can contain secrets, so its `Debug` and
-/// `Display` output leaves out the login and the query.
+/// An `http` or `https` URL to which requests are sent. It can contain secrets, for example in the path
+/// of a chat service, so its `Debug` and `Display` output leaves out the login, the path and the query.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ReceiverUrl(pub Url);
 
@@ -67,6 +67,9 @@ impl fmt::Display for ReceiverUrl {
             // These fail only for URLs without a host.
             let _ = url.set_username("******");
             let _ = url.set_password(None);
+        }
+        if url.path() != "/" {
+            url.set_path("/******");
         }
         if url.query().is_some() {
             url.set_query(Some("******"));

@@ -73,7 +73,9 @@ impl EventQueue {
             );
             None
         });
-        let (segments, sent) = opened.map_or((None, 0), |(segments, sent)| (Some(segments), sent));
+        let (mut segments, sent) =
+            opened.map_or((None, 0), |(segments, sent)| (Some(segments), sent));
+        warn_about_damage(segments.as_mut());
         let end = segments.as_ref().map_or(sent, Segments::end);
         let bytes = segments.as_ref().map_or(0, Segments::bytes);
         Self {
@@ -152,6 +154,7 @@ impl EventQueue {
             });
             let mut memory = self.lock_memory();
             let end = disk.as_ref().map_or(0, Segments::end);
+            warn_about_damage(disk.as_mut());
             if stored.as_ref().is_some_and(Option::is_none) && end > sent {
                 // The rest of the segments is damaged.
                 self.lose_up_to(end);
@@ -225,6 +228,27 @@ impl EventQueue {
     fn lock_disk(&self) -> MutexGuard<'_, Option<Segments>> {
         self.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Logs damaged lines. They do not count as lost: most of them are writes that were cut off, which were
+/// not acknowledged.
+fn warn_about_damage(segments: Option<&mut Segments>) {
+    let lines = segments.map_or(0, Segments::take_damaged);
+    if lines > 0 {
+        tracing::warn!(
+            lines,
+            "skipped damaged lines among the waiting events: a write was cut off, or events are lost"
+        );
+    }
+}
+
+/// Returns how many entries on the disk were not sent. Blocks on the disk.
+///
+/// # Errors
+/// The errors of the disk.
+pub(super) fn waiting_in(files: QueueFiles) -> Result<u64, store::Error> {
+    let (segments, sent) = Segments::open(files)?;
+    Ok(segments.end().saturating_sub(sent))
 }
 
 /// Knows which entries have a later one with the same key.

@@ -20,6 +20,8 @@ pub(super) struct Segments {
     end: u64,
     /// Whether lines were appended that are not synced.
     is_unsynced: bool,
+    /// How many lines were skipped because they are damaged.
+    damaged: u64,
     position: ReadPosition,
 }
 
@@ -30,6 +32,8 @@ struct Segment {
     first: u64,
     /// The length in bytes.
     len: u64,
+    /// How much of it was examined for damage, in bytes.
+    examined: u64,
 }
 
 /// The next entry to read.
@@ -44,13 +48,17 @@ struct ReadPosition {
 
 impl Segments {
     /// Opens the segments, and returns them with the number of the last entry that was sent. A segment
-    /// whose name is damaged is left alone; if that number is damaged, all entries are sent again.
+    /// whose name is damaged is left alone. If that number is damaged, all entries are sent again.
     pub(super) fn open(files: QueueFiles) -> Result<(Self, u64), store::Error> {
         let mut segments = VecDeque::new();
         let names = files.segments()?.into_iter();
         for first in names.filter(|first| *first <= MAX_NUMBER) {
             let len = files.segment_len(first)?;
-            segments.push_back(Segment { first, len });
+            segments.push_back(Segment {
+                first,
+                len,
+                examined: 0,
+            });
         }
         let sent = files.last_sent()?;
         let sent = if sent <= MAX_NUMBER { sent } else { 0 };
@@ -59,15 +67,20 @@ impl Segments {
             segments,
             end: sent,
             is_unsynced: false,
+            damaged: 0,
             position: ReadPosition::default(),
         };
         if let Some(last) = opened.segments.back().copied() {
             opened.position.segment = last.first;
-            opened.end = sent.max(last.first.saturating_sub(1));
+            opened.end = last.first.saturating_sub(1);
             while let Some(entry) = opened.read_next()? {
                 opened.end = opened.end.max(entry.number);
             }
             opened.position = ReadPosition::default();
+        }
+        // The last segment stays on the disk, so no entry after its end was sent.
+        if sent > opened.end {
+            return Ok((opened, 0));
         }
         Ok((opened, sent))
     }
@@ -120,6 +133,8 @@ impl Segments {
             _ => self.segments.push_back(Segment {
                 first: segment,
                 len,
+                // Lines of this process are not damaged.
+                examined: u64::MAX,
             }),
         }
         self.end = last;
@@ -184,11 +199,27 @@ impl Segments {
             None => return Ok(false),
         };
         let lines = bytes[..end].split(|byte| *byte == b'\n');
-        self.position
-            .ahead
-            .extend(lines.filter_map(QueueEntry::parse));
+        let mut damaged = 0;
+        for line in lines.filter(|line| !line.is_empty()) {
+            match QueueEntry::parse(line) {
+                Some(entry) => self.position.ahead.push_back(entry),
+                None => damaged += 1,
+            }
+        }
+        let mut segments = self.segments.iter_mut();
+        if let Some(read) = segments.find(|found| found.first == segment)
+            && read.examined <= offset
+        {
+            read.examined = offset + end as u64;
+            self.damaged += damaged;
+        }
         self.position.offset += end as u64;
         Ok(true)
+    }
+
+    /// Returns how many damaged lines were skipped since the last call.
+    pub(super) fn take_damaged(&mut self) -> u64 {
+        std::mem::take(&mut self.damaged)
     }
 
     /// Calls `visit` with all entries.

@@ -284,3 +284,17 @@ fn numbers_that_no_queue_reaches_are_damage() {
     add_durably(&queue, "event 1");
     assert_eq!(drain(&queue, usize::MAX).0, texts(0..2));
 }
+
+#[test]
+fn a_wrong_number_of_the_last_sent_entry_loses_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let queue = open(root.path());
+    for text in texts(0..3) {
+        add_durably(&queue, &text);
+    }
+    drain(&queue, 1);
+    drop(queue);
+    let folder = root.path().join("imgsync/events-1").join(NAME);
+    std::fs::write(folder.join("sent"), format!("{:020}\n", 900)).unwrap();
+    assert_eq!(drain(&open(root.path()), usize::MAX).0, texts(0..3));
+}
