@@ -4,9 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use imgsync_oci::Digest;
 use imgsync_oci::units::format_bytes;
-use maud::{Markup, html};
+use jiff::Timestamp;
+use maud::{Markup, Render as _, html};
 
 use super::texts::{Texts, fill};
+use super::untrusted::Untrusted;
 use crate::store::format_time;
 
 /// How many characters of a digest are shown where the whole one is a link away.
@@ -91,6 +93,31 @@ fn duration(_: &Texts, seconds: u64, minutes: &str, hours: &str, days: &str) -> 
     fill(text, &[&(seconds / unit)])
 }
 
+/// Formats a duration in words, in the largest unit that gives a whole number: `36 hours`.
+pub(super) fn duration_words(texts: &Texts, duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let units = [
+        (DAY, texts.day_word, texts.days_word),
+        (HOUR, texts.hour_word, texts.hours_word),
+        (MINUTE, texts.minute_word, texts.minutes_word),
+    ];
+    let whole = units
+        .into_iter()
+        .find(|(unit, ..)| seconds >= *unit && seconds.is_multiple_of(*unit));
+    let (unit, one, many) = whole.unwrap_or((1, texts.second_word, texts.seconds_word));
+    let count = seconds / unit;
+    fill(if count == 1 { one } else { many }, &[&count])
+}
+
+/// Formats a time that others wrote: as [`age`] if it is one of RFC 3339 after 1970, else as it is.
+pub(super) fn untrusted_time(texts: &Texts, now: u64, text: &str) -> Markup {
+    let parsed = text.parse::<Timestamp>().ok();
+    match parsed.map(|time| u64::try_from(time.as_second())) {
+        Some(Ok(seconds)) if seconds > 0 => age(texts, now, Some(seconds)),
+        _ => Untrusted(text).render(),
+    }
+}
+
 /// Formats a time in Unix seconds as in RFC 3339.
 pub(super) fn rfc3339(seconds: u64) -> String {
     let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds));
@@ -127,6 +154,44 @@ mod tests {
         assert_eq!(age(now + 2 * HOUR), "in 2 h");
         assert_eq!(day(Language::English.texts(), 10 * DAY + 5, 10), "today");
         assert_eq!(day(Language::Chinese.texts(), 10 * DAY, 9), "昨天");
+    }
+
+    #[test]
+    fn durations_are_words() {
+        let words = |seconds, language: Language| {
+            duration_words(language.texts(), Duration::from_secs(seconds))
+        };
+        for (seconds, english, chinese) in [
+            (DAY, "1 day", "1 天"),
+            (7 * DAY, "7 days", "7 天"),
+            (36 * HOUR, "36 hours", "36 小时"),
+            (HOUR, "1 hour", "1 小时"),
+            (90 * MINUTE, "90 minutes", "90 分钟"),
+            (61, "61 seconds", "61 秒"),
+            (0, "0 seconds", "0 秒"),
+        ] {
+            assert_eq!(words(seconds, Language::English), english);
+            assert_eq!(words(seconds, Language::Chinese), chinese);
+        }
+    }
+
+    #[test]
+    fn a_time_of_others_is_an_age_or_text() {
+        let shown =
+            |text| untrusted_time(Language::English.texts(), 1_000_000_000, text).into_string();
+        let age = shown("2001-09-09T01:45:40.819401584Z");
+        assert!(
+            age.contains("\"2001-09-09T01:45:40Z\"") && age.contains(">1 min ago<"),
+            "{age}"
+        );
+        for text in [
+            "yesterday",
+            "1970-01-01T00:00:00Z",
+            "-009999-01-01T00:00:00Z",
+            "",
+        ] {
+            assert_eq!(shown(text), format!("<bdi>{text}</bdi>"));
+        }
     }
 
     #[test]

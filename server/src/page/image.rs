@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use imgsync_oci::manifest::Descriptor;
-use imgsync_oci::units::{format_bytes, format_duration};
+use imgsync_oci::units::format_bytes;
 use imgsync_oci::{Manifest, Reference, Repository};
 use maud::{Markup, html};
 use serde::Deserialize;
 
 use super::bounded_rows::{MAX_LAYERS_BYTES, MAX_TEXT_BYTES, bounded_rows};
-use super::format::{digest_start, link, short_digest, size};
+use super::format::{digest_start, duration_words, link, short_digest, size, untrusted_time};
 use super::image_facts::{ConfigFacts, MAX_ENTRIES, platform_text, total_bytes};
 use super::image_reader::{ImageReader, ReadManifest};
 use super::layers::{layer_rows, render_layers};
@@ -151,7 +151,7 @@ impl ImageView {
                     tr { th scope="row" { (texts.platform) } td { (Untrusted(platform)) } }
                 }
                 @if let Some(created) = config.and_then(|config| config.created.as_deref()) {
-                    tr { th scope="row" { (texts.created) } td { (Untrusted(created)) } }
+                    tr { th scope="row" { (texts.created) } td { (untrusted_time(texts, frame.now, created)) } }
                 }
                 tr { th scope="row" { (texts.media_type) } td { code { (Untrusted(&manifest.media_type)) } } }
             } } }
@@ -251,7 +251,7 @@ impl ImageView {
             details.risky {
                 summary { (texts.delete_tag) }
                 div.sheet.pad {
-                    p { (fill(texts.delete_tag_text, &[&self.title(), &format_duration(undo)])) }
+                    p { (fill(texts.delete_tag_text, &[&self.title(), &duration_words(texts, undo)])) }
                     form method="post" action="delete" {
                         (frame.token_field())
                         input type="hidden" name="name" value=(self.repository);

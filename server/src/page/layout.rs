@@ -27,6 +27,8 @@ pub(crate) struct Frame {
     pub(crate) user: Option<String>,
     /// Whether there are users who can log in.
     pub(crate) has_logins: bool,
+    /// Whether the visitor may see all repositories, the storage and the uploads.
+    pub(crate) may_list: bool,
     /// The token that forms send back; empty without a login.
     pub(crate) form_token: String,
     /// The path and query of this page, to return to after a login.
@@ -60,8 +62,10 @@ impl Frame {
                         a.brand href="." { img src="icon.svg" alt="" width="24" height="24"; span { (self.name()) } }
                         nav.main aria-label=(texts.main_navigation) {
                             (entry(".", texts.repositories, section == Some(Section::Repositories)))
-                            (entry("storage", texts.storage, section == Some(Section::Storage)))
-                            (entry("uploads", texts.uploads, section == Some(Section::Uploads)))
+                            @if self.may_list {
+                                (entry("storage", texts.storage, section == Some(Section::Storage)))
+                                (entry("uploads", texts.uploads, section == Some(Section::Uploads)))
+                            }
                         }
                         (self.account())
                     } }
@@ -174,6 +178,7 @@ pub(super) fn test_frame() -> Frame {
         host: "registry.example.com".to_owned(),
         user: Some("alice".to_owned()),
         has_logins: true,
+        may_list: true,
         form_token: "t0ken".to_owned(),
         here: "storage".to_owned(),
         notice: None,

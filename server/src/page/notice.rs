@@ -26,6 +26,17 @@ pub(crate) fn changed_link(kind: ChangeKind, repository: &Repository, tag: Optio
     link(page, &parameters)
 }
 
+/// Returns the command that restores a tag, or without one a repository.
+fn undelete_command(frame: &Frame, repository: &Repository, tag: Option<&Tag>) -> String {
+    let host = if frame.host.is_empty() {
+        "HOST"
+    } else {
+        &frame.host
+    };
+    let tag = tag.map(|tag| format!(":{tag}")).unwrap_or_default();
+    format!("imgsync undelete {host}/{repository}{tag}")
+}
+
 /// What has just happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Notice {
@@ -46,7 +57,13 @@ impl Notice {
         };
         html! {
             div.notice role="status" {
-                span { (text) }
+                span {
+                    (text)
+                    @if let Self::Deleted(repository, tag) = self {
+                        br;
+                        (texts.undo_later) " " code { (undelete_command(frame, repository, tag.as_ref())) }
+                    }
+                }
                 @if let Self::Deleted(repository, tag) = self {
                     form method="post" action="restore" {
                         (frame.token_field())

@@ -5,7 +5,7 @@ use imgsync_oci::{Digest, Reference, Repository, Tag};
 use maud::{Markup, html};
 
 use super::bounded_rows::{MAX_TEXT_BYTES, bounded_rows};
-use super::format::{link, short_digest, size};
+use super::format::{link, short_digest, size, untrusted_time};
 use super::image_reader::ImageReader;
 use super::layout::Frame;
 use super::texts::{Texts, fill};
@@ -103,7 +103,10 @@ impl ReferrerRows {
 
     pub(super) fn render(&self, frame: &Frame, repository: &Repository) -> Markup {
         let texts = frame.texts();
-        let rows = self.rows.iter().map(|row| row.render(texts, repository));
+        let rows = self
+            .rows
+            .iter()
+            .map(|row| row.render(texts, frame.now, repository));
         let bounded = bounded_rows(MAX_TEXT_BYTES, rows);
         let is_truncated = self.is_truncated || bounded.count < self.rows.len();
         html! {
@@ -126,7 +129,7 @@ impl ReferrerRows {
 }
 
 impl ReferrerRow {
-    fn render(&self, texts: &Texts, repository: &Repository) -> Markup {
+    fn render(&self, texts: &Texts, now: u64, repository: &Repository) -> Markup {
         let digest = self.digest.to_string();
         let to_image = link(
             "image",
@@ -146,7 +149,7 @@ impl ReferrerRow {
                 }
                 td.digest data-label=(texts.digest) { a href=(to_image) { (short_digest(&self.digest)) } }
                 td data-label=(texts.created) {
-                    span { @match &self.created { Some(created) => (Untrusted(created)), None => span.none { "–" } } }
+                    span { @match &self.created { Some(created) => (untrusted_time(texts, now, created)), None => span.none { "–" } } }
                 }
                 td.number data-label=(texts.size) { span { (size(Some(self.bytes))) } }
             }

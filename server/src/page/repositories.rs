@@ -15,6 +15,8 @@ use crate::status::StorageMeasurement;
 
 /// How many repositories are on a page.
 const ROWS: usize = 50;
+/// How often the script loads a page again whose sizes are not measured yet, in milliseconds.
+const RELOAD_INTERVAL: u32 = 2000;
 /// How many names are read at a time by a search.
 const NAMES_PER_READ: usize = 1000;
 
@@ -79,7 +81,7 @@ impl RepositoriesView {
                 h1 { (texts.repositories) }
                 (search_form(texts, texts.search_repositories, &self.query.search, &[]))
             }
-            (summary(texts, measured))
+            (summary(texts, measured, self.count()))
             @if self.rows.is_empty() {
                 (self.empty(frame))
             } @else {
@@ -101,6 +103,14 @@ impl RepositoriesView {
             }
         };
         frame.page(texts.repositories, Some(Section::Repositories), &view)
+    }
+
+    /// Returns the number of repositories, if all of them are on this page.
+    fn count(&self) -> Option<usize> {
+        let query = &self.query;
+        let is_whole =
+            query.after.is_empty() && query.search.is_empty() && self.next_after.is_none();
+        is_whole.then_some(self.rows.len())
     }
 
     fn empty(&self, frame: &Frame) -> Markup {
@@ -186,13 +196,23 @@ fn sizes(measured: &StorageMeasurement) -> HashMap<&str, (u64, u64)> {
         .collect()
 }
 
-fn summary(texts: &Texts, measured: Option<&StorageMeasurement>) -> Markup {
+/// Tells that nothing is measured yet. The script loads the page again until it is.
+pub(super) fn measuring(texts: &Texts) -> Markup {
+    html! { p.lead data-reload=(RELOAD_INTERVAL) { (texts.measuring) } }
+}
+
+fn summary(texts: &Texts, measured: Option<&StorageMeasurement>, count: Option<usize>) -> Markup {
     let Some(StorageMeasurement { usage, sample, .. }) = measured else {
-        return html! { p.lead { (texts.measuring) } };
+        return measuring(texts);
+    };
+    // What was measured may have changed since then.
+    let (count, hint) = match count {
+        Some(count) => (count.to_string(), ""),
+        None => (usage.repositories.to_string(), texts.last_measurement),
     };
     html! {
         dl.figures {
-            (figure(texts.repositories, &usage.repositories.to_string(), ""))
+            (figure(texts.repositories, &count, hint))
             (stored_figures(texts, usage))
             (free_figure(texts, sample))
         }

@@ -1,11 +1,11 @@
 //! A repository with its tags, the latest push first.
 
-use imgsync_oci::units::{format_bytes, format_duration};
+use imgsync_oci::units::format_bytes;
 use imgsync_oci::{Digest, Repository, Tag};
 use maud::{Markup, html};
 use std::time::Duration;
 
-use super::format::{age, day, link, short_digest, size};
+use super::format::{age, day, duration_words, link, short_digest, size};
 use super::image_facts::ImageSummary;
 use super::image_reader::ImageReader;
 use super::layout::{Frame, Section, search_form};
@@ -217,7 +217,7 @@ fn delete_form(frame: &Frame, repository: &Repository, undo: Duration) -> Markup
         details.risky {
             summary { (texts.delete_repository) }
             div.sheet.pad {
-                p { (fill(texts.delete_repository_text, &[repository, &format_duration(undo)])) }
+                p { (fill(texts.delete_repository_text, &[repository, &duration_words(texts, undo)])) }
                 form method="post" action="delete" {
                     (frame.token_field())
                     input type="hidden" name="name" value=(repository);

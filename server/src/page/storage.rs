@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use imgsync_oci::units::{format_bytes, format_duration};
+use imgsync_oci::units::format_bytes;
 use maud::{Markup, html};
 
 use super::chart::disk_chart;
-use super::format::{age, figure, link, size};
+use super::format::{age, duration_words, figure, link, size};
 use super::layout::{Frame, Section};
-use super::repositories::{free_figure, measured_line, stored_figures};
+use super::repositories::{free_figure, measured_line, measuring, stored_figures};
 use super::texts::fill;
 use super::untrusted::Untrusted;
 use crate::registry::{CollectionRecord, DiskSample, Error, Registry};
@@ -69,7 +69,7 @@ impl StorageView {
                     p.lead { (measured_line(frame, measured)) }
                     (self.figures(frame, measured))
                 }
-                None => p.lead { (texts.measuring) },
+                None => (measuring(texts)),
             }
             h2 { (texts.disk_use) }
             div.sheet.pad {
@@ -89,7 +89,7 @@ impl StorageView {
 
     fn figures(&self, frame: &Frame, measured: &StorageMeasurement) -> Markup {
         let texts = frame.texts();
-        let (sample, undo) = (&measured.sample, format_duration(self.plan.undo));
+        let (sample, undo) = (&measured.sample, duration_words(texts, self.plan.undo));
         let trash_hint = fill(texts.trash_hint, &[&undo]);
         html! {
             dl.figures {

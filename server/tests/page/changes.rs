@@ -42,6 +42,11 @@ async fn a_tag_is_deleted_and_restored() {
     assert!(!exists(&server, "v1").await && exists(&server, "v2").await);
     let page = browser.page(&location).await;
     assert!(page.contains("The tag v1 was deleted.") && page.contains("action=\"restore\""));
+    let later = format!(
+        "imgsync undelete {}/team/app:v1<",
+        server.url("").trim_start_matches("http://")
+    );
+    assert!(page.contains(&later), "{page}");
     let restored = browser.form("restore", &fields).send().await.unwrap();
     assert!(
         browser

@@ -1,7 +1,6 @@
 //! Shows the list of repositories.
 
 use hyper::Response;
-use imgsync_oci::endpoint::{Pagination, RegistryOperation};
 
 use super::super::body::ResponseBody;
 use super::super::request_body::RequestBody;
@@ -14,8 +13,7 @@ pub(super) async fn show(
     request: &PageRequest<'_>,
     body: &RequestBody,
 ) -> Result<Response<ResponseBody>, PageError> {
-    let page = Pagination::default();
-    request.authorize(&RegistryOperation::Catalog { page }.into())?;
+    request.authorize_list()?;
     let query = RepositoriesQuery {
         after: request.query.text("after").to_owned(),
         search: request.query.text("search").trim().to_lowercase(),

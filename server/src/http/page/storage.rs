@@ -1,7 +1,6 @@
 //! Shows how the disk is used.
 
 use hyper::Response;
-use imgsync_oci::endpoint::{Pagination, RegistryOperation};
 
 use super::super::body::ResponseBody;
 use super::super::request_body::RequestBody;
@@ -14,8 +13,7 @@ pub(super) async fn show(
     request: &PageRequest<'_>,
     body: &RequestBody,
 ) -> Result<Response<ResponseBody>, PageError> {
-    let page = Pagination::default();
-    request.authorize(&RegistryOperation::Catalog { page }.into())?;
+    request.authorize_list()?;
     let (config, server) = (request.config, &request.app.server);
     let plan = CollectionPlan {
         is_enabled: config.imgsync.gc.is_enabled && !config.storage.is_read_only,

@@ -1,7 +1,6 @@
 //! Shows the uploads in progress.
 
 use hyper::Response;
-use imgsync_oci::endpoint::{Pagination, RegistryOperation};
 
 use super::super::body::ResponseBody;
 use super::super::request_body::RequestBody;
@@ -14,8 +13,7 @@ pub(super) async fn show(
     request: &PageRequest<'_>,
     body: &RequestBody,
 ) -> Result<Response<ResponseBody>, PageError> {
-    let page = Pagination::default();
-    request.authorize(&RegistryOperation::Catalog { page }.into())?;
+    request.authorize_list()?;
     let (registry, frame) = (request.app.registry.clone(), request.frame());
     let is_part = request.query.text("part") == "rows";
     let page = move |_: &Walk<'_>| {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use hyper::header::{ACCEPT_LANGUAGE, COOKIE, HeaderMap, HeaderValue};
-use imgsync_oci::endpoint::RepositoryOperation;
+use imgsync_oci::endpoint::{Pagination, RegistryOperation, RepositoryOperation};
 use imgsync_oci::{Endpoint, Repository};
 
 use super::super::app::App;
@@ -72,6 +72,12 @@ impl PageRequest<'_> {
         Ok(WritePolicy::from(self.config).check(endpoint)?)
     }
 
+    /// Checks that the visitor may see all repositories, the storage and the uploads.
+    pub(super) fn authorize_list(&self) -> Result<(), PageError> {
+        let page = Pagination::default();
+        self.authorize(&RegistryOperation::Catalog { page }.into())
+    }
+
     /// Returns whether the visitor may delete from a repository: never without a login.
     pub(super) fn may_delete(&self, repository: &Repository) -> bool {
         let delete = Endpoint::within(repository, RepositoryOperation::DeleteRepository);
@@ -113,6 +119,7 @@ impl PageRequest<'_> {
                 .user()
                 .map(|user| user.as_str().to_owned()),
             has_logins: app.auth.realm().is_some(),
+            may_list: self.authorize_list().is_ok(),
             form_token: session
                 .map(|id| app.auth.form_token(id))
                 .unwrap_or_default(),

@@ -1,4 +1,4 @@
-// Copies commands, and keeps the list of uploads up to date. The page works without this file.
+// Copies commands, keeps the list of uploads up to date, and waits for the first measurement. The page works without this file.
 "use strict";
 
 for (const button of document.querySelectorAll("button[data-copy]")) {
@@ -23,6 +23,15 @@ async function copy(source) {
     selection.selectAllChildren(source);
     return document.execCommand("copy");
   }
+}
+
+// Until the storage is measured. Nothing is lost: the visitor is not typing.
+const unmeasured = document.querySelector("[data-reload]");
+if (unmeasured) {
+  setInterval(() => {
+    const focused = document.activeElement;
+    if (!document.hidden && (!focused || focused === document.body)) location.reload();
+  }, Number(unmeasured.dataset.reload));
 }
 
 const live = document.querySelector("[data-live]");
