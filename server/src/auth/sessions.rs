@@ -2,6 +2,7 @@
 //!
 //! This module must not store an id: whoever reads the memory later cannot use the sessions.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use super::login_cache::random_key;
 
 /// How long a browser stays logged in.
 pub(crate) const SESSION_LIFETIME: Duration = Duration::from_secs(12 * 3600);
-/// The most sessions. Beyond it, the one that ends first is closed.
+/// The most sessions. Beyond it, the first one of the user with the most is closed.
 const MAX_SESSIONS: usize = if cfg!(test) { 4 } else { 1000 };
 /// The random bytes of an id.
 const ID_BYTES: usize = 32;
@@ -29,6 +30,7 @@ pub(super) struct SessionTable {
     sessions: Mutex<HashMap<SessionMac, BrowserSession>>,
 }
 
+/// A session of a browser.
 struct BrowserSession {
     user: User,
     /// The password hash of the user at the login. A change of the password ends the session.
@@ -64,11 +66,10 @@ impl SessionTable {
         let id = hex::encode(bytes);
         let mut sessions = self.lock();
         sessions.retain(|_, session| now < session.end);
-        if sessions.len() >= MAX_SESSIONS {
-            let first = sessions.iter().min_by_key(|(_, session)| session.end);
-            if let Some(first) = first.map(|(mac, _)| *mac) {
-                sessions.remove(&first);
-            }
+        if sessions.len() >= MAX_SESSIONS
+            && let Some(surplus) = surplus_session(&sessions)
+        {
+            sessions.remove(&surplus);
         }
         let session = BrowserSession {
             user: user.clone(),
@@ -115,6 +116,19 @@ fn form_payload(id: &str) -> Vec<u8> {
     format!("form {id}").into_bytes()
 }
 
+/// Returns the session that ends first, of the user with the most: nobody can end those of others by
+/// logging in again and again.
+fn surplus_session(sessions: &HashMap<SessionMac, BrowserSession>) -> Option<SessionMac> {
+    let mut counts = HashMap::<&str, usize>::new();
+    for session in sessions.values() {
+        *counts.entry(session.user.as_str()).or_default() += 1;
+    }
+    let count = |session: &BrowserSession| counts.get(session.user.as_str());
+    let rank = |session: &BrowserSession| (Reverse(count(session)), session.end);
+    let surplus = sessions.iter().min_by_key(|(_, session)| rank(session));
+    surplus.map(|(mac, _)| *mac)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,10 +152,12 @@ mod tests {
         let (table, now) = (SessionTable::new().unwrap(), Instant::now());
         let alice = User("alice".into());
         let later = |number: usize| now + Duration::from_secs(number as u64);
+        let bob = table.open(&User("bob".into()), "", now).unwrap();
         let open = |number| table.open(&alice, "", later(number)).unwrap();
-        let ids: Vec<String> = (0..=MAX_SESSIONS).map(open).collect();
+        let ids: Vec<String> = (0..MAX_SESSIONS).map(open).collect();
         assert_eq!(table.find(&ids[0], now), None);
         assert!(ids[1..].iter().all(|id| table.find(id, now).is_some()));
+        assert!(table.find(&bob, now).is_some(), "others stay logged in");
     }
 
     #[test]

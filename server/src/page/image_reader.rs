@@ -61,7 +61,7 @@ impl<'a> ImageReader<'a> {
             Err(error) => return Err(error),
         };
         let len = usize::try_from(blob.size()).unwrap_or_default();
-        self.count(len);
+        self.count(len)?;
         let bytes = blob.read(0, len).ok();
         Ok(bytes.map(|bytes| ConfigFacts::parse(&bytes)))
     }
@@ -77,7 +77,7 @@ impl<'a> ImageReader<'a> {
             Err(Error::ManifestUnknown(_) | Error::ManifestDamaged(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
-        self.count(stored.bytes.len());
+        self.count(stored.bytes.len())?;
         let parsed = Manifest::parse(&stored.bytes, None).ok();
         Ok(parsed.map(|(media_type, manifest)| ReadManifest {
             digest: stored.digest,
@@ -127,8 +127,9 @@ impl<'a> ImageReader<'a> {
         })
     }
 
-    fn count(&self, bytes: usize) {
-        self.bytes_left
-            .set(self.bytes_left.get().saturating_sub(bytes));
+    fn count(&self, bytes: usize) -> Result<(), Error> {
+        let left = self.bytes_left.get().saturating_sub(bytes);
+        self.bytes_left.set(left);
+        Ok(self.walk.step_for_file(bytes)?)
     }
 }

@@ -14,14 +14,24 @@ pub(crate) enum ChangeKind {
     Restored,
 }
 
-/// Returns the address of the page that tells of a change, relative to the other pages.
-pub(crate) fn changed_link(kind: ChangeKind, repository: &Repository, tag: Option<&Tag>) -> String {
+/// Returns the address of the page that tells of a change, relative to the other pages. `token` proves
+/// that the change was made.
+pub(crate) fn changed_link(
+    kind: ChangeKind,
+    repository: &Repository,
+    tag: Option<&Tag>,
+    token: &str,
+) -> String {
     let (page, done) = match (kind, tag) {
         (ChangeKind::Deleted, None) => (".", "deleted"),
         (ChangeKind::Deleted, Some(_)) => ("repository", "deleted"),
         (ChangeKind::Restored, _) => ("repository", "restored"),
     };
-    let mut parameters = vec![("name", repository.as_str()), ("done", done)];
+    let mut parameters = vec![
+        ("name", repository.as_str()),
+        ("done", done),
+        ("change", token),
+    ];
     parameters.extend(tag.map(|tag| ("tag", tag.as_str())));
     link(page, &parameters)
 }

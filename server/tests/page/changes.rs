@@ -42,11 +42,12 @@ async fn a_tag_is_deleted_and_restored() {
     assert!(!exists(&server, "v1").await && exists(&server, "v2").await);
     let page = browser.page(&location).await;
     assert!(page.contains("The tag v1 was deleted.") && page.contains("action=\"restore\""));
-    let later = format!(
-        "imgsync undelete {}/team/app:v1<",
-        server.url("").trim_start_matches("http://")
-    );
+    let address = server.url("/team/app:v1<");
+    let later = format!("imgsync undelete {}", address.trim_start_matches("http://"));
     assert!(page.contains(&later), "{page}");
+    // Nobody can write such an address.
+    let forged = location.replace("tag=v1", "tag=v2");
+    assert!(location.contains("tag=v1") && !browser.page(&forged).await.contains("was deleted"));
     let restored = browser.form("restore", &fields).send().await.unwrap();
     assert!(
         browser

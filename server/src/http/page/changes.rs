@@ -46,7 +46,7 @@ pub(super) async fn delete(
     let (caller, headers) = (&request.visitor.caller, &parts.headers);
     let mut deleted = dispatch(app, request.config, caller, endpoint, headers, body).await?;
     changes::record(app, caller, request.forwarded, parts, &mut deleted).await;
-    Ok(show_change(ChangeKind::Deleted, &target))
+    Ok(show_change(request, ChangeKind::Deleted, &target))
 }
 
 /// Restores the tag of a form, or without one the repository.
@@ -59,10 +59,16 @@ pub(super) async fn restore(
     request.authorize(&restore)?;
     let reference = target.tag.clone().map(Reference::Tag);
     trash::restore_content(request.app, &target.repository, reference).await?;
-    Ok(show_change(ChangeKind::Restored, &target))
+    Ok(show_change(request, ChangeKind::Restored, &target))
 }
 
 /// Sends the browser to the page that shows what was changed.
-fn show_change(kind: ChangeKind, target: &ChangeTarget) -> Response<ResponseBody> {
-    redirect(&changed_link(kind, &target.repository, target.tag.as_ref()))
+fn show_change(
+    request: &PageRequest<'_>,
+    kind: ChangeKind,
+    target: &ChangeTarget,
+) -> Response<ResponseBody> {
+    let (repository, tag) = (&target.repository, target.tag.as_ref());
+    let token = request.change_token(kind, repository, tag);
+    redirect(&changed_link(kind, repository, tag, &token))
 }

@@ -86,9 +86,10 @@ pub(super) async fn log_in(
         return Ok(refuse(StatusCode::FORBIDDEN, LoginProblem::Wrong));
     };
     let mut response = redirect(&next);
-    response
-        .headers_mut()
-        .insert(SET_COOKIE, cookie(Some(&id), scheme));
+    response.headers_mut().insert(
+        SET_COOKIE,
+        cookie(request.forwarded.host(), Some(&id), scheme),
+    );
     response.extensions_mut().insert(user);
     Ok(response)
 }
@@ -108,7 +109,7 @@ pub(super) async fn log_out(
     let mut response = redirect(".");
     response
         .headers_mut()
-        .insert(SET_COOKIE, cookie(None, scheme));
+        .insert(SET_COOKIE, cookie(request.forwarded.host(), None, scheme));
     Ok(response)
 }
 

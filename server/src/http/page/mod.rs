@@ -7,7 +7,8 @@
 //! deleted on a server without logins. Start reading at [`serve`].
 //!
 //! A foreign website whose name was pointed at this server (DNS rebinding) can read what is open to
-//! anyone, as from the API. It has no session, because browsers keep cookies apart by host.
+//! anyone, as from the API. It has no session, because browsers keep cookies apart by host. They send
+//! them to every port of a host: other services there see the cookie.
 
 mod assets;
 mod build;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hyper::header::{ACCEPT_LANGUAGE, COOKIE, HeaderMap, HeaderValue};
 use imgsync_oci::endpoint::{Pagination, RegistryOperation, RepositoryOperation};
-use imgsync_oci::{Endpoint, Repository};
+use imgsync_oci::{Endpoint, Repository, Tag};
 
 use super::super::app::App;
 use super::super::caller::Caller;
@@ -13,12 +13,22 @@ use super::super::write_policy::WritePolicy;
 use super::origin::{BrowserScheme, own_origin};
 use super::{PageError, PageRequest, Parameters};
 use crate::auth::SESSION_LIFETIME;
-use crate::page::{Frame, Language, Notice};
+use crate::page::{ChangeKind, Frame, Language, Notice};
 use crate::wall_clock::unix_now;
 
-/// The cookie with the id of a session. Without a path, browsers send it only below the path of the
-/// page, under any prefix.
+/// The start of the name of the cookie with the id of a session. Without a path, browsers send it only
+/// below the path of the page, under any prefix.
 const COOKIE_NAME: &str = "imgsync-session";
+
+/// Returns the name of the cookie for a host with an optional port. Browsers send a cookie to all ports
+/// of a host, and another one may be that of another server.
+fn cookie_name(host: &str) -> String {
+    let port = host.rsplit_once(':').map(|(_, port)| port);
+    match port.filter(|port| port.bytes().all(|byte| byte.is_ascii_digit())) {
+        Some(port) => format!("{COOKIE_NAME}-{port}"),
+        None => COOKIE_NAME.to_owned(),
+    }
+}
 
 /// The visitor of a page.
 pub(super) struct Visitor {
@@ -30,7 +40,8 @@ pub(super) struct Visitor {
 impl Visitor {
     /// Identifies the sender of a request by the cookie. An invalid cookie counts as none.
     pub(super) fn identify(app: &App, forwarded: &Arc<ForwardedInfo>, headers: &HeaderMap) -> Self {
-        let known = session_ids(headers).find_map(|id| {
+        let name = cookie_name(forwarded.host());
+        let known = session_ids(headers, &name).find_map(|id| {
             let user = app.auth.session_user(id)?;
             Some((id.to_owned(), user))
         });
@@ -43,25 +54,26 @@ impl Visitor {
 }
 
 /// Returns the values of the cookie. Another path of the same host may have set one with this name.
-fn session_ids(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+fn session_ids<'a>(headers: &'a HeaderMap, name: &str) -> impl Iterator<Item = &'a str> {
     let cookies = headers.get_all(COOKIE).into_iter();
     let cookies = cookies.filter_map(|value| value.to_str().ok());
     let pairs = cookies.flat_map(|value| value.split(';'));
-    pairs.filter_map(|pair| {
-        let (name, value) = pair.trim().split_once('=')?;
-        (name == COOKIE_NAME).then_some(value)
+    pairs.filter_map(move |pair| {
+        let (pair_name, value) = pair.trim().split_once('=')?;
+        (pair_name == name).then_some(value)
     })
 }
 
 /// Returns the header that sets the cookie, or removes it without an id.
-pub(super) fn cookie(id: Option<&str>, scheme: BrowserScheme) -> HeaderValue {
+pub(super) fn cookie(host: &str, id: Option<&str>, scheme: BrowserScheme) -> HeaderValue {
     let max_age = id.map_or(0, |_| SESSION_LIFETIME.as_secs());
     let secure = match scheme {
         BrowserScheme::Https => "; Secure",
         BrowserScheme::Http => "",
     };
     let id = id.unwrap_or_default();
-    let text = format!("{COOKIE_NAME}={id}; HttpOnly; SameSite=Strict; Max-Age={max_age}{secure}");
+    let name = cookie_name(host);
+    let text = format!("{name}={id}; HttpOnly; SameSite=Strict; Max-Age={max_age}{secure}");
     super::header_value(text)
 }
 
@@ -137,16 +149,36 @@ impl PageRequest<'_> {
         }
     }
 
-    /// Returns what the visitor has just done, as the redirect after a form says. Anyone can write
-    /// such an address: the notice only offers a form that its sender must be allowed to send.
+    /// Returns a token for the address that tells of a change, so that nobody else can write it.
+    pub(super) fn change_token(
+        &self,
+        kind: ChangeKind,
+        name: &Repository,
+        tag: Option<&Tag>,
+    ) -> String {
+        let session = self.visitor.session.as_deref().unwrap_or_default();
+        let tag = tag.map(Tag::as_str).unwrap_or_default();
+        self.app
+            .auth
+            .form_token(&format!("{session} {kind:?} {name}:{tag}"))
+    }
+
+    /// Returns what the visitor has just done, as the redirect after a form says.
     fn notice(&self) -> Option<Notice> {
         let (done, repository) = (self.query.text("done"), self.query.repository().ok()?);
         let tag = self.query.tag("tag").ok()?;
-        match done {
-            "deleted" if self.may_delete(&repository) => Some(Notice::Deleted(repository, tag)),
-            "restored" if self.may_delete(&repository) => Some(Notice::Restored(repository, tag)),
-            _ => None,
+        let kind = match done {
+            "deleted" if self.may_delete(&repository) => ChangeKind::Deleted,
+            "restored" if self.may_delete(&repository) => ChangeKind::Restored,
+            _ => return None,
+        };
+        if self.query.text("change") != self.change_token(kind, &repository, tag.as_ref()) {
+            return None;
         }
+        Some(match kind {
+            ChangeKind::Deleted => Notice::Deleted(repository, tag),
+            ChangeKind::Restored => Notice::Restored(repository, tag),
+        })
     }
 }
 
@@ -162,18 +194,21 @@ mod tests {
             HeaderValue::from_static("a=1; imgsync-session=x; b"),
         );
         headers.append(COOKIE, HeaderValue::from_static("imgsync-session=y"));
-        assert_eq!(session_ids(&headers).collect::<Vec<_>>(), ["x", "y"]);
+        let name = cookie_name("[::1]");
+        let ids = session_ids(&headers, &name);
+        assert_eq!(ids.collect::<Vec<_>>(), ["x", "y"]);
+        assert_eq!(session_ids(&headers, &cookie_name("a:80")).count(), 0);
     }
 
     #[test]
     fn the_cookie_is_secure_at_an_https_address() {
-        let secure = cookie(Some("id"), BrowserScheme::Https);
+        let secure = cookie("registry.lan", Some("id"), BrowserScheme::Https);
         let expected = "imgsync-session=id; HttpOnly; SameSite=Strict; Max-Age=43200; Secure";
         assert_eq!(secure, expected);
-        let removed = cookie(None, BrowserScheme::Http);
+        let removed = cookie("[::1]:5000", None, BrowserScheme::Http);
         assert_eq!(
             removed,
-            "imgsync-session=; HttpOnly; SameSite=Strict; Max-Age=0"
+            "imgsync-session-5000=; HttpOnly; SameSite=Strict; Max-Age=0"
         );
     }
 }
