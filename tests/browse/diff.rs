@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{BrowseFixture, BuiltLayer, built_image, repository};
+use crate::support::meddler::{response, start_meddler};
 use crate::support::prelude::*;
 use crate::support::seed::{OCI_INDEX, index};
 
@@ -79,7 +80,7 @@ fn layers_config_and_files_are_compared() {
         let files = &image["files"];
         if !lists_files {
             assert_eq!(files["compared"], false, "{files}");
-            assert!(text.contains("files: not compared ("), "{text}");
+            assert!(text.contains("files: not compared: "), "{text}");
             assert!(text.contains("imgsync-server does"), "{text}");
             continue;
         }
@@ -174,4 +175,122 @@ fn images_of_both_kinds_of_registries_and_of_each_platform_are_compared() {
         (&object["identical"], &object["images"]),
         (&json!(true), &json!([]))
     );
+}
+
+#[test]
+fn the_rest_is_compared_without_the_list_of_files() {
+    let scratch = Scratch::new();
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let server = Server::start(&scratch.folder("root"));
+    let app = repository(server.address(), "app");
+    app.push_image(Some("v1"), &old_image());
+    app.push_image(Some("v2"), &new_image());
+    let registry = start_meddler(server.address(), |request, forward| {
+        if !request.target.ends_with("/index") {
+            return forward();
+        }
+        let mut response = response(429, "");
+        let retry_after = ("retry-after".to_owned(), "0".to_owned());
+        response.headers.push(retry_after);
+        response
+    });
+    let names = ["v1", "v2"].map(|tag| format!("{}/app:{tag}", registry.address()));
+    let outcome = run(imgsync.command().arg("diff").args(&names)).succeeded();
+    for part in ["Env B = 3", "COPY app /", "  files: not compared: ", "429"] {
+        assert!(outcome.stdout.contains(part), "{part}: {outcome}");
+    }
+    let outcome = run(imgsync.command().args(["diff", "--json"]).args(&names)).succeeded();
+    let object: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let files = &object["images"][0]["files"];
+    assert_eq!(files["compared"], false);
+    assert!(files["reason"].as_str().unwrap().contains("429"), "{files}");
+}
+
+#[test]
+fn children_that_were_not_read_and_other_manifests_are_named() {
+    let scratch = Scratch::new();
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let server = Server::start(&scratch.folder("root"));
+    let app = repository(server.address(), "app");
+    let [old, new] = [old_image(), new_image()].map(|image| app.push_image(None, &image));
+    let push = |tag: &str, children: &[(&str, &[u8])]| {
+        let bytes = index(children);
+        app.push_manifest(tag, OCI_INDEX, &bytes);
+        bytes
+    };
+    let nested = push("nested", &[("linux/amd64", &new)]);
+    push("a", &[("linux/amd64", &old), ("linux/arm64", &old)]);
+    push("b", &[("linux/amd64", &new), ("linux/arm64", &nested)]);
+    push(
+        "c",
+        &[
+            ("linux/amd64", &old),
+            ("linux/arm64", &old),
+            ("unknown/unknown", &new),
+        ],
+    );
+    let missing = format!("/manifests/{}", digest(&new));
+    let registry = start_meddler(server.address(), move |request, forward| {
+        if request.target.ends_with(&missing) {
+            return response(404, "");
+        }
+        forward()
+    });
+    let name = |tag: &str| format!("{}/app:{tag}", registry.address());
+    let diff = |arguments: &[&str]| {
+        let (a, b) = (name(arguments[0]), name(arguments[1]));
+        let mut command = imgsync.command();
+        run(command.args(["diff", &a, &b]).args(&arguments[2..]))
+            .succeeded()
+            .stdout
+    };
+    let text = diff(&["a", "b"]);
+    for line in [
+        "linux/amd64: not compared (B: not in this registry)",
+        "linux/arm64: not compared (B: nested index)",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+    }
+    let object: Value = serde_json::from_str(&diff(&["a", "b", "--json"])).unwrap();
+    let arm = &object["images"][1];
+    let reason = (&arm["compared"], &arm["reason"]);
+    assert_eq!(reason, (&json!(false), &json!("B: nested index")));
+
+    let text = diff(&["a", "c"]);
+    assert!(
+        text.contains("\nthe images are the same; other manifests"),
+        "{text}"
+    );
+    assert!(text.contains("\nlinux/arm64: the same\n"), "{text}");
+    assert!(!diff(&["a", "b"]).contains("other manifests"));
+
+    let shown = run(imgsync.command().args(["inspect", &name("b")])).succeeded();
+    for part in ["(not in this registry)", "(nested index)"] {
+        assert!(shown.stdout.contains(part), "{shown}");
+    }
+}
+
+#[test]
+fn the_number_of_compared_platforms_is_bounded() {
+    let scratch = Scratch::new();
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let server = Server::start(&scratch.folder("root"));
+    let app = repository(server.address(), "app");
+    let platforms: Vec<_> = (0..34).map(|number| format!("linux/cpu{number}")).collect();
+    for (tag, image) in [("v1", old_image()), ("v2", new_image())] {
+        let manifest = app.push_image(None, &image);
+        let children = platforms.iter().map(|platform| (&**platform, &*manifest));
+        app.push_manifest(tag, OCI_INDEX, &index(&children.collect::<Vec<_>>()));
+    }
+    let names = ["v1", "v2"].map(|tag| format!("{}/app:{tag}", server.address()));
+    let outcome = run(imgsync.command().args(["diff", "--json"]).args(&names)).succeeded();
+    let object: Value = serde_json::from_str(&outcome.stdout).unwrap();
+    let images = object["images"].as_array().unwrap();
+    let compared = images
+        .iter()
+        .filter(|image| image["files"]["compared"] == true);
+    assert_eq!((compared.count(), images.len()), (32, 34));
+    assert_eq!(images[33]["compared"], false);
+    let reason = images[33]["reason"].as_str().unwrap();
+    assert!(reason.contains("--platform"), "{reason}");
 }

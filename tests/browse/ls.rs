@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::{BrowseFixture, BuiltLayer, built_image, repository};
-use crate::support::fake::{FakeServer, status};
+use crate::support::fake::{FakeServer, Reply, status};
 use crate::support::prelude::*;
-use crate::support::seed::{OCI_INDEX, index};
+use crate::support::seed::{OCI_INDEX, OCI_MANIFEST, index};
 
 #[test]
 fn repositories_are_listed_with_tags_sizes_and_times() {
@@ -102,7 +102,7 @@ fn a_repository_that_cannot_be_read_does_not_end_the_list() {
         .args(["ls", "--long", &registry.address()]));
     let outcome = outcome.failed(7, &["not yours", "1 of 3 repositories could not be read"]);
     let names: Vec<_> = outcome.stdout.lines().collect();
-    assert_eq!(names, ["a\t0\t0 B\t", "b\t(unreadable)\t\t", "c\t0\t0 B\t"]);
+    assert_eq!(names, ["a\t0\t0 B\t", "b\t(error)\t\t", "c\t0\t0 B\t"]);
 
     let registry = start_refusing(&["a", "b", "c"]);
     let outcome = run(imgsync
@@ -115,4 +115,77 @@ fn a_repository_that_cannot_be_read_does_not_end_the_list() {
         first["error"].as_str().unwrap().contains("not yours"),
         "{first}"
     );
+}
+
+/// Starts a registry with the tags `a`, `b` and `c`; the config of `b` gets another answer.
+fn start_with_config(answer: impl Fn() -> Reply + Send + Sync + 'static) -> FakeServer {
+    let config = |tag: &str| format!(r#"{{"os": "linux", "architecture": "{tag}"}}"#);
+    FakeServer::start(move |request| {
+        let target = request.target.split('?').next().unwrap_or_default();
+        if target == "/v2/_catalog" {
+            return status(200).body(r#"{"repositories": ["app"]}"#);
+        }
+        if target == "/v2/app/tags/list" {
+            return status(200).body(r#"{"name": "app", "tags": ["a", "b", "c"]}"#);
+        }
+        if let Some(tag) = target.strip_prefix("/v2/app/manifests/") {
+            let bytes = config(tag);
+            let (digest, size) = (digest(bytes.as_bytes()), bytes.len());
+            let manifest = serde_json::json!({
+                "schemaVersion": 2,
+                "mediaType": OCI_MANIFEST,
+                "config": {
+                    "mediaType": "application/vnd.oci.image.config.v1+json",
+                    "digest": digest,
+                    "size": size,
+                },
+                "layers": [],
+            });
+            return status(200)
+                .header("Content-Type", OCI_MANIFEST)
+                .body(manifest.to_string());
+        }
+        let tags = ["a", "b", "c"].into_iter();
+        let mut tags = tags.filter(|tag| target.ends_with(&digest(config(tag).as_bytes())));
+        match tags.next() {
+            Some("b") => answer(),
+            Some(tag) => status(200).body(config(tag)),
+            None => status(200),
+        }
+    })
+}
+
+#[test]
+fn a_tag_whose_config_cannot_be_read_is_an_error() {
+    let scratch = Scratch::new();
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let list = |registry: &FakeServer, name: &str| {
+        let name = format!("{}{name}", registry.address());
+        run(imgsync.command().args(["ls", "--long", &name]))
+    };
+    let denied = r#"{"errors": [{"code": "DENIED", "message": "not yours"}]}"#;
+    for (registry, words) in [
+        (
+            start_with_config(move || status(403).body(denied)),
+            "not yours",
+        ),
+        (start_with_config(|| status(200).body("{}")), "digest"),
+    ] {
+        let outcome = list(&registry, "/app");
+        let outcome = outcome.failed(7, &[words, "1 of 3 tags could not be read"]);
+        let lines: Vec<_> = outcome.stdout.lines().collect();
+        assert!(lines[0].ends_with("\tlinux/a\t"), "{outcome}");
+        assert_eq!(lines[1], "b\t(error)\t\t\t");
+        assert_eq!(lines.len(), 3);
+        // The size of the repository would lack this tag.
+        let outcome = list(&registry, "");
+        let code = outcome.code.unwrap();
+        let outcome = outcome.failed(code, &[words, "1 of 1 repositories"]);
+        assert_eq!(outcome.stdout, "app\t(error)\t\t\n");
+        assert_ne!(code, 0);
+    }
+    let registry = start_with_config(|| status(429).header("Retry-After", "0"));
+    let outcome = list(&registry, "/app").failed(4, &["429", "limits the request rate"]);
+    assert!(!outcome.stdout.contains("\nb\t"), "{outcome}");
+    assert!(!outcome.stdout.contains("unreadable"), "{outcome}");
 }

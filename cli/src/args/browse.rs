@@ -21,7 +21,7 @@ The size is that of the configs and layers in all manifests, each counted once. 
 'pushed' and the last push, if the registry tells it, as imgsync-server does; otherwise 'created' \
 and the time at which the newest image was built.
 
-Exit codes: 7 if some of the repositories could not be read.
+Exit codes: 7 if some of the repositories or tags could not be read.
 
 Examples:
   imgsync ls registry.example.com             List repositories

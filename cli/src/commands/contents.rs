@@ -3,7 +3,7 @@
 use std::time::SystemTime;
 
 use futures::{StreamExt, TryStreamExt};
-use imgsync_oci::client::{Client, FetchedManifest};
+use imgsync_oci::client::{self, Client, FetchedManifest};
 use imgsync_oci::manifest::Platform;
 use imgsync_oci::{Descriptor, Digest, Manifest, Reference, media};
 use serde_json::Value;
@@ -39,11 +39,54 @@ pub(super) struct RemoteImage {
     pub(super) media_type: String,
     /// `os/architecture[/variant]`; `None` if the image cannot be run, such as an attestation.
     pub(super) platform: Option<String>,
-    /// `None` if the registry does not have the image.
+    /// `None` if the manifest was not read.
     pub(super) config: Option<Descriptor>,
     pub(super) layers: Vec<Descriptor>,
     /// The content of the config. For the children of an index, [`fetch_child_configs`] fetches it.
     pub(super) config_json: Option<Value>,
+    /// The reason why the manifest of a child was not read.
+    pub(super) unread: Option<UnreadManifest>,
+}
+
+/// The reason why the manifest of a child of an index was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum UnreadManifest {
+    /// The registry does not have it. It may have some of the platforms only.
+    Missing,
+    /// The child is an index, too.
+    NestedIndex,
+}
+
+impl UnreadManifest {
+    /// Returns the words for people and for JSON.
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Missing => "not in this registry",
+            Self::NestedIndex => "nested index",
+        }
+    }
+}
+
+/// The reason why it is not known what a manifest refers to.
+pub(super) enum ContentsError {
+    /// The manifest, or one that it lists, has an unknown format.
+    UnknownFormat(Failure),
+    /// A request failed.
+    Request(Failure),
+}
+
+impl From<client::Error> for ContentsError {
+    fn from(error: client::Error) -> Self {
+        Self::Request(error.into())
+    }
+}
+
+impl From<ContentsError> for Failure {
+    fn from(error: ContentsError) -> Self {
+        match error {
+            ContentsError::UnknownFormat(failure) | ContentsError::Request(failure) => failure,
+        }
+    }
 }
 
 impl RemoteImage {
@@ -73,7 +116,7 @@ pub(super) async fn fetch_contents(
     name: &ManifestName,
 ) -> Result<ManifestContents, Failure> {
     let fetched = fetch_manifest(client, name).await?;
-    read_contents(client, name, fetched).await
+    Ok(read_contents(client, name, fetched).await?)
 }
 
 /// Fetches what a manifest refers to, as [`fetch_contents`] does.
@@ -84,7 +127,7 @@ pub(super) async fn read_contents(
     client: &Client,
     name: &ManifestName,
     fetched: FetchedManifest,
-) -> Result<ManifestContents, Failure> {
+) -> Result<ManifestContents, ContentsError> {
     let (media_type, manifest) = parse(name, &fetched)?;
     let (is_index, images) = match manifest {
         Manifest::Index { manifests, .. } => (true, fetch_children(client, name, manifests).await?),
@@ -97,6 +140,7 @@ pub(super) async fn read_contents(
                 config: Some(config),
                 layers,
                 config_json,
+                unread: None,
             };
             (false, vec![image])
         }
@@ -109,10 +153,14 @@ pub(super) async fn read_contents(
     })
 }
 
-fn parse(name: &ManifestName, fetched: &FetchedManifest) -> Result<(String, Manifest), Failure> {
+fn parse(
+    name: &ManifestName,
+    fetched: &FetchedManifest,
+) -> Result<(String, Manifest), ContentsError> {
     Manifest::parse(&fetched.bytes, fetched.media_type.as_deref()).map_err(|error| {
         let hint = "to print the manifest unchanged, use imgsync inspect --raw";
-        Failure::target(format!("invalid manifest {name}: {error}")).with_hint(hint)
+        let what = format!("invalid manifest {name}: {error}");
+        ContentsError::UnknownFormat(Failure::target(what).with_hint(hint))
     })
 }
 
@@ -121,7 +169,7 @@ async fn fetch_config(
     client: &Client,
     name: &ManifestName,
     config: &Descriptor,
-) -> Result<Option<Value>, Failure> {
+) -> Result<Option<Value>, client::Error> {
     if !media::is_image_config(&config.media_type) {
         return Ok(None);
     }
@@ -194,7 +242,7 @@ async fn fetch_children(
     client: &Client,
     name: &ManifestName,
     manifests: Vec<Descriptor>,
-) -> Result<Vec<RemoteImage>, Failure> {
+) -> Result<Vec<RemoteImage>, ContentsError> {
     let children = manifests.into_iter().take(MAX_INDEX_CHILDREN);
     let children = children.map(|child| async move {
         if media::is_blob(&child.media_type) {
@@ -205,17 +253,18 @@ async fn fetch_children(
                 config: Some(child),
                 layers: Vec::new(),
                 config_json: None,
+                unread: None,
             });
         }
         let name = name.with_reference(Reference::Digest(child.digest.clone()));
         let fetched = client.fetch_manifest(&name.repository, &name.reference);
-        // A registry may have an index with some of its platforms only.
-        let (config, layers) = match fetched.await? {
+        let unread = |reason| (None, Vec::new(), Some(reason));
+        let (config, layers, unread) = match fetched.await? {
             Some(fetched) => match parse(&name, &fetched)?.1 {
-                Manifest::Image { config, layers, .. } => (Some(config), layers),
-                Manifest::Index { .. } => (None, Vec::new()),
+                Manifest::Image { config, layers, .. } => (Some(config), layers, None),
+                Manifest::Index { .. } => unread(UnreadManifest::NestedIndex),
             },
-            None => (None, Vec::new()),
+            None => unread(UnreadManifest::Missing),
         };
         Ok(RemoteImage {
             platform: child.platform.as_ref().and_then(format_platform),
@@ -224,6 +273,7 @@ async fn fetch_children(
             config,
             layers,
             config_json: None,
+            unread,
         })
     });
     futures::stream::iter(children)

@@ -6,7 +6,7 @@ use imgsync_oci::media;
 use serde_json::{Value, json};
 
 use super::contents::{
-    ManifestContents, RemoteImage, fetch_child_configs, fetch_contents, total_size,
+    ManifestContents, RemoteImage, UnreadManifest, fetch_child_configs, fetch_contents, total_size,
 };
 use super::fetch_manifest;
 use super::layer_origins::{HistoryStep, LayerOrigin, history, layer_origins};
@@ -60,6 +60,7 @@ fn to_json(name: &ManifestName, contents: &ManifestContents) -> Value {
             "digest": image.digest,
             "mediaType": image.media_type,
             "platform": image.platform,
+            "unread": image.unread.map(UnreadManifest::text),
             "size": total_size(image.blobs()),
             "config": image.config.as_ref().map(|config| &config.digest),
             "created": image.config_json.as_ref().map(|config| &config["created"]),
@@ -124,8 +125,8 @@ fn lines(name: &ManifestName, contents: &ManifestContents) -> Vec<String> {
         } else if let Some(platform) = &image.platform {
             lines.push(field("platform", platform));
         }
-        if image.config.is_none() {
-            lines.push(field("size", "(not in this registry)"));
+        if let Some(unread) = image.unread {
+            lines.push(field("size", &format!("({})", unread.text())));
             continue;
         }
         if media::is_blob(&image.media_type) {

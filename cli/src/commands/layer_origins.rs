@@ -97,6 +97,7 @@ mod tests {
             config: None,
             layers: layers.collect(),
             config_json: Some(config),
+            unread: None,
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! Start reading at [`FileTree::add_layer`] and [`compare_trees`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use imgsync_oci::delta::{DeltaError, FileKind, IndexedFile, LayerIndex};
 
@@ -95,7 +95,11 @@ impl FileTree {
         self.add_files(files)
     }
 
-    fn add_files(&mut self, files: Vec<IndexedFile>) -> Result<(), TreeError> {
+    fn add_files(&mut self, mut files: Vec<IndexedFile>) -> Result<(), TreeError> {
+        for file in &mut files {
+            let root = file.path.len() - path_in_image(&file.path).len();
+            file.path.drain(..root);
+        }
         // Whiteouts delete what lower layers have, and nothing of their own layer.
         for file in &files {
             self.apply_whiteout(&file.path);
@@ -109,8 +113,12 @@ impl FileTree {
             }
             let (path, facts) = FileFacts::of(file);
             let same = own.entry(path).or_default();
-            // In a tar, the last entry of a path counts.
-            same.retain(|other| other.is_path_partial && facts.is_path_partial);
+            // In a tar, the last entry of a path counts. The path of all in the list is partial, or
+            // there is only one.
+            let is_partial = same.first().is_some_and(|other| other.is_path_partial);
+            if !(is_partial && facts.is_path_partial) {
+                same.clear();
+            }
             same.push(facts);
         }
         for (path, facts) in own {
@@ -120,7 +128,8 @@ impl FileTree {
             let lower = self.files.entry(path).or_default();
             let is_ambiguous = lower.len() > 1 || facts.len() > 1;
             if is_ambiguous {
-                lower.retain(|file| !facts.iter().any(|other| other.is_like(file)));
+                let looks: HashSet<_> = facts.iter().map(FileFacts::look).collect();
+                lower.retain(|file| !looks.contains(&file.look()));
                 lower.extend(facts);
             } else {
                 *lower = facts;
@@ -163,6 +172,14 @@ impl FileTree {
     }
 }
 
+/// Returns a path without the slashes and dots at its start: `/app` and `./app` are `app`.
+fn path_in_image(mut path: &[u8]) -> &[u8] {
+    while let Some(rest) = path.strip_prefix(b"/").or(path.strip_prefix(b"./")) {
+        path = rest;
+    }
+    path
+}
+
 /// Returns the folder and the name; the folder of a path in the root is empty.
 fn split_path(path: &[u8]) -> (&[u8], &[u8]) {
     match path.iter().rposition(|byte| *byte == b'/') {
@@ -187,15 +204,15 @@ impl FileFacts {
         (file.path, facts)
     }
 
-    /// Returns whether two files of the same partial path look like the same one.
-    fn is_like(&self, other: &Self) -> bool {
-        (self.kind, self.size, self.content) == (other.kind, other.size, other.content)
+    /// Returns the facts that are the same in two files of the same partial path that look like the
+    /// same one.
+    fn look(&self) -> (u8, u64, u64) {
+        (self.kind as u8, self.size, self.content)
     }
 
     /// Returns how the file differs from an older version; `Ok(true)` if only the time does.
     fn compare(&self, old: &Self) -> Result<bool, FileStatus> {
-        let content = |file: &Self| (file.kind, file.size, file.content);
-        if content(self) != content(old) || self.link != old.link {
+        if self.look() != old.look() || self.link != old.link {
             return Err(FileStatus::Changed);
         }
         if (self.mode, self.owner) != (old.mode, old.owner) {
@@ -224,16 +241,30 @@ pub(super) fn compare_trees<'a>(old: &'a FileTree, new: &'a FileTree) -> TreeCha
 
 impl<'a> TreeChanges<'a> {
     fn compare_path(&mut self, path: &'a [u8], old: &'a [FileFacts], new: &'a [FileFacts]) {
+        if let ([old], [new]) = (old, new) {
+            self.compare_files(path, old, new);
+            return;
+        }
         // Several files have a path if their headers have a part of it only.
-        let mut left: Vec<&FileFacts> = old.iter().collect();
+        let mut like: HashMap<_, Vec<usize>> = HashMap::new();
+        for (position, file) in old.iter().enumerate().rev() {
+            like.entry(file.look()).or_default().push(position);
+        }
+        let mut is_paired = vec![false; old.len()];
         let mut unpaired = Vec::new();
         for file in new {
-            match left.iter().position(|other| file.is_like(other)) {
-                Some(position) => self.compare_files(path, left.remove(position), file),
+            match like.get_mut(&file.look()).and_then(Vec::pop) {
+                Some(position) => {
+                    is_paired[position] = true;
+                    self.compare_files(path, &old[position], file);
+                }
                 None => unpaired.push(file),
             }
         }
-        let mut left = left.into_iter();
+        let left = old.iter().zip(is_paired);
+        let mut left = left
+            .filter(|(_, is_paired)| !is_paired)
+            .map(|(file, _)| file);
         for file in unpaired {
             match left.next() {
                 Some(other) => self.compare_files(path, other, file),

@@ -143,3 +143,37 @@ fn the_number_of_files_is_bounded() {
         Err(TreeError::TooManyFiles)
     );
 }
+
+#[test]
+fn absolute_paths_are_those_in_the_image() {
+    let old = tree([vec![
+        file("/app/x", 1),
+        file("./app/y", 2),
+        file("app/z", 3),
+    ]]);
+    assert_eq!(paths(&old), ["app/x", "app/y", "app/z"]);
+    let new = tree([
+        vec![file("app/x", 1), file("app/y", 2), file("/./app/z", 3)],
+        vec![file("/app/.wh.y", 0)],
+    ]);
+    assert_eq!(changes(&old, &new).0, ["-app/y"]);
+    let empty = tree([vec![file("app/x", 1)], vec![file("/.wh..wh..opq", 0)]]);
+    assert!(paths(&empty).is_empty());
+}
+
+/// With a comparison of all files with all others, this takes minutes.
+#[test]
+fn many_files_of_the_same_partial_path_are_paired() {
+    let partial = |content: u64| IndexedFile {
+        is_path_partial: true,
+        ..file("app/long", content)
+    };
+    let layer = |contents: std::ops::Range<u64>| contents.map(partial).collect::<Vec<_>>();
+    let old = tree([layer(0..200_000), layer(100_000..200_000)]);
+    let new = tree([layer(5..200_000)]);
+    let removed = ["-app/long"; 5];
+    assert_eq!(
+        changes(&old, &new),
+        (removed.iter().map(ToString::to_string).collect(), 0)
+    );
+}

@@ -14,8 +14,8 @@ use super::file_tree::{FileTree, TreeError};
 use crate::commands::contents::RemoteImage;
 use crate::exit::Failure;
 
-/// How long the registries may compute the indexes of the layers, all together.
-const MAX_INDEX_WAIT: Duration = Duration::from_secs(60);
+/// How long the registries may compute the indexes of the layers of all platforms together.
+pub(super) const MAX_INDEX_WAIT: Duration = Duration::from_secs(60);
 /// The number of indexes that are fetched at the same time. Each is held in memory.
 const MAX_CONCURRENT_INDEXES: usize = 2;
 /// The most layers of an image whose files are compared. Docker allows images of 127 layers.
@@ -43,7 +43,8 @@ enum ListedFiles {
     Missing(String),
 }
 
-/// Compares the files of two images, of which the lowest `shared_base` layers are the same.
+/// Compares the files of two images, of which the lowest `shared_base` layers are the same. Until the
+/// deadline, waits for registries that compute the indexes.
 ///
 /// # Errors
 /// Fails if a registry cannot be asked.
@@ -51,13 +52,13 @@ pub(super) async fn compare_files(
     old: (&Side, &RemoteImage),
     new: (&Side, &RemoteImage),
     shared_base: usize,
+    deadline: Instant,
 ) -> Result<FileComparison, Failure> {
     let not_compared = |why: String| Ok(FileComparison::NotCompared(why));
     let layers = old.1.layers.len().max(new.1.layers.len());
     if layers > MAX_LAYERS {
         return not_compared(format!("an image has {layers} layers"));
     }
-    let deadline = Instant::now() + MAX_INDEX_WAIT;
     let mut base = FileTree::default();
     let mut unlisted = Vec::new();
     // The layers above decide whether files are compared at all, so one of them is asked for first.

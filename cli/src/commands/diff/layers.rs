@@ -96,6 +96,7 @@ mod tests {
             config: None,
             layers: layers.iter().map(blob).collect(),
             config_json: with_diff_ids.then(|| json!({"rootfs": {"diff_ids": diff_ids}})),
+            unread: None,
         }
     }
 

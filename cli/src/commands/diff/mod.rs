@@ -4,17 +4,20 @@
 mod config;
 mod file_tree;
 mod files;
+mod json;
 mod layers;
-mod output;
 mod pairs;
+mod text;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use imgsync_oci::client::Client;
 use imgsync_oci::{Digest, Repository};
 
 use self::config::{ConfigChange, compare_configs};
-use self::files::{FileComparison, compare_files};
+use self::files::{FileComparison, MAX_INDEX_WAIT, compare_files};
+use self::json::JsonPrinter;
 use self::layers::{LayerComparison, compare_layers};
 use self::pairs::{ImagePair, pair_images};
 use super::contents::{ManifestContents, RemoteImage, fetch_child_configs, fetch_contents};
@@ -22,7 +25,12 @@ use crate::args::{DiffArgs, ManifestName, WithScheme};
 use crate::exit::Failure;
 use crate::login::RegistryAccess;
 use crate::report::Report;
-use crate::text::format_json;
+
+/// The most pairs of images that are compared. The rest is named.
+const MAX_COMPARED_PAIRS: usize = 32;
+
+/// The most files that are listed for one image.
+const MAX_LISTED_FILES: usize = 100_000;
 
 /// One of the two images, and the client of its registry.
 struct Side {
@@ -31,19 +39,18 @@ struct Side {
     contents: ManifestContents,
 }
 
-/// The differences of two images, or of two multi-platform images.
-struct Comparison<'a> {
-    old: &'a Side,
-    new: &'a Side,
-    /// Empty if both names have the same manifest.
-    images: Vec<ImageComparison<'a>>,
-}
-
 /// The differences of the images for one platform.
 struct ImageComparison<'a> {
     pair: ImagePair<'a>,
-    /// `None` if only one side has the platform, or if both have the same image.
-    details: Option<ImageDetails<'a>>,
+    result: PairResult<'a>,
+}
+
+enum PairResult<'a> {
+    /// Only one side has the platform, or both have the same image.
+    Obvious,
+    /// Both have an image, and they were not compared for this reason.
+    NotCompared(String),
+    Compared(ImageDetails<'a>),
 }
 
 struct ImageDetails<'a> {
@@ -56,34 +63,40 @@ struct ImageDetails<'a> {
 /// Prints the differences.
 ///
 /// # Errors
-/// Fails if one of the images or the platform does not exist, or if a request fails.
+/// Fails if one of the images or the platform does not exist, or if a request for a manifest or config
+/// fails. Without the lists of files, the rest is compared.
 pub(super) async fn diff(args: DiffArgs, report: &Arc<dyn Report>) -> Result<(), Failure> {
     let registries = [&args.old.name.registry, &args.new.name.registry];
     let access = RegistryAccess::parse_for_both(args.access, registries, report)?;
     let old = Side::fetch(&access, args.old, report).await?;
     let new = Side::fetch(&access, args.new, report).await?;
-    let mut images = Vec::new();
-    if old.digest() != new.digest() {
-        for pair in pair_images(&old, &new, args.platform.as_ref())? {
-            let details = match (pair.old, pair.new) {
-                (Some(a), Some(b)) if a.digest != b.digest => {
-                    Some(compare((&old, a), (&new, b), !args.no_files).await?)
-                }
-                _ => None,
-            };
-            images.push(ImageComparison { pair, details });
-        }
-    }
-    let comparison = Comparison {
-        old: &old,
-        new: &new,
-        images,
-    };
-    if args.json {
-        report.output().print(&format_json(&comparison.json()));
+    let pairs = if old.digest() == new.digest() {
+        Vec::new()
     } else {
-        for line in comparison.lines() {
-            report.output().print(&line);
+        pair_images(&old, &new, args.platform.as_ref())?
+    };
+    let mut comparer = Comparer {
+        sides: [&old, &new],
+        deadline: Instant::now() + MAX_INDEX_WAIT,
+        remaining: MAX_COMPARED_PAIRS,
+        no_files: args.no_files.then(|| "--no-files".to_owned()),
+    };
+    let output = report.output();
+    // Each pair is printed and dropped before the next one is compared.
+    if args.json {
+        let mut printer = JsonPrinter::start(output, &old, &new);
+        for pair in pairs {
+            printer.print(&comparer.compare(pair).await);
+        }
+        printer.finish();
+    } else {
+        text::print_start(output, &old, &new);
+        let are_indexes = old.contents.is_index && new.contents.is_index;
+        if are_indexes && args.platform.is_none() && old.digest() != new.digest() {
+            text::print_index_note(output, &pairs);
+        }
+        for pair in pairs {
+            text::print_image(output, &comparer.compare(pair).await);
         }
     }
     Ok(())
@@ -116,23 +129,72 @@ impl Side {
     }
 }
 
-async fn compare<'a>(
-    (old_side, old): (&'a Side, &'a RemoteImage),
-    (new_side, new): (&'a Side, &'a RemoteImage),
-    with_files: bool,
-) -> Result<ImageDetails<'a>, Failure> {
-    let layers = compare_layers(old, new);
-    let files = if with_files {
-        compare_files((old_side, old), (new_side, new), layers.shared_base).await?
-    } else {
-        FileComparison::NotCompared("--no-files".to_owned())
-    };
-    Ok(ImageDetails {
-        config: match (&old.config_json, &new.config_json) {
-            (Some(old), Some(new)) => Some(compare_configs(old, new)),
-            _ => None,
-        },
-        layers,
-        files,
-    })
+/// Compares one pair of images after the other.
+struct Comparer<'a> {
+    sides: [&'a Side; 2],
+    /// The time until which registries may compute the lists of files.
+    deadline: Instant,
+    /// The number of pairs that may still be compared.
+    remaining: usize,
+    /// The reason why the files of the next pairs are not compared.
+    no_files: Option<String>,
+}
+
+impl<'a> Comparer<'a> {
+    async fn compare(&mut self, pair: ImagePair<'a>) -> ImageComparison<'a> {
+        let result = match (pair.old, pair.new) {
+            (Some(old), Some(new)) if old.digest != new.digest => {
+                self.compare_images(old, new).await
+            }
+            _ => PairResult::Obvious,
+        };
+        ImageComparison { pair, result }
+    }
+
+    async fn compare_images(
+        &mut self,
+        old: &'a RemoteImage,
+        new: &'a RemoteImage,
+    ) -> PairResult<'a> {
+        for (side, image) in [("A", old), ("B", new)] {
+            if let Some(unread) = image.unread {
+                return PairResult::NotCompared(format!("{side}: {}", unread.text()));
+            }
+        }
+        if self.remaining == 0 {
+            return PairResult::NotCompared(format!(
+                "only {MAX_COMPARED_PAIRS} platforms are compared; pass --platform for another one"
+            ));
+        }
+        self.remaining -= 1;
+        let layers = compare_layers(old, new);
+        PairResult::Compared(ImageDetails {
+            files: self.compare_files(old, new, layers.shared_base).await,
+            config: match (&old.config_json, &new.config_json) {
+                (Some(old), Some(new)) => Some(compare_configs(old, new)),
+                _ => None,
+            },
+            layers,
+        })
+    }
+
+    /// Compares files. After a request that failed, no more are sent for other pairs.
+    async fn compare_files(
+        &mut self,
+        old: &RemoteImage,
+        new: &RemoteImage,
+        shared_base: usize,
+    ) -> FileComparison {
+        if let Some(why) = &self.no_files {
+            return FileComparison::NotCompared(why.clone());
+        }
+        let [old_side, new_side] = self.sides;
+        let (old, new) = ((old_side, old), (new_side, new));
+        let compared = compare_files(old, new, shared_base, self.deadline).await;
+        compared.unwrap_or_else(|failure| {
+            let why = failure.what.trim_start_matches("target: ");
+            self.no_files = Some(why.to_owned());
+            FileComparison::NotCompared(why.to_owned())
+        })
+    }
 }

@@ -3,7 +3,7 @@
 use imgsync_oci::manifest::Platform;
 
 use super::Side;
-use crate::commands::contents::RemoteImage;
+use crate::commands::contents::{RemoteImage, UnreadManifest};
 use crate::exit::Failure;
 use crate::image::{Platforms, platform};
 
@@ -12,6 +12,16 @@ pub(super) struct ImagePair<'a> {
     pub(super) platform: Option<&'a str>,
     pub(super) old: Option<&'a RemoteImage>,
     pub(super) new: Option<&'a RemoteImage>,
+}
+
+impl ImagePair<'_> {
+    /// Returns whether both sides have the same image.
+    pub(super) fn is_same(&self) -> bool {
+        match (self.old, self.new) {
+            (Some(old), Some(new)) => old.digest == new.digest,
+            _ => false,
+        }
+    }
 }
 
 /// Returns the images in pairs, in the order of the new side; images that only the old side has come
@@ -62,10 +72,14 @@ pub(super) fn pair_images<'a>(
 /// Returns the images that can be run. Attestations are left out.
 fn images_of<'a>(side: &'a Side, requested: Option<&Platform>) -> Vec<&'a RemoteImage> {
     let images = side.contents.images.iter();
-    let images: Vec<_> = images.filter(|image| image.platform.is_some()).collect();
     let Some(requested) = requested else {
-        return images;
+        // Nested indexes have no platform, and can have images.
+        let is_shown = |image: &&RemoteImage| {
+            image.platform.is_some() || image.unread == Some(UnreadManifest::NestedIndex)
+        };
+        return images.filter(is_shown).collect();
     };
+    let images: Vec<_> = images.filter(|image| image.platform.is_some()).collect();
     let parse = |image: &&RemoteImage| image.platform.as_deref().and_then(platform::platform);
     let available: Vec<_> = images.iter().map(parse).collect();
     let requested: Platforms = [requested.clone()].into_iter().collect();

@@ -9,16 +9,15 @@ use imgsync_oci::{Descriptor, Digest, Reference, Repository, Tag};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use super::line_errors::LineErrors;
 use super::{ImageTime, Listing, MAX_CONCURRENT_TAGS};
 use crate::args::ManifestName;
-use crate::commands::contents::{RemoteImage, fetch_creation_time, read_contents};
-use crate::exit::{Failure, FailureKind};
+use crate::commands::contents::{ContentsError, RemoteImage, fetch_creation_time, read_contents};
+use crate::exit::Failure;
 use crate::text::format_bytes;
 
 /// The number of repositories that are read at the same time. They share the requests for tags.
 const MAX_CONCURRENT_REPOSITORIES: usize = 4;
-/// The number of repositories in a row that fail on the network before the list ends.
-const MAX_NETWORK_FAILURES: usize = 3;
 
 /// The sums of a repository.
 #[derive(Debug, Default)]
@@ -44,7 +43,7 @@ struct Sums {
 impl Listing<'_> {
     pub(super) async fn print_long_repositories(&self) -> Result<(), Failure> {
         let requests = Semaphore::new(MAX_CONCURRENT_TAGS);
-        let (mut next, mut count, mut failed, mut network_failures) = (None, 0, Vec::new(), 0);
+        let (mut next, mut errors) = (None, LineErrors::default());
         loop {
             let page = self.client.list_repositories(next).await?;
             let rows = page.names.into_iter().map(|repository| async {
@@ -53,32 +52,14 @@ impl Listing<'_> {
             });
             let mut rows = futures::stream::iter(rows).buffered(MAX_CONCURRENT_REPOSITORIES);
             while let Some((repository, summary)) = rows.next().await {
-                count += 1;
-                let summary = match summary {
-                    Ok(summary) => {
-                        network_failures = 0;
-                        Ok(summary)
-                    }
-                    Err(failure) => {
-                        network_failures = match failure.kind {
-                            FailureKind::Network => network_failures + 1,
-                            _ => 0,
-                        };
-                        if failure.is_rate_limited || network_failures == MAX_NETWORK_FAILURES {
-                            return Err(failure);
-                        }
-                        self.report.show_failure(&failure);
-                        Err(failure)
-                    }
-                };
+                errors.add(&summary, self.report)?;
                 self.print(&row_text(&repository, &summary), || {
                     row_json(&repository, &summary)
                 });
-                failed.extend(summary.err());
             }
             next = page.next;
             if next.is_none() {
-                return check_failures(&failed, count);
+                return errors.finish("repositories");
             }
         }
     }
@@ -143,12 +124,11 @@ impl Listing<'_> {
         }
         let contents = match read_contents(&self.client, &name, fetched).await {
             Ok(contents) => contents,
-            // The manifest has an unknown format.
-            Err(failure) if failure.kind == FailureKind::Target => {
+            Err(ContentsError::UnknownFormat(_)) => {
                 lock(sums).summary.unreadable_count += 1;
                 return Ok(());
             }
-            Err(failure) => return Err(failure),
+            Err(ContentsError::Request(failure)) => return Err(failure),
         };
         let created_at = match pushed_at {
             Some(_) => None,
@@ -188,7 +168,7 @@ fn row_text(repository: &Repository, summary: &Result<RepositorySummary, Failure
             let (size, time) = (format_bytes(summary.size), summary.time.text());
             format!("{repository}\t{}\t{size}\t{time}", summary.tag_count)
         }
-        Err(_) => format!("{repository}\t(unreadable)\t\t"),
+        Err(_) => format!("{repository}\t(error)\t\t"),
     }
 }
 
@@ -208,18 +188,4 @@ fn row_json(repository: &Repository, summary: &Result<RepositorySummary, Failure
         }
         Err(failure) => json!({ "repository": repository, "error": failure.what }),
     }
-}
-
-/// Returns the failure of a list of `count` repositories, of which these could not be read.
-fn check_failures(failed: &[Failure], count: usize) -> Result<(), Failure> {
-    let Some(first) = failed.first() else {
-        return Ok(());
-    };
-    let kind = if failed.len() == count {
-        first.kind
-    } else {
-        FailureKind::Partial
-    };
-    let what = format!("{} of {count} repositories could not be read", failed.len());
-    Err(Failure::new(kind, what))
 }

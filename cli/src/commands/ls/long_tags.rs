@@ -2,22 +2,18 @@
 
 use std::collections::HashSet;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use imgsync_oci::{Digest, Reference, Repository, Tag};
 use serde_json::{Value, json};
 
+use super::line_errors::LineErrors;
 use super::{ImageTime, Listing, MAX_CONCURRENT_TAGS};
 use crate::args::ManifestName;
-use crate::commands::contents::{RemoteImage, fetch_contents, fetch_creation_time, total_size};
-use crate::commands::not_found;
-use crate::exit::{Failure, FailureKind};
+use crate::commands::contents::{
+    ContentsError, RemoteImage, fetch_creation_time, read_contents, total_size,
+};
+use crate::exit::Failure;
 use crate::text::format_bytes;
-
-/// A line of the list.
-struct TagRow {
-    tag: Tag,
-    details: Result<TagDetails, UnreadTag>,
-}
 
 /// What a tag points at.
 struct TagDetails {
@@ -29,57 +25,55 @@ struct TagDetails {
     time: ImageTime,
 }
 
-/// The reason why a tag has no details.
-#[derive(Clone, Copy)]
-enum UnreadTag {
+/// What is known about a tag.
+enum TagState {
+    Read(TagDetails),
     /// The tag was deleted since it was listed.
     Gone,
     /// The manifest has an unknown format.
     Unreadable,
 }
 
-impl UnreadTag {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Gone => "gone",
-            Self::Unreadable => "unreadable",
-        }
-    }
-}
-
 impl Listing<'_> {
     /// Prints a page of tags.
+    ///
+    /// # Errors
+    /// Fails if the list must end. Other failures are added to `errors`.
     pub(super) async fn print_long_tags(
         &self,
         repository: &Repository,
         tags: Vec<Tag>,
+        errors: &mut LineErrors,
     ) -> Result<(), Failure> {
-        let rows = tags.into_iter().map(|tag| self.read_row(repository, tag));
+        let rows = tags.into_iter().map(|tag| async {
+            let name = ManifestName {
+                registry: self.registry.clone(),
+                repository: repository.clone(),
+                reference: Reference::Tag(tag.clone()),
+            };
+            (tag, self.read_tag(&name).await)
+        });
         let rows = futures::stream::iter(rows).buffered(MAX_CONCURRENT_TAGS);
         let mut rows = std::pin::pin!(rows);
-        while let Some(row) = rows.try_next().await? {
-            self.print(&row.text(), || row.json());
+        while let Some((tag, state)) = rows.next().await {
+            errors.add(&state, self.report)?;
+            self.print(&row_text(&tag, &state), || row_json(&tag, &state));
         }
         Ok(())
     }
 
-    async fn read_row(&self, repository: &Repository, tag: Tag) -> Result<TagRow, Failure> {
-        let name = ManifestName {
-            registry: self.registry.clone(),
-            repository: repository.clone(),
-            reference: Reference::Tag(tag.clone()),
+    async fn read_tag(&self, name: &ManifestName) -> Result<TagState, Failure> {
+        let fetched = self
+            .client
+            .fetch_manifest(&name.repository, &name.reference);
+        let Some(fetched) = fetched.await? else {
+            return Ok(TagState::Gone);
         };
-        let details = match self.read_details(&name).await {
-            Ok(details) => Ok(details),
-            Err(failure) if failure.kind != FailureKind::Target => return Err(failure),
-            Err(failure) if failure.what == not_found(&name).what => Err(UnreadTag::Gone),
-            Err(_) => Err(UnreadTag::Unreadable),
+        let contents = match read_contents(&self.client, name, fetched).await {
+            Ok(contents) => contents,
+            Err(ContentsError::UnknownFormat(_)) => return Ok(TagState::Unreadable),
+            Err(ContentsError::Request(failure)) => return Err(failure),
         };
-        Ok(TagRow { tag, details })
-    }
-
-    async fn read_details(&self, name: &ManifestName) -> Result<TagDetails, Failure> {
-        let contents = fetch_contents(&self.client, name).await?;
         let mut seen = HashSet::new();
         let blobs = contents.images.iter().flat_map(RemoteImage::blobs);
         let blobs = blobs.filter(|blob| seen.insert(&blob.digest));
@@ -91,7 +85,7 @@ impl Listing<'_> {
             Some(_) => None,
             None => fetch_creation_time(&self.client, name, &contents).await?,
         };
-        Ok(TagDetails {
+        Ok(TagState::Read(TagDetails {
             digest: contents.fetched.digest,
             media_type: contents.media_type,
             size,
@@ -100,38 +94,41 @@ impl Listing<'_> {
                 pushed_at,
                 created_at,
             },
-        })
+        }))
     }
 }
 
-impl TagRow {
-    fn text(&self) -> String {
-        let tag = &self.tag;
-        match &self.details {
-            Ok(details) => {
-                let (digest, size) = (&details.digest, format_bytes(details.size));
-                let (platforms, time) = (details.platforms.join(","), details.time.text());
-                format!("{tag}\t{digest}\t{size}\t{platforms}\t{time}")
-            }
-            Err(why) => format!("{tag}\t({})\t\t\t", why.name()),
+fn row_text(tag: &Tag, state: &Result<TagState, Failure>) -> String {
+    let why = match state {
+        Ok(TagState::Read(details)) => {
+            let (digest, size) = (&details.digest, format_bytes(details.size));
+            let (platforms, time) = (details.platforms.join(","), details.time.text());
+            return format!("{tag}\t{digest}\t{size}\t{platforms}\t{time}");
         }
-    }
+        Ok(TagState::Gone) => "gone",
+        Ok(TagState::Unreadable) => "unreadable",
+        Err(_) => "error",
+    };
+    format!("{tag}\t({why})\t\t\t")
+}
 
-    fn json(&self) -> Value {
-        match &self.details {
-            Ok(details) => {
-                let [pushed, created] = details.time.json();
-                json!({
-                    "tag": self.tag.as_str(),
-                    "digest": details.digest,
-                    "mediaType": details.media_type,
-                    "size": details.size,
-                    "platforms": details.platforms,
-                    "pushed": pushed,
-                    "created": created,
-                })
-            }
-            Err(why) => json!({ "tag": self.tag.as_str(), "error": why.name() }),
+fn row_json(tag: &Tag, state: &Result<TagState, Failure>) -> Value {
+    let error = match state {
+        Ok(TagState::Read(details)) => {
+            let [pushed, created] = details.time.json();
+            return json!({
+                "tag": tag.as_str(),
+                "digest": details.digest,
+                "mediaType": details.media_type,
+                "size": details.size,
+                "platforms": details.platforms,
+                "pushed": pushed,
+                "created": created,
+            });
         }
-    }
+        Ok(TagState::Gone) => "gone",
+        Ok(TagState::Unreadable) => "unreadable",
+        Err(failure) => &failure.what,
+    };
+    json!({ "tag": tag.as_str(), "error": error })
 }

@@ -1,5 +1,6 @@
 //! Runs `imgsync ls`: prints the repositories of a registry, or the tags of a repository.
 
+mod line_errors;
 mod long_repositories;
 mod long_tags;
 
@@ -10,6 +11,7 @@ use imgsync_oci::client::Client;
 use imgsync_oci::{Registry, Repository};
 use serde_json::{Value, json};
 
+use self::line_errors::LineErrors;
 use crate::args::{LsArgs, WithScheme};
 use crate::exit::Failure;
 use crate::login::RegistryAccess;
@@ -39,8 +41,8 @@ struct ImageTime {
 /// Prints repositories or tags, one on each line.
 ///
 /// # Errors
-/// Fails if the repository does not exist, or if a request fails. Of several repositories, those that
-/// cannot be read do not keep the rest.
+/// Fails if the repository does not exist, or if a request fails. Of several repositories or
+/// tags, those that cannot be read do not keep the rest.
 pub(super) async fn ls(args: LsArgs, report: &Arc<dyn Report>) -> Result<(), Failure> {
     let WithScheme { scheme, name } = &args.remote;
     let registry = &name.registry;
@@ -87,7 +89,7 @@ impl Listing<'_> {
     }
 
     async fn print_tags(&self, repository: &Repository, is_long: bool) -> Result<(), Failure> {
-        let mut next = None;
+        let (mut next, mut errors) = (None, LineErrors::default());
         loop {
             let Some(page) = self.client.list_tags(repository, next).await? else {
                 let registry = &self.registry;
@@ -96,7 +98,8 @@ impl Listing<'_> {
                 return Err(Failure::target(what).with_hint(hint));
             };
             if is_long {
-                self.print_long_tags(repository, page.names).await?;
+                self.print_long_tags(repository, page.names, &mut errors)
+                    .await?;
             } else {
                 for tag in &page.names {
                     self.print(tag.as_str(), || json!({ "tag": tag.as_str() }));
@@ -104,7 +107,7 @@ impl Listing<'_> {
             }
             next = page.next;
             if next.is_none() {
-                return Ok(());
+                return errors.finish("tags");
             }
         }
     }
