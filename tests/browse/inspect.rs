@@ -1,10 +1,13 @@
 //! Tests `imgsync inspect` with the history of the layers.
 
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+
 use serde_json::{Value, json};
 
 use super::{BrowseFixture, built_image, repository};
 use crate::support::prelude::*;
-use crate::support::seed::{OCI_INDEX, index};
+use crate::support::seed::{OCI_INDEX, OCI_MANIFEST, index};
 
 #[test]
 fn layers_are_shown_with_their_diff_ids_and_commands() {
@@ -53,4 +56,42 @@ fn layers_are_shown_with_their_diff_ids_and_commands() {
             }
         }
     }
+}
+
+/// Starts a registry with one manifest. Its first response ends before the body is complete.
+fn start_cutting(manifest: &'static str) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for (number, stream) in listener.incoming().enumerate() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let request = lines
+                .map_while(Result::ok)
+                .take_while(|line| !line.is_empty());
+            assert!(request.count() > 0);
+            let sent = if number == 0 {
+                &manifest[..9]
+            } else {
+                manifest
+            };
+            let length = manifest.len();
+            let response = format!(
+                "HTTP/1.1 200 OK\r\nContent-Type: {OCI_MANIFEST}\r\nContent-Length: {length}\r\n\
+                 Connection: close\r\n\r\n{sent}"
+            );
+            stream.write_all(response.as_bytes()).unwrap();
+        }
+    });
+    address
+}
+
+#[test]
+fn a_manifest_is_fetched_again_after_its_body_was_cut() {
+    let scratch = Scratch::new();
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let manifest = r#"{"schemaVersion": 2, "layers": []}"#;
+    let name = format!("{}/app:v1", start_cutting(manifest));
+    let outcome = run(imgsync.command().args(["inspect", "--raw", &name])).succeeded();
+    assert_eq!(outcome.stdout, manifest);
 }

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, StatusCode};
 
+use super::send::FetchedBody;
 use super::{Client, Error, response_headers};
 use crate::endpoint::RepositoryOperation;
 use crate::{Digest, Endpoint, Repository};
@@ -68,15 +69,16 @@ impl Client {
                 digest: digest.clone(),
             },
         );
-        let response = self.send_with_retry(&endpoint, HeaderMap::new()).await?;
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Ok(None),
-            _ => return Err(self.status_error(&endpoint, response).await),
-        }
-        let bytes = self
-            .read_bounded(&endpoint.to_string(), response, limit)
-            .await?;
+        let fetch = self.fetch_with_retry(&endpoint, HeaderMap::new(), limit);
+        let bytes = match fetch.await? {
+            FetchedBody::Complete(_, bytes) => bytes,
+            FetchedBody::Unread(response) if response.status() == StatusCode::NOT_FOUND => {
+                return Ok(None);
+            }
+            FetchedBody::Unread(response) => {
+                return Err(self.status_error(&endpoint, response).await);
+            }
+        };
         if Digest::of_with(digest.algorithm(), &bytes) != *digest {
             return Err(self.invalid_response(
                 &endpoint,

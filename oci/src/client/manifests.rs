@@ -7,6 +7,7 @@ use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, StatusCode};
 
 use super::error::is_transient;
+use super::send::FetchedBody;
 use super::{Client, Error, SMALL_REQUEST_TIMEOUT, response_headers};
 use crate::endpoint::RepositoryOperation;
 use crate::{Digest, Endpoint, ErrorCode, MAX_MANIFEST_BYTES, Reference, Repository, media};
@@ -111,23 +112,25 @@ impl Client {
                 reference: reference.clone(),
             },
         );
-        let response = match self.send_with_retry(&endpoint, accept_manifests()).await {
+        let fetch = self.fetch_with_retry(&endpoint, accept_manifests(), MAX_MANIFEST_BYTES);
+        let body = match fetch.await {
             // A push of the manifest repairs it.
             Err(error) if self.is_for_push && error.has_fault(ErrorCode::ManifestDamaged) => {
                 return Ok(None);
             }
-            response => response?,
+            body => body?,
         };
-        match response.status() {
-            StatusCode::OK => {}
-            StatusCode::NOT_FOUND => return Ok(None),
-            _ => return Err(self.status_error(&endpoint, response).await),
-        }
-        let media_type = response_headers::media_type(response.headers());
-        let modified_at = response_headers::last_modified(response.headers());
-        let bytes = self
-            .read_bounded(&endpoint.to_string(), response, MAX_MANIFEST_BYTES)
-            .await?;
+        let (headers, bytes) = match body {
+            FetchedBody::Complete(headers, bytes) => (headers, bytes),
+            FetchedBody::Unread(response) if response.status() == StatusCode::NOT_FOUND => {
+                return Ok(None);
+            }
+            FetchedBody::Unread(response) => {
+                return Err(self.status_error(&endpoint, response).await);
+            }
+        };
+        let media_type = response_headers::media_type(&headers);
+        let modified_at = response_headers::last_modified(&headers);
         let digest = match reference {
             Reference::Tag(_) => Digest::of(&bytes),
             Reference::Digest(requested) => {

@@ -6,7 +6,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use http::header::LOCATION;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 use url::Url;
 
 use super::{Client, Error, SMALL_REQUEST_TIMEOUT, error, response_headers};
@@ -14,6 +14,14 @@ use crate::Endpoint;
 
 /// The longest chain of redirects that is followed.
 const MAX_REDIRECTS: usize = 10;
+
+/// A response to a request whose body is small.
+pub(super) enum FetchedBody {
+    /// The headers and the body of a response with status 200.
+    Complete(HeaderMap, Bytes),
+    /// A response with another status.
+    Unread(reqwest::Response),
+}
 
 impl Client {
     /// Sends a request without body, and retries it after transient errors. The caller judges every
@@ -29,6 +37,31 @@ impl Client {
                 .timeout(SMALL_REQUEST_TIMEOUT)
                 .headers(headers.clone());
             self.send_once(endpoint, request).await
+        })
+        .await
+    }
+
+    /// Sends a request without body, and reads the body of a response with status 200, which has at
+    /// most `limit` bytes. Retries both after transient errors. Other responses are not read.
+    pub(super) async fn fetch_with_retry(
+        &self,
+        endpoint: &Endpoint,
+        headers: HeaderMap,
+        limit: usize,
+    ) -> Result<FetchedBody, Error> {
+        let operation = endpoint.to_string();
+        self.retry(|| async {
+            let request = self
+                .request(endpoint)
+                .timeout(SMALL_REQUEST_TIMEOUT)
+                .headers(headers.clone());
+            let response = self.send_once(endpoint, request).await?;
+            if response.status() != StatusCode::OK {
+                return Ok(FetchedBody::Unread(response));
+            }
+            let headers = response.headers().clone();
+            let bytes = self.read_bounded(&operation, response, limit).await?;
+            Ok(FetchedBody::Complete(headers, bytes))
         })
         .await
     }
