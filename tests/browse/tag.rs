@@ -114,6 +114,7 @@ fn without_mounts_nothing_is_sent_and_no_tag_is_set() {
     let imgsync = Imgsync::new(&scratch.folder("home"));
     let server = Server::start(&scratch.folder("root"));
     repository(server.address(), "team/app").push_image(Some("v1"), &image("one"));
+    let denied = r#"{"errors": [{"code": "DENIED", "message": "not yours"}]}"#;
     for is_refused in [false, true] {
         let cancelled = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&cancelled);
@@ -126,7 +127,7 @@ fn without_mounts_nothing_is_sent_and_no_tag_is_set() {
             }
             let is_mount = request.target.contains("mount=");
             match (is_mount, is_refused) {
-                (true, true) => response(405, ""),
+                (true, true) => response(403, denied),
                 (true, false) => {
                     http::send(address, "POST", "/v2/prod/app/blobs/uploads/", &[], b"")
                 }
@@ -136,7 +137,12 @@ fn without_mounts_nothing_is_sent_and_no_tag_is_set() {
         let host = registry.address();
         let (source, target) = (format!("{host}/team/app:v1"), format!("{host}/prod/app:v1"));
         let outcome = run(imgsync.command().args(["tag", &source, &target]));
-        outcome.failed(4, &["did not mount", "imgsync mirror"]);
+        if is_refused {
+            let outcome = outcome.failed(5, &["403", "not yours"]);
+            assert!(!outcome.stderr.contains("imgsync mirror"), "{outcome}");
+        } else {
+            outcome.failed(4, &["did not mount", "imgsync mirror"]);
+        }
         let there = http::get(address, "/v2/prod/app/manifests/v1");
         assert_eq!(there.status, 404);
         if !is_refused {

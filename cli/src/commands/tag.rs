@@ -151,11 +151,7 @@ async fn copy_to_repository(
         FailureKind::Source if failure.what.starts_with("source: there is no ") => {
             not_found(source)
         }
-        FailureKind::Source => Failure {
-            kind: FailureKind::Target,
-            ..failure
-        },
-        _ => failure,
+        _ => as_target(failure),
     })?;
     for note in &copied.notes {
         report.note(note);
@@ -168,6 +164,34 @@ async fn copy_to_repository(
         referrers: copied.referrer_count + copied.referrer_tags.len(),
         is_changed: copied.change != CopyChange::Nothing,
     })
+}
+
+/// Returns the failure of a copy as one of the target, with a hint that fits to this command.
+fn as_target(failure: Failure) -> Failure {
+    let hint = failure.hint.map(|hint| {
+        let is_for_mirror = ["--referrers", "--platform", "--exclude"]
+            .iter()
+            .any(|option| hint.contains(option));
+        if is_for_mirror {
+            format!("use imgsync mirror instead of imgsync tag: {hint}")
+        } else {
+            hint
+        }
+    });
+    let what = match failure.what.strip_prefix("source: ") {
+        Some(what) => format!("target: {what}"),
+        None => failure.what,
+    };
+    let kind = match failure.kind {
+        FailureKind::Source => FailureKind::Target,
+        kind => kind,
+    };
+    Failure {
+        kind,
+        what,
+        hint,
+        ..failure
+    }
 }
 
 impl SetTag {
@@ -218,6 +242,16 @@ impl SetTag {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn failures_are_those_of_the_target() {
+        let failure = Failure::new(FailureKind::Source, "source: no referrers")
+            .with_hint("pass --referrers none to copy the image without them");
+        let shown = as_target(failure);
+        assert_eq!(shown.kind, FailureKind::Target);
+        assert_eq!(shown.what, "target: no referrers");
+        assert!(shown.hint.unwrap().starts_with("use imgsync mirror "));
+    }
 
     #[test]
     fn names_of_new_tags_are_completed() {

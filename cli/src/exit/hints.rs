@@ -39,6 +39,11 @@ pub(super) fn hint(error: &Error) -> Option<String> {
              sets (nginx: proxy_set_header Host $http_host;)"
         )),
         Error::Connect { registry, kind, .. } => Some(hint_for_connect_error(registry, *kind)),
+        Error::ConnectionLost { operation, .. }
+            if operation.starts_with("GET ") || operation.starts_with("HEAD ") =>
+        {
+            Some("check the network, and run the same command again".to_owned())
+        }
         Error::ConnectionLost { .. } => {
             Some("run the same command again; complete blobs are not sent again".to_owned())
         }

@@ -34,7 +34,8 @@ impl MountTarget {
         Self { handle, from }
     }
 
-    /// Asks the registry to mount a blob, and returns whether it has.
+    /// Asks the registry to mount a blob, and returns whether it has. A registry that does not mount
+    /// the blob opens an upload session.
     async fn mount(&self, blob: &PendingBlob) -> Result<bool> {
         let (_permit, client, repository) = self.handle.request().await;
         let mount = Mount {
@@ -52,11 +53,7 @@ impl MountTarget {
                 let _ = client.cancel_upload(session).await;
                 Ok(false)
             }
-            Err(error) => match error.status() {
-                // The registry does not mount this blob. A missing login is another matter.
-                Some(status) if status.is_client_error() && status.as_u16() != 401 => Ok(false),
-                _ => Err(error.into()),
-            },
+            Err(error) => Err(error.into()),
         }
     }
 }
