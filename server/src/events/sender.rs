@@ -14,7 +14,7 @@ use super::queue::{EventQueue, QueueEntry};
 use super::receiver::Receiver;
 use crate::wall_clock::unix_now;
 
-/// How often a failure is logged that lasts.
+/// How often a failure is logged that lasts, with the same reason.
 const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// How long the sender waits after a failure of this server.
 const INTERNAL_BACKOFF: Duration = Duration::from_secs(1);
@@ -54,7 +54,7 @@ impl Sender {
     /// Sends until the task is aborted. The entry that is being sent then is sent again later.
     pub(super) async fn run(self) {
         let mut attempts = self.receiver.attempts();
-        let mut last_logged: Option<Instant> = None;
+        let mut last_logged: Option<(Instant, String)> = None;
         let mut done = 0;
         loop {
             // Asked for again before each attempt: meanwhile, the entry may have been replaced.
@@ -93,8 +93,12 @@ impl Sender {
                 }
                 Err(error) => {
                     self.count_failure(&error);
-                    if last_logged.is_none_or(|time| time.elapsed() >= FAILURE_LOG_INTERVAL) {
-                        last_logged = Some(Instant::now());
+                    let reason = error.to_string();
+                    let is_logged = last_logged.as_ref().is_some_and(|(time, logged)| {
+                        time.elapsed() < FAILURE_LOG_INTERVAL && *logged == reason
+                    });
+                    if !is_logged {
+                        last_logged = Some((Instant::now(), reason));
                         self.log_failure(&error);
                     }
                     sleep(attempts.fail()).await;

@@ -118,8 +118,8 @@ pub(super) fn owner_hint(path: &Path) -> Option<String> {
     let (owner, owner_group) = (metadata.uid(), metadata.gid());
     (owner != user).then(|| format!(
         "{} belongs to user {owner}, and this program runs as user {user}: as root, run \
-         `chown -R {user}:{group} FOLDER` for the storage folder (for a container: the folder of the \
-         machine that is mounted there), or run the program as the owner (docker run --user \
+         `chown -R {user}:{group} FOLDER` for the storage folder (for a container: the folder on the \
+         host that is mounted there), or run the program as the owner (docker run --user \
          {owner}:{owner_group}, or user: \"{owner}:{owner_group}\" in a compose file)",
         folder.display()
     ))
@@ -134,7 +134,7 @@ fn login_file_hint(path: &Path) -> Option<String> {
     (owner != user).then(|| {
         format!(
             "the file belongs to user {owner}, and this program runs as user {user}: as root, run \
-             `chown {user}:{group} FILE` (for a container: for the file of the machine that is \
+             `chown {user}:{group} FILE` (for a container: for the file on the host that is \
              mounted there)"
         )
     })

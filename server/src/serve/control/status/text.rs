@@ -61,10 +61,13 @@ fn describe_storage(storage: &StorageStatus, removes_untagged: bool, lines: &mut
         let remedy = if removes_untagged {
             "imgsync.retention removes them"
         } else {
-            "imgsync.retention: [{repositories: ['**'], untagged: 168h}] removes them after a week"
+            "they are kept. To remove them after a week, set imgsync.retention: \
+             [{repositories: ['**'], untagged: 168h}]"
         };
+        let plural = if *untagged_manifests == 1 { "" } else { "s" };
         lines.push(format!(
-            "images without a tag: {untagged_manifests} manifests, which alone hold {untagged}; {remedy}"
+            "images without a tag: {untagged_manifests} manifest{plural}, which alone hold \
+             {untagged}; {remedy}"
         ));
     }
 }
