@@ -2,6 +2,7 @@
 //! Whatever is formatted here can be typed as an option. Start at [`parse_bytes`] and
 //! [`parse_duration`].
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use crate::ParseError;
@@ -238,6 +239,20 @@ fn scaled(number: &str, factor: u64) -> Option<u128> {
 
 /// Keeps the fractions of a unit exact to eighteen decimals.
 const SCALE: u128 = 1_000_000_000_000_000_000;
+
+/// Formats a number with the noun that it counts: `1 tag`, `2 tags`.
+pub fn format_count<T: Display + PartialEq + From<u8>>(
+    count: T,
+    singular: &str,
+    plural: &str,
+) -> String {
+    let noun = if count == T::from(1) {
+        singular
+    } else {
+        plural
+    };
+    format!("{count} {noun}")
+}
 
 #[cfg(test)]
 mod tests;

@@ -294,11 +294,17 @@ fn print_completions(shell: Shell) -> ExitCode {
 }
 
 fn write_manual(folder: &Path) -> ExitCode {
-    match clap_mangen::generate_to(ServerArguments::command(), folder) {
+    let written = std::fs::create_dir_all(folder)
+        .and_then(|()| clap_mangen::generate_to(ServerArguments::command(), folder));
+    match written {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             let text = format!("cannot write manual pages to {}: {error}", folder.display());
-            fail(&text, Some("create the folder first"), EXIT_FAILURE)
+            fail(
+                &text,
+                Some("choose a folder that you may write to"),
+                EXIT_FAILURE,
+            )
         }
     }
 }

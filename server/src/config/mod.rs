@@ -112,7 +112,10 @@ pub fn parse_config(input: ConfigInput<'_>) -> Result<LoadedConfig, ConfigErrors
     let settings = reader.settings;
     match config {
         Some(config) if diagnostics.errors.is_empty() => Ok(LoadedConfig {
-            config,
+            config: Config {
+                file: input.file.map(|(path, _)| path.to_owned()),
+                ..config
+            },
             notices: diagnostics.notices,
             settings,
         }),

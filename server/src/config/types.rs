@@ -18,6 +18,8 @@ use crate::auth::{HtpasswdConfig, RepositoryPattern, TagPattern};
 /// The configuration of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// The path of the configuration file, for messages; `None` without one.
+    pub file: Option<String>,
     /// The log.
     pub log: LogConfig,
     /// The storage folder, and which changes are allowed.

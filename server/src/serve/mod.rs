@@ -280,7 +280,11 @@ async fn start_debug_server(
         return Ok(None);
     };
     let listener = Listener::bind(&ListenAddress::Tcp(address), DEBUG_ADDRESS_KEY).await?;
-    tracing::info!("health check at {}/debug/health", listener.url(false));
+    let url = listener.url(false);
+    tracing::info!("health check at {url}/debug/health");
+    if let Some(path) = &pages.metrics_path {
+        tracing::info!("metrics at {url}{path}");
+    }
     Ok(Some(
         tokio::spawn(debug::serve(listener, pages)).abort_handle(),
     ))

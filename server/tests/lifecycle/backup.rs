@@ -71,7 +71,7 @@ async fn a_running_server_is_backed_up_and_the_backup_can_be_served() {
     server.push_image("team/app", "v1", "one").await;
     server.push_image("team/app", "v2", "two").await;
     let output = backed_up(root.path(), &folder);
-    assert!(output.contains("1 repositories, 2 tags"), "{output}");
+    assert!(output.contains("1 repository, 2 tags"), "{output}");
     assert!(state(&folder).starts_with("complete "));
     // Hard links take no space.
     let blob = "docker/registry/v2/blobs/sha256";

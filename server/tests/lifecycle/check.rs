@@ -36,10 +36,7 @@ async fn a_push_heals_what_a_running_server_has_repaired() {
     server.push_image("team/app", "v2", "two").await;
     let (output, details, code) = check(root.path(), &[]);
     assert_eq!(code, 0, "{output}{details}");
-    assert!(
-        output.contains("1 repositories, 2 tags, 6 blobs"),
-        "{output}"
-    );
+    assert!(output.contains("1 repository, 2 tags, 6 blobs"), "{output}");
     let layer = Digest::of(LAYER);
     let data = blob_path(root.path(), &layer);
     std::fs::write(&data, DAMAGED).unwrap();
@@ -55,7 +52,10 @@ async fn a_push_heals_what_a_running_server_has_repaired() {
         output.contains(&image) && !output.contains("app:v2"),
         "{output}"
     );
-    assert!(details.contains("1 findings, 1 images"), "{details}");
+    assert!(
+        details.contains("1 finding, 1 image cannot be"),
+        "{details}"
+    );
     assert!(details.contains("with --repair"), "{details}");
     // The server does not notice, so a push would not send the layer.
     assert_eq!(layer_status(&server).await, StatusCode::OK);

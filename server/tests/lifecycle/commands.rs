@@ -229,10 +229,14 @@ fn completions_and_manual_pages() {
             assert!(checked.unwrap().success());
         }
     }
-    let folder = setup.folder.path().to_str().unwrap();
-    let output = setup.program(&["man", folder]).output().unwrap();
+    // The folder is created.
+    let folder = setup.path("share/man1");
+    let output = setup
+        .program(&["man", folder.to_str().unwrap()])
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
-    let page = std::fs::read_to_string(setup.path("imgsync-server-serve.1")).unwrap();
+    let page = std::fs::read_to_string(folder.join("imgsync-server-serve.1")).unwrap();
     assert!(page.contains("Storage folder"), "{page}");
-    assert!(setup.path("imgsync-server.1").exists());
+    assert!(folder.join("imgsync-server.1").exists());
 }

@@ -79,7 +79,7 @@ async fn commands_act_through_the_running_server() {
 
     let (output, details, code) = collect(&["gc", "-q"]);
     assert_eq!(code, 0, "{details}");
-    assert!(output.contains("1 blobs and manifests, 7 B"), "{output}");
+    assert!(output.contains("1 blob or manifest, 7 B"), "{output}");
     assert!(!details.contains(&garbage.to_string()), "{details}");
     assert!(!has_blob(&server, "a", &garbage).await);
 
@@ -129,7 +129,7 @@ async fn without_a_server_the_command_collects_alone() {
     let (output, details, _) = run(root.path(), &["garbage-collect"], &[]);
     assert!(output.contains("repositories: 0"), "{output}");
     assert!(
-        details.contains("kept 1 unused blobs and manifests"),
+        details.contains("kept 1 unused blob or manifest:"),
         "{details}"
     );
     server.terminate();

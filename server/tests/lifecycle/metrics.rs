@@ -23,6 +23,11 @@ async fn push(server: &Running, bytes: &[u8]) {
 
 async fn metrics(server: &Running) -> String {
     let url = format!("{}/metrics", server.debug_url());
+    assert!(
+        server.log().contains(&format!("metrics at {url}")),
+        "{}",
+        server.log()
+    );
     get(url).await.text().await.unwrap()
 }
 

@@ -78,10 +78,7 @@ async fn a_secret_is_gone_and_running_pulls_finish() {
     let first = pull.chunk().await.unwrap().unwrap();
     let (output, details, code) = purge(root.path(), &["app:v1"]);
     assert_eq!(code, 0, "{details}");
-    assert!(
-        output.contains("kept for other images: 1 blobs"),
-        "{output}"
-    );
+    assert!(output.contains("kept for other images: 1 blob"), "{output}");
     assert!(details.contains("app:v1 removed\n"), "{details}");
     assert!(
         details.contains(&format!("{} stays: other@", Digest::of(b"base"))),

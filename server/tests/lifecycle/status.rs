@@ -71,12 +71,13 @@ async fn a_running_server_tells_its_state() {
     assert_eq!(code, 0);
     for part in [
         &format!("imgsync-server {}, running for", env!("CARGO_PKG_VERSION")),
+        "configuration: no configuration file\n",
         "repositories: 2, ",
         "  team/copy: ",
         "images without a tag: 1 manifest, which alone hold ",
         "they are kept. To remove them after a week, set imgsync.retention: [{repositories: ['**'], ",
         "open uploads: 1, 5 B, ",
-        "moved 1 blobs and manifests to the trash, 7 B",
+        "moved 1 blob or manifest to the trash, 7 B",
         "trash: 2 entries, 7 B, ",
     ] {
         assert!(text.contains(part), "no {part:?} in {text}");

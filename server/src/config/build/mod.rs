@@ -38,6 +38,8 @@ use crate::auth::{HtpasswdConfig, RepositoryPattern};
 /// here is their order in the output of `imgsync-server config`.
 pub(super) fn build_config(reader: &mut ConfigReader<'_>) -> Option<Config> {
     build!(Config {
+        // Set by the caller, who read the file.
+        file: Some(None),
         log: build_log(reader),
         storage: storage::build_storage(reader),
         auth: build_auth(reader),

@@ -9,6 +9,7 @@ use super::*;
 fn the_full_example_is_parsed() {
     let loaded = load(FULL, &[]).unwrap();
     let Config {
+        file,
         log,
         storage,
         auth,
@@ -20,6 +21,7 @@ fn the_full_example_is_parsed() {
         index_platforms,
         imgsync,
     } = &loaded.config;
+    assert_eq!(file.as_deref(), Some("c.yml"));
     assert!(notifications.endpoints.is_empty() && imgsync.webhooks.is_empty());
     assert_eq!(
         (log.level, log.formatter),

@@ -7,11 +7,11 @@ use std::io::{BufReader, ErrorKind, Read as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
-use imgsync_oci::units::format_bytes;
+use imgsync_oci::units::{format_bytes, format_count};
 
 use super::{
-    CommandOutput, ControlCommand, OutputLine, check_is_store, connection_error, error_text,
-    read_line, send_command,
+    CommandOutput, ControlCommand, OutputLine, check_is_store, connection_error, count_blobs,
+    error_text, read_line, send_command,
 };
 use crate::config::Config;
 use crate::registry::{BackupOutcome, BackupStats, OpenedBackup, Registry};
@@ -89,7 +89,7 @@ pub fn run_backup(
 fn print(stats: &BackupStats, folder: &Path, output: &mut dyn CommandOutput) -> Result<(), Error> {
     let BackupStats {
         repositories,
-        tags,
+        tags: tag_count,
         manifests,
         linked,
         copied,
@@ -99,16 +99,19 @@ fn print(stats: &BackupStats, folder: &Path, output: &mut dyn CommandOutput) -> 
         damaged,
     } = *stats;
     let folder = folder.display();
+    let repositories = format_count(repositories, "repository", "repositories");
+    let tags = |count| format_count(count, "tag", "tags");
+    let manifests = format_count(manifests, "manifest", "manifests");
     output.output(&format!(
-        "backup in {folder}: {repositories} repositories, {tags} tags, {manifests} manifests"
+        "backup in {folder}: {repositories}, {}, {manifests}",
+        tags(tag_count)
     ));
     let bytes = format_bytes(new_bytes);
-    output.output(&format!(
-        "new content: {bytes} ({linked} hard links, {copied} copies)"
-    ));
-    output.output(&format!(
-        "removed: {removed_tags} tags, {removed_blobs} blobs and manifests"
-    ));
+    let linked = format_count(linked, "hard link", "hard links");
+    let copied = format_count(copied, "copy", "copies");
+    output.output(&format!("new content: {bytes} ({linked}, {copied})"));
+    let (removed_tags, removed_blobs) = (tags(removed_tags), count_blobs(removed_blobs));
+    output.output(&format!("removed: {removed_tags}, {removed_blobs}"));
     if damaged > 0 {
         return Err(Error::Command(format!(
             "the backup is complete, except for damaged content of the registry: {damaged}. Run \

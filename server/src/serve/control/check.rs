@@ -3,10 +3,10 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use imgsync_oci::units::format_bytes;
+use imgsync_oci::units::{format_bytes, format_count};
 use serde_json::{Value, json};
 
-use super::{CommandContext, CommandOutput, error_text};
+use super::{CommandContext, CommandOutput, count_blobs, error_text};
 use crate::low_priority::with_low_priority;
 use crate::registry::{AffectedImage, CheckEvent, CheckOptions, CheckStats, Finding, Repair};
 
@@ -49,10 +49,7 @@ pub(super) fn check(
             CheckEvent::Progress(stats) if printed_at.elapsed() >= PROGRESS_INTERVAL => {
                 printed_at = Instant::now();
                 let bytes = format_bytes(stats.bytes);
-                output.detail(&format!(
-                    "read {} blobs and manifests, {bytes}",
-                    stats.blobs
-                ));
+                output.detail(&format!("read {}, {bytes}", count_blobs(stats.blobs)));
             }
             CheckEvent::Progress(_) => {}
         }
@@ -83,8 +80,10 @@ pub(super) fn check(
         (true, _) => "; push these images again",
         (false, _) => "; run the command with --repair, then push these images again",
     };
+    let findings = format_count(findings, "finding", "findings");
+    let images = format_count(images, "image", "images");
     Err(format!(
-        "damage was found: {findings} findings, {images} images cannot be pulled completely{next}"
+        "damage was found: {findings}, {images} cannot be pulled completely{next}"
     ))
 }
 
@@ -172,8 +171,8 @@ fn print_totals(stats: &CheckStats, request: &CheckRequest, output: &mut dyn Com
         output.output(&totals.to_string());
         return;
     }
-    let bytes = format_bytes(bytes);
-    output.output(&format!(
-        "checked {repositories} repositories, {tags} tags, {blobs} blobs and manifests, {bytes}"
-    ));
+    let (blobs, bytes) = (count_blobs(blobs), format_bytes(bytes));
+    let repositories = format_count(repositories, "repository", "repositories");
+    let tags = format_count(tags, "tag", "tags");
+    output.output(&format!("checked {repositories}, {tags}, {blobs}, {bytes}"));
 }

@@ -1,8 +1,8 @@
 //! The command `garbage-collect`.
 
-use imgsync_oci::units::{format_bytes, format_duration};
+use imgsync_oci::units::{format_bytes, format_count, format_duration};
 
-use super::{CommandOutput, error_text};
+use super::{CommandOutput, count_blobs, error_text};
 use crate::config::GarbageCollectionConfig;
 use crate::registry::{CollectOptions, CollectStats, Registry, TrashEntry, UntaggedPolicy};
 use crate::wall_clock::unix_now;
@@ -100,10 +100,8 @@ fn print_totals(
         ));
     }
     output.output(&format!("blobs {removed} from repositories: {links}"));
-    let bytes = format_bytes(bytes);
-    output.output(&format!(
-        "content {moved} to the trash: {blobs} blobs and manifests, {bytes}"
-    ));
+    let (content, bytes) = (count_blobs(blobs), format_bytes(bytes));
+    output.output(&format!("content {moved} to the trash: {content}, {bytes}"));
     if blobs > 0 && !request.is_dry_run {
         let undo = format_duration(gc.undo);
         output.detail(&format!(
@@ -111,10 +109,14 @@ fn print_totals(
         ));
     }
     if recent > 0 {
-        let grace = format_duration(gc.grace);
+        let (one, several) = ("unused blob or manifest", "unused blobs and manifests");
+        let (kept, grace) = (
+            format_count(recent, one, several),
+            format_duration(gc.grace),
+        );
         output.detail(&format!(
-            "kept {recent} unused blobs and manifests: they were pushed or requested within the last \
-             {grace} (imgsync.gc.grace), or the server started within that time"
+            "kept {kept}: pushed or requested within the last {grace} (imgsync.gc.grace), or the \
+             server started within that time"
         ));
     }
     if untagged_bytes > 0 {

@@ -18,10 +18,12 @@ mod status;
 mod target;
 mod undelete;
 
+use std::fmt::Display;
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
+use imgsync_oci::units::format_count;
 use serde::{Deserialize, Serialize};
 
 pub use self::backup::run_backup;
@@ -212,7 +214,7 @@ fn read_line(lines: &mut BufReader<UnixStream>) -> Result<OutputLine, Error> {
     serde_json::from_str(&line).map_err(connection_error)
 }
 
-fn connection_error(error: impl std::fmt::Display) -> Error {
+fn connection_error(error: impl Display) -> Error {
     Error::Command(format!("the connection to the server failed: {error}"))
 }
 
@@ -225,4 +227,9 @@ fn error_text(error: impl Into<crate::registry::Error>) -> String {
         }
         error => error.to_string(),
     }
+}
+
+/// Formats a number of stored objects, of which manifests are blobs, too.
+fn count_blobs<T: Display + PartialEq + From<u8>>(count: T) -> String {
+    format_count(count, "blob or manifest", "blobs and manifests")
 }

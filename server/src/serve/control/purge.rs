@@ -1,7 +1,7 @@
 //! The option `--purge` of the command `garbage-collect`.
 
 use imgsync_oci::Reference;
-use imgsync_oci::units::format_bytes;
+use imgsync_oci::units::{format_bytes, format_count};
 
 use super::target::parse_target;
 use super::{CommandContext, CommandOutput, error_text};
@@ -82,9 +82,9 @@ fn print_report(report: &PurgeReport, removed: &str, output: &mut dyn CommandOut
         output.detail(&format!("{unlisted} more stay"));
     }
     let bytes = format_bytes(report.bytes);
-    let kept = report.kept.len();
+    let kept = format_count(report.kept.len(), "blob", "blobs");
     output.output(&format!(
-        "{removed} for good: {bytes}; kept for other images: {kept} blobs"
+        "{removed} for good: {bytes}; kept for other images: {kept}"
     ));
 }
 

@@ -1,7 +1,7 @@
 //! The command `retention`.
 
 use imgsync_oci::Repository;
-use imgsync_oci::units::format_bytes;
+use imgsync_oci::units::{format_bytes, format_count};
 
 use super::{CommandOutput, error_text};
 use crate::config::Config;
@@ -79,18 +79,14 @@ fn print_totals(
     word: &str,
     output: &mut dyn CommandOutput,
 ) {
-    let (removed, kept) = (tags.removed, tags.kept);
-    output.detail(&format!("{word} {removed} tags, kept {kept}"));
-    let (manifests, expired) = (collected.manifests, collected.expired);
-    output.detail(&format!(
-        "{word} {} images without a tag",
-        manifests.max(expired)
-    ));
+    let removed = format_count(tags.removed, "tag", "tags");
+    output.detail(&format!("{word} {removed}, kept {}", tags.kept));
+    let untagged = collected.manifests.max(collected.expired);
+    let untagged = format_count(untagged, "image", "images");
+    output.detail(&format!("{word} {untagged} without a tag"));
     if tags.failed > 0 {
-        let failed = tags.failed;
-        output.detail(&format!(
-            "{failed} repositories could not be read; the log names them"
-        ));
+        let failed = format_count(tags.failed, "repository", "repositories");
+        output.detail(&format!("{failed} could not be read; see the log"));
     }
     if collected.untagged_bytes > 0 {
         let bytes = format_bytes(collected.untagged_bytes);

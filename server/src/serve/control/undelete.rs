@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, UNIX_EPOCH};
 
-use imgsync_oci::units::format_bytes;
+use imgsync_oci::units::{format_bytes, format_count};
 
 use super::target::parse_target;
 use super::{CommandOutput, error_text};
@@ -48,9 +48,12 @@ pub(super) fn list(
         }
     });
     listed.map_err(error_text)?;
-    let (count, bytes) = (blobs.0, format_bytes(blobs.1));
+    let (files, bytes) = (
+        format_count(blobs.0, "file", "files"),
+        format_bytes(blobs.1),
+    );
     output.detail(&format!(
-        "{names} tags, manifests and blobs can be restored; the trash holds {count} files, {bytes}"
+        "tags, manifests and blobs that can be restored: {names}; the trash holds {files}, {bytes}"
     ));
     Ok(())
 }

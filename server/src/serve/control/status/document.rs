@@ -12,6 +12,8 @@ pub(super) struct StatusDocument {
     pub(super) version: &'static str,
     pub(super) started_at: String,
     pub(super) uptime_seconds: u64,
+    /// The path of the configuration file; `None` without one.
+    pub(super) configuration: Option<String>,
     pub(super) disk: DiskStatus,
     pub(super) storage: StorageStatus,
     pub(super) repositories: RepositoriesStatus,

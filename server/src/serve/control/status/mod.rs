@@ -104,6 +104,7 @@ fn gather(
         version: env!("CARGO_PKG_VERSION"),
         started_at: time_text(server.started_at),
         uptime_seconds: now.saturating_sub(server.started_at),
+        configuration: config.file.clone(),
         disk: DiskStatus {
             folder: config.storage.root.display().to_string(),
             total_bytes: facts.space.total,

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use imgsync_oci::units::{format_bytes, format_duration};
+use imgsync_oci::units::{format_bytes, format_count, format_duration};
 
-use super::super::CommandOutput;
+use super::super::{CommandOutput, count_blobs};
 use super::document::{
     CertificateStatus, CollectionStatus, EventReceiverStatus, RepositoriesStatus, StatusDocument,
     StorageStatus, TrashStatus, UploadsStatus, UpstreamStatus,
@@ -22,6 +22,11 @@ pub(super) fn print(
         "imgsync-server {}, running for {uptime}",
         status.version
     )];
+    let file = status.configuration.as_deref();
+    lines.push(format!(
+        "configuration: {}",
+        file.unwrap_or("no configuration file")
+    ));
     let disk = &status.disk;
     lines.push(format!("storage folder: {}", disk.folder));
     lines.push(format!(
@@ -120,9 +125,9 @@ fn describe_collection(collection: &CollectionStatus, lines: &mut Vec<String>) {
             } else {
                 ""
             };
-            let (blobs, bytes) = (last.blobs, format_bytes(last.bytes));
+            let (blobs, bytes) = (count_blobs(last.blobs), format_bytes(last.bytes));
             let at = &last.ended_at;
-            format!("{at}, moved {blobs} blobs and manifests to the trash, {bytes}{failed}")
+            format!("{at}, moved {blobs} to the trash, {bytes}{failed}")
         }
         None => "none".to_owned(),
     };
@@ -197,7 +202,10 @@ fn describe_certificate(certificate: &CertificateStatus) -> String {
         (Some(days), Some(until)) if *days < 0 => {
             format!("certificate {file}: EXPIRED at {until}")
         }
-        (Some(days), Some(until)) => format!("certificate {file}: {days} days left, until {until}"),
+        (Some(days), Some(until)) => {
+            let days = format_count(*days, "day", "days");
+            format!("certificate {file}: {days} left, until {until}")
+        }
         _ => {
             let reason = error.as_deref().unwrap_or("unknown");
             format!("certificate {file}: {reason}")
