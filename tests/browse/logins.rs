@@ -28,13 +28,18 @@ fn variables_are_used_only_if_both_images_are_in_one_registry() {
         run(command.env("IMGSYNC_PASSWORD", "secret"))
     };
     let (a, b) = (start_private(), start_private());
-    diff(images(&a, &b)).failed(5, &["IMGSYNC_USERNAME", "are not used", "imgsync login"]);
+    let refused = diff(images(&a, &b));
+    let refused = refused.failed(5, &["IMGSYNC_USERNAME", "are not used", "imgsync login"]);
+    assert!(!refused.stderr.contains("or set"), "{refused}");
     for registry in [&a, &b] {
         let requests = registry.requests();
         let sent = requests.iter().map(Request::authorization);
         assert_eq!(sent.collect::<String>(), "");
     }
     diff(images(&a, &a)).failed(4, &["there is no"]);
+    let [old, _] = images(&a, &a);
+    run(imgsync.command().args(["diff", &old, "v2"]))
+        .failed(5, &["or set IMGSYNC_USERNAME and IMGSYNC_PASSWORD"]);
 }
 
 #[test]

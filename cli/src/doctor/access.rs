@@ -192,7 +192,7 @@ fn refused(check: DoctorCheck, what: String, error: &Error) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::super::finding::Verdict;
-    use super::super::testing::status_error;
+    use super::super::testing::{no_credentials, status_error};
     use super::*;
     use imgsync_oci::client::CredentialUse;
 
@@ -237,7 +237,7 @@ mod tests {
             finding.remedy[0].contains("imgsync login nas:5000"),
             "{finding:?}"
         );
-        let none = status_error(401, None, CredentialUse::NoCredentials);
+        let none = status_error(401, None, no_credentials());
         let finding = judged(LoginInUse::Anonymous, false, Err(&none));
         assert_eq!(finding.verdict, Verdict::Fault);
         assert!(

@@ -150,9 +150,8 @@ pub(super) fn judge(
 #[cfg(test)]
 mod tests {
     use super::super::finding::Verdict;
-    use super::super::testing::status_error;
+    use super::super::testing::{no_credentials, status_error};
     use super::*;
-    use imgsync_oci::client::CredentialUse;
 
     /// Searches for a limit, and returns what was accepted and what was refused.
     fn search(limit: u64) -> (Option<u32>, Option<u32>) {
@@ -177,7 +176,7 @@ mod tests {
     }
 
     fn judged(refused: Option<u64>, sent: Option<SentSizes>) -> Finding {
-        let error = status_error(413, Some("nginx/1.22.1"), CredentialUse::NoCredentials);
+        let error = status_error(413, Some("nginx/1.22.1"), no_credentials());
         let announced = AnnouncedSizes {
             accepted: Some(1 << 20),
             refused: refused.map(|size| (size, error)),
@@ -205,10 +204,7 @@ mod tests {
 
         let broken = SentSizes {
             accepted: Some(1 << 20),
-            failed: Some((
-                4 << 20,
-                status_error(504, None, CredentialUse::NoCredentials),
-            )),
+            failed: Some((4 << 20, status_error(504, None, no_credentials()))),
         };
         let finding = judged(None, Some(broken));
         assert_eq!(finding.verdict, Verdict::Warning);

@@ -95,9 +95,8 @@ fn judge_download(observed: &ResumeObservation) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::super::finding::Verdict;
-    use super::super::testing::status_error;
+    use super::super::testing::{no_credentials, status_error};
     use super::*;
-    use imgsync_oci::client::CredentialUse;
 
     fn judged(
         offset: Result<Option<u64>, Error>,
@@ -115,7 +114,7 @@ mod tests {
 
     #[test]
     fn verdicts() {
-        let error = || status_error(500, None, CredentialUse::NoCredentials);
+        let error = || status_error(500, None, no_credentials());
         let buffering = "  proxy_request_buffering off;";
         let range = "  proxy_set_header Range $http_range;";
         for (offset, ranges, verdict, line) in [

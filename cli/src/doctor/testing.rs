@@ -41,3 +41,8 @@ pub(super) fn status_error(status: u16, server: Option<&str>, credentials: Crede
         credentials: Box::new(credentials),
     }
 }
+
+/// Returns that a request had no credentials.
+pub(super) fn no_credentials() -> CredentialUse {
+    CredentialUse::NoCredentials { variables: None }
+}

@@ -163,10 +163,13 @@ fn hint_for_status(error: &Error) -> Option<String> {
         (StatusCode::UNAUTHORIZED, NotSent { account, schemes }) => {
             hint_for_unsent_login(registry, account, schemes)
         }
-        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, NoCredentials) => format!(
-            "log in with imgsync login {registry} (docker login and podman login work too), or set \
-             IMGSYNC_USERNAME and IMGSYNC_PASSWORD"
-        ),
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, NoCredentials { variables }) => {
+            let variables = variables.map_or(String::new(), |names| format!(", or set {names}"));
+            format!(
+                "log in with imgsync login {registry} (docker login and podman login work \
+                 too){variables}"
+            )
+        }
         (StatusCode::FORBIDDEN, NotSent { account, .. }) => format!(
             "{registry} did not ask for a login, so the one of {account} was not sent: check the \
              address, and the access rules of {registry} and of a proxy in front of it"
@@ -183,7 +186,7 @@ fn hint_for_status(error: &Error) -> Option<String> {
                 format!("in {} min", pause.as_secs().div_ceil(60))
             });
             let login = match credentials {
-                NoCredentials => "; a login may raise the limit",
+                NoCredentials { .. } => "; a login may raise the limit",
                 Sent { .. } | Insufficient { .. } | NotSent { .. } => "",
             };
             format!("{registry} limits the request rate: run the same command again {when}{login}")

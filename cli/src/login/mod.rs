@@ -193,7 +193,8 @@ impl RegistryAccess {
             }
             Err(failure) => return Err(failure),
         };
-        Ok(with_credentials(client, credentials, pushes, report))
+        let client = with_credentials(client, credentials, pushes, report);
+        Ok(client.with_login_variables(self.credential_variables.names()))
     }
 
     /// Creates a client for a registry with exactly these credentials.
@@ -325,16 +326,19 @@ impl RegistryAccess {
         if choice.reason != ConnectionReason::InsecureRegistry {
             return Ok(client);
         }
-        let listed = format!("warning: {registry} is listed in Docker's insecure-registries");
         // As Docker does: TLS first, and plain HTTP if no TLS connection can be opened.
         if let Err(Error::Connect { .. }) = client.probe().await {
             report.note(&format!(
-                "{listed}, and a TLS connection cannot be opened: plain HTTP, not encrypted, so \
-                 others on the network can read and modify everything"
+                "warning: {registry} is listed in Docker's insecure-registries, and a TLS connection \
+                 cannot be opened: plain HTTP, not encrypted, so others on the network can read and \
+                 modify everything"
             ));
             return Ok(Client::new(registry, UrlScheme::Http)?);
         }
-        report.note(&format!("{listed}, so its certificate is not verified"));
+        report.note(&format!(
+            "warning: {registry} is listed in Docker's insecure-registries, so its certificate is not \
+             verified"
+        ));
         Ok(client)
     }
 

@@ -86,6 +86,7 @@ pub struct Client {
     address_guard: Option<address_policy::AddressGuard>,
     base: Url,
     registry: Registry,
+    login_variables: Option<&'static str>,
     auth: Arc<auth::ClientAuth>,
     /// Whether tokens for reading ask for push as well, because a push follows.
     is_for_push: bool,
@@ -140,6 +141,7 @@ impl Client {
             base,
             registry: registry.clone(),
             auth: Arc::default(),
+            login_variables: None,
             is_for_push: false,
             has_answered: Arc::default(),
             stall_timeout: DEFAULT_STALL_TIMEOUT,
@@ -187,6 +189,15 @@ impl Client {
         Self {
             auth,
             is_for_push: pushes,
+            ..self
+        }
+    }
+
+    /// Sets the variables that the program reads credentials for this registry from, for messages: the
+    /// client does not read them.
+    pub fn with_login_variables(self, variables: Option<&'static str>) -> Self {
+        Self {
+            login_variables: variables,
             ..self
         }
     }

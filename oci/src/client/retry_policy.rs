@@ -249,7 +249,7 @@ mod tests {
             server: None,
             retry_after: Some(Duration::from_secs(retry_after)),
             is_login: false,
-            credentials: Box::new(super::super::CredentialUse::NoCredentials),
+            credentials: Box::new(super::super::CredentialUse::NoCredentials { variables: None }),
         }
     }
 

@@ -32,6 +32,10 @@ fn tokens_that_expire_during_a_mirror_are_renewed() {
         format!("{}/{FROM}", source.address()),
         format!("{}/{TO}", target.address()),
     );
+    run(imgsync.command().args(["mirror", &from, &to])).failed(
+        5,
+        &["or set IMGSYNC_SOURCE_USERNAME and IMGSYNC_SOURCE_PASSWORD"],
+    );
     mirror_with_login(&imgsync, &from, &to).succeeded();
     for (tag, digest) in tags.iter().zip(&published) {
         assert_eq!(

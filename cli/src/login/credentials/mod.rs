@@ -29,6 +29,17 @@ pub enum CredentialVariables {
     Ignored,
 }
 
+impl CredentialVariables {
+    /// Returns the names, for messages.
+    pub fn names(self) -> Option<&'static str> {
+        match self {
+            Self::Primary => Some("IMGSYNC_USERNAME and IMGSYNC_PASSWORD"),
+            Self::Source => Some("IMGSYNC_SOURCE_USERNAME and IMGSYNC_SOURCE_PASSWORD"),
+            Self::Ignored => None,
+        }
+    }
+}
+
 /// Returns the credentials stored for a repository or for its registry, and where they are stored;
 /// `None` if there are none.
 ///

@@ -55,7 +55,10 @@ impl std::fmt::Debug for Credentials {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CredentialUse {
     /// There are none.
-    NoCredentials,
+    NoCredentials {
+        /// The variables that the program would have read credentials from, for messages.
+        variables: Option<&'static str>,
+    },
     /// They were sent to the registry or to its token server.
     Sent {
         /// The account, for messages.
@@ -175,7 +178,8 @@ impl Client {
     /// Returns how far the credentials were used, for the error of a response with these headers.
     pub(super) fn credential_use(&self, headers: &HeaderMap) -> CredentialUse {
         let Some(credentials) = &self.auth.credentials else {
-            return CredentialUse::NoCredentials;
+            let variables = self.login_variables;
+            return CredentialUse::NoCredentials { variables };
         };
         let account = credentials.account().into();
         let challenges = parse_challenges(headers);
