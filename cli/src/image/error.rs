@@ -24,11 +24,17 @@ pub enum Error {
     /// A part of a name does not parse.
     #[error(transparent)]
     Invalid(#[from] ParseError),
-    /// A file cannot be opened or read.
-    #[error("cannot {action} {from}: {source}")]
-    Io {
-        /// `open` or `read`.
-        action: &'static str,
+    /// A file cannot be opened.
+    #[error("cannot open {from}: {source}")]
+    Open {
+        /// The source.
+        from: String,
+        /// The error of the operating system.
+        source: io::Error,
+    },
+    /// A file cannot be read.
+    #[error("cannot read {from}: {source}")]
+    Read {
         /// The source.
         from: String,
         /// The error of the operating system.
@@ -292,8 +298,7 @@ impl Error {
 
     /// Returns the error for a failed read.
     pub(crate) fn read(from: &str, source: io::Error) -> Self {
-        Self::Io {
-            action: "read",
+        Self::Read {
             from: from.to_owned(),
             source,
         }
@@ -315,7 +320,10 @@ impl Error {
                  standard input, or a name with docker-daemon:, docker-archive:, oci: or \
                  oci-archive:"
             }
-            Self::Io { .. } | Self::TooLarge { .. } | Self::ContentStore { .. } => return None,
+            Self::Open { .. }
+            | Self::Read { .. }
+            | Self::TooLarge { .. }
+            | Self::ContentStore { .. } => return None,
             Self::Spool { .. } => {
                 "free some disk space, or set XDG_CACHE_HOME to a folder on another disk"
             }

@@ -41,6 +41,18 @@ pub struct LayoutLocation {
     pub is_archive: bool,
 }
 
+impl LayoutLocation {
+    /// Returns what errors call the layout.
+    pub fn description(&self) -> String {
+        let path = self.path.display();
+        if self.is_archive {
+            format!("the archive {path}")
+        } else {
+            format!("the OCI layout {path}")
+        }
+    }
+}
+
 impl SourceLocation {
     /// Parses `oci:PATH[:TAG]`, `oci-archive:PATH[:TAG]`, or the name of an image as in docker:
     /// `nginx` is `docker.io/library/nginx`.

@@ -91,11 +91,17 @@ pub(super) async fn export(
                 report.detail(&text);
                 ProgressTask::start(report, &text, None)
             }
-            ReadMethod::Export { reason: own } => {
+            ReadMethod::Export {
+                engine,
+                reason: own,
+            } => {
                 let reason = own.or_else(|| reason.map(str::to_owned));
-                context.note(&ReadMethod::Export { reason }.to_string());
-                let text = ReadMethod::Export { reason: None }.to_string();
-                ProgressTask::start(report, &text, found.export_size())
+                context.note(&ReadMethod::Export { engine, reason }.to_string());
+                let text = ReadMethod::Export {
+                    engine,
+                    reason: None,
+                };
+                ProgressTask::start(report, &text.to_string(), found.export_size())
             }
         }
     };

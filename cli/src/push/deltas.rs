@@ -19,48 +19,46 @@ use crate::plan::{LayerHistory, OlderImage};
 
 /// Plans deltas of the layers that the plan sends, if the registry assembles layers and the
 /// connection is slow enough. `blobs` has the bytes of compressed layers. A failed request only means
-/// that layers are sent whole.
+/// that layers are sent whole. Returns the reasons why layers that could be sent as deltas are not.
 pub(super) async fn plan(
     context: &PushContext,
     single: &SingleImage,
     blobs: &ImageBlobs,
     state: &mut TargetState,
-) {
+) -> Vec<String> {
     let (writer, report) = (&context.upload.writer, &context.upload.report);
     if !context.uses_deltas || !writer.sends_chunks() {
-        return;
+        return Vec::new();
     }
     let candidates = find_candidates(single, blobs, state).await;
     if candidates.is_empty() {
-        return;
+        return Vec::new();
     }
     if writer.transfer_rates().favour_whole_layers() {
-        report.detail("no deltas are made, because the connection is fast");
-        return;
+        return vec!["no deltas are made, because the connection is fast".to_owned()];
     }
     let older = match find_older_image(context, state).await {
         Ok(Some(older)) => older,
-        Ok(None) => return,
-        Err(failure) => {
-            report.detail(&format!("no deltas are made: {}", failure.what));
-            return;
-        }
+        Ok(None) => return Vec::new(),
+        Err(failure) => return vec![format!("no deltas are made: {}", failure.what)],
     };
     let history = history(single);
     state.plan.plan_deltas(&candidates, &history, &older);
     let names = BlobNames::of_image(single);
     let deltas = state.plan.deltas();
+    let mut reasons = Vec::new();
     for (layer, _) in &state.plan.steps {
         if let Some(delta) = deltas.get(layer) {
             let name = names.name(layer);
             report.detail(&format!("{name}: delta against {delta}"));
         } else if candidates.contains(layer) {
             let (name, tag) = (names.name(layer), &older.tag);
-            report.detail(&format!(
-                "{name}: no delta, {tag} has no earlier version of it"
+            reasons.push(format!(
+                "{name}: no delta, because {tag} has no earlier version of it"
             ));
         }
     }
+    reasons
 }
 
 /// Returns the layers of which deltas may be made: raw ones, and compressed ones that are probably in

@@ -40,7 +40,9 @@ pub(crate) async fn preview(
     let (context, found) = prepare::prepare(settings, report).await?;
     let mut notes = vec![format!("would be pushed as {}", context.name)];
     let (names, plan) = match &found {
-        LocatedImage::Local { image, blobs } => plan_image(&context, &image.content, blobs).await?,
+        LocatedImage::Local { image, blobs } => {
+            plan_image(&context, &image.content, blobs, &mut notes).await?
+        }
         LocatedImage::Daemon(found) => match found.image().map(|image| image.content) {
             Some(ImageContent::Single(single)) => {
                 let plan = plan_in_classic_store(&context, found, &single, &mut notes);
@@ -114,7 +116,7 @@ async fn plan_in_classic_store(
 ) -> Result<PushPlan, Failure> {
     let mut state = evidence::gather(&context.lookup, single).await?;
     mark_packed_layers(context, &mut state.plan, single);
-    deltas::plan(context, single, &ImageBlobs::default(), &mut state).await;
+    notes.extend(deltas::plan(context, single, &ImageBlobs::default(), &mut state).await);
     let plan = state.plan;
     let mut read: HashSet<Digest> = read_layers(&plan).cloned().collect();
     if !read.is_empty() || state.config_size.is_none() {
@@ -128,17 +130,19 @@ async fn plan_in_classic_store(
     Ok(plan)
 }
 
-/// Plans the push of an image whose manifests are known. Also returns what the plan lists.
+/// Plans the push of an image whose manifests are known, and notes which layers are not sent as deltas.
+/// Also returns what the plan lists.
 async fn plan_image(
     context: &PushContext,
     content: &ImageContent,
     blobs: &ImageBlobs,
+    notes: &mut Vec<String>,
 ) -> Result<(BlobNames, PushPlan), Failure> {
     match content {
         ImageContent::Single(single) => {
             let mut state = evidence::gather(&context.lookup, single).await?;
             mark_packed_layers(context, &mut state.plan, single);
-            deltas::plan(context, single, blobs, &mut state).await;
+            notes.extend(deltas::plan(context, single, blobs, &mut state).await);
             Ok((BlobNames::of_image(single), state.plan))
         }
         ImageContent::Graph(graph) => {
@@ -170,7 +174,7 @@ async fn plan_in_store(
     }
     match containerd_store::read_content_store(found).await? {
         Ok((image, blobs)) => {
-            let (names, plan) = plan_image(context, &image.content, &blobs).await?;
+            let (names, plan) = plan_image(context, &image.content, &blobs, notes).await?;
             notes.extend(image.notes);
             let read = read_layers(&plan).count();
             let reading = describe_reading(&blobs, read, plan.steps.len(), names.noun);

@@ -133,7 +133,9 @@ async fn complete_plan(
     for (layer, spooled) in packed {
         state.plan.mark_packed(layer, spooled.blob.size);
     }
-    deltas::plan(context, single, blobs, state).await;
+    for reason in deltas::plan(context, single, blobs, state).await {
+        context.upload.report.detail(&reason);
+    }
     context.upload.report.show_plan(&state.plan);
 }
 

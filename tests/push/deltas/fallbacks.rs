@@ -43,8 +43,12 @@ fn fast_connections_and_servers_without_deltas_get_whole_layers() {
     };
     // The first push measures the rate.
     push(&old, "app:v1");
-    let fast = push(&new, "app:v2");
     let whole = "no deltas are made, because the connection is fast";
+    let mut command = DeltaFixture::command(&fixture.home);
+    command.args(["push", "--dry-run"]).arg(&new);
+    let plan = run(command.arg(fixture.remote("app:v2"))).succeeded();
+    assert!(plan.stdout.contains(whole), "{plan}");
+    let fast = push(&new, "app:v2");
     assert!(fast.stderr.contains(whole), "{fast}");
 
     let config = fixture.scratch.path("config.yml");

@@ -1,8 +1,27 @@
 //! Images that are damaged or lie: the error names the source.
 
-use super::{BadInputFixture, EXIT_SOURCE, three_layers};
+use super::{BadInputFixture, EXIT_SOURCE, text, three_layers};
 use crate::support::archive::{Entry, write_folder, write_tar};
 use crate::support::prelude::*;
+
+#[test]
+fn a_missing_layout_is_not_called_an_archive() {
+    let fixture = BadInputFixture::new();
+    let missing = fixture.path("missing");
+    let missing = text(&missing);
+    let remote = format!("{}/app:v1", fixture.address());
+    for (command, source, noun) in [
+        ("push", format!("oci:{missing}"), "the OCI layout"),
+        ("mirror", format!("oci:{missing}"), "the OCI layout"),
+        ("push", format!("oci-archive:{missing}"), "the archive"),
+    ] {
+        let outcome = run(fixture.imgsync.command().args([command, &source, &remote]));
+        outcome.failed(
+            EXIT_SOURCE,
+            &[&format!("cannot open {noun} {missing}: No such file")],
+        );
+    }
+}
 
 #[test]
 fn a_truncated_archive_is_the_sources_fault() {

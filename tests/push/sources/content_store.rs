@@ -131,7 +131,7 @@ fn assert_exported(
     let engine = start(fixture, &image, access(&image));
     let name = format!("app{number}");
     let outcome = push(fixture, &engine, &[], &name);
-    let notes = outcome.stderr.matches("exporting the image").count();
+    let notes = outcome.stderr.matches("exporting the whole image").count();
     assert_eq!((notes, engine.exports()), (1, 1), "{reason}: {outcome}");
     assert!(outcome.stderr.contains(reason), "no {reason:?}: {outcome}");
     assert_eq!(fixture.check_image(&name).config, image.id());

@@ -44,7 +44,9 @@ impl MirrorRunner<'_> {
             SourceLocation::Layout(layout, tag) => (layout, tag),
         };
         let name = layout.to_string();
-        let source = LayoutSource::open(&layout.path, &name, &self.open_spool()?).await?;
+        let (spool, description) = (self.open_spool()?, layout.description());
+        let source = LayoutSource::open(&layout.path, &name, &description, &spool);
+        let source = source.await?;
         let only_image = source.only_image();
         let missing = |what: String| Failure::new(FailureKind::Source, format!("source: {what}"));
         let single = if let Some(tag) = tag {

@@ -18,7 +18,7 @@ async fn target(path: &Path) -> ArchiveTarget {
 
 async fn source(path: &Path) -> LayoutSource {
     let spool = Spool::default();
-    let source = LayoutSource::open(path, "oci-archive:it", &spool);
+    let source = LayoutSource::open(path, "oci-archive:it", "the archive", &spool);
     source.await.unwrap()
 }
 

@@ -87,6 +87,7 @@ impl DaemonImage {
         match loopback::check(self, wanted).await {
             Ok(method) => method,
             Err(error) => ReadMethod::Export {
+                engine: self.engine_kind(),
                 reason: Some(error.to_string()),
             },
         }
@@ -108,6 +109,7 @@ impl DaemonImage {
         };
         self.reserve(spool, &needed)?;
         let task = begin(ReadMethod::Export {
+            engine: self.engine_kind(),
             reason: Some(reason),
         });
         let export = self.export_needed(config, spool, packing, needed, task);

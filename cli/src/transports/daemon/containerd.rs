@@ -48,7 +48,10 @@ impl DaemonImage {
         if let Some(content) = spooled {
             return Ok(content);
         }
-        let task = begin(ReadMethod::Export { reason: None });
+        let task = begin(ReadMethod::Export {
+            engine: self.engine_kind(),
+            reason: None,
+        });
         let requested = self.platforms.requested();
         let can_choose = |api: ApiVersion| api.can_export_platforms(requested.len());
         let exported = if self.api_version.is_some_and(can_choose) {

@@ -40,9 +40,12 @@ use std::fmt;
 use imgsync_oci::{Digest, LocalName};
 
 use super::{LayerPacking, SkipLayer};
-use crate::image::{Error, Image, ImageBlobs, ImageContent, Layer, Platforms, SingleImage};
+use crate::image::{
+    EngineKind, Error, Image, ImageBlobs, ImageContent, Layer, Platforms, SingleImage,
+};
 use crate::report::ProgressTask;
 use crate::spool::{Spool, SpoolKind};
+use crate::text::format_count;
 pub use address::DaemonAddress;
 use client::{ApiVersion, DaemonClient};
 pub use engine_settings::ask_insecure_registries;
@@ -90,6 +93,15 @@ impl DaemonImage {
     /// API has the version 1.42.
     pub fn unpacks_zstd(&self) -> bool {
         self.is_podman || self.api_version.is_some_and(|api| api >= ApiVersion(1, 42))
+    }
+
+    /// Returns which engine has the image.
+    fn engine_kind(&self) -> EngineKind {
+        if self.is_podman {
+            EngineKind::Podman
+        } else {
+            EngineKind::Docker
+        }
     }
 
     /// Removes from Docker what earlier pushes left there: they were killed, or the daemon was.
@@ -144,6 +156,8 @@ impl ReadImage {
 pub enum ReadMethod {
     /// Only those that are needed.
     SingleLayers {
+        /// The engine.
+        engine: EngineKind,
         /// The number of layers that are read.
         read: usize,
         /// The number of all layers.
@@ -151,6 +165,8 @@ pub enum ReadMethod {
     },
     /// All of them, in an export.
     Export {
+        /// The engine.
+        engine: EngineKind,
         /// Why they cannot be read one by one, if known.
         reason: Option<String>,
     },
@@ -159,15 +175,15 @@ pub enum ReadMethod {
 impl fmt::Display for ReadMethod {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::SingleLayers { read, all } => {
-                let plural = if *all == 1 { "" } else { "s" };
+            Self::SingleLayers { engine, read, all } => {
+                let all = format_count(*all, "layer", "layers");
                 write!(
                     f,
-                    "reading {read} of {all} layer{plural} through a push of the daemon"
+                    "reading {read} of {all} from {engine}, which pushes them to imgsync"
                 )
             }
-            Self::Export { reason } => {
-                write!(f, "exporting the image from the daemon")?;
+            Self::Export { engine, reason } => {
+                write!(f, "exporting the whole image from {engine}")?;
                 reason.iter().try_for_each(|reason| write!(f, ": {reason}"))
             }
         }

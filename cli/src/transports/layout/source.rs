@@ -29,14 +29,15 @@ pub struct LayoutSource {
 
 impl LayoutSource {
     /// Opens the layout at `path`: a folder or an archive. A compressed archive is extracted into
-    /// `spool`. `name` is the name that the user typed.
+    /// `spool`. `name` is the name that the user typed, and `from` what errors call the layout.
     ///
     /// # Errors
     /// Returns an error if it is missing or no layout.
-    pub async fn open(path: &Path, name: &str, spool: &Spool) -> Result<Self> {
-        let (path, name, spool) = (path.to_owned(), name.to_owned(), spool.clone());
+    pub async fn open(path: &Path, name: &str, from: &str, spool: &Spool) -> Result<Self> {
+        let (path, spool) = (path.to_owned(), spool.clone());
+        let (name, from) = (name.to_owned(), from.to_owned());
         run_blocking(move || {
-            let files = open_files(&path, &spool)?;
+            let files = open_files(&path, &from, &spool)?;
             let index = read_index(&files)?;
             Ok(Self {
                 name,

@@ -17,7 +17,7 @@ async fn target(path: &Path) -> LayoutTarget {
 
 async fn source(path: &Path) -> LayoutSource {
     let spool = Spool::default();
-    let source = LayoutSource::open(path, "oci:it", &spool);
+    let source = LayoutSource::open(path, "oci:it", "the OCI layout", &spool);
     source.await.unwrap()
 }
 

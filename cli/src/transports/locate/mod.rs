@@ -99,13 +99,20 @@ fn read(
     mut unneeded: SkipLayer,
     report: &Arc<dyn Report>,
 ) -> Result<(Image, ImageBlobs), Error> {
-    let mut open = |path: &Path| open_files_skipping(path, spool, &mut unneeded, Some(report));
+    let mut open_as = |path: &Path, from: &str| {
+        open_files_skipping((path, from), spool, &mut unneeded, Some(report))
+    };
+    let mut open = |path: &Path| open_as(path, &format!("the archive {}", path.display()));
     let platforms = &request.platforms;
     match &request.location {
         ImageLocation::DockerArchive(path, selector) => {
             docker_archive::read_image(&open(path)?, selector, platforms)
         }
-        ImageLocation::OciLayout(path, selector) | ImageLocation::OciArchive(path, selector) => {
+        ImageLocation::OciLayout(path, selector) => {
+            let files = open_as(path, &format!("the OCI layout {}", path.display()))?;
+            image_reader::read_image(&files, selector, platforms)
+        }
+        ImageLocation::OciArchive(path, selector) => {
             image_reader::read_image(&open(path)?, selector, platforms)
         }
         ImageLocation::Path(path) => detect_image(&open(path)?, platforms),

@@ -24,19 +24,25 @@ pub(in crate::transports) fn open_archive(path: &Path) -> Result<(SourceFiles, M
     Ok((read_entries(file, metadata.len(), &from)?, metadata))
 }
 
-/// Opens a folder or an archive without skipping anything.
+/// Opens a folder or an archive without skipping anything. `from` is what errors call it, for example
+/// `the archive app.tar`.
 ///
 /// # Errors
 /// Returns an error if it is missing or no archive.
-pub(in crate::transports) fn open_files(path: &Path, spool: &Spool) -> Result<SourceFiles, Error> {
+pub(in crate::transports) fn open_files(
+    path: &Path,
+    from: &str,
+    spool: &Spool,
+) -> Result<SourceFiles, Error> {
     let mut keep_all: SkipLayer = Box::new(|_, _| false);
-    open_files_skipping(path, spool, &mut keep_all, None)
+    open_files_skipping((path, from), spool, &mut keep_all, None)
 }
 
-/// Opens a folder, an archive, or a pipe of an archive. `report` shows what is read of an archive
+/// Opens a folder, an archive, or a pipe of an archive, which errors call `from`. `report` shows what is
+/// read of an archive
 /// that must be read completely.
 pub(super) fn open_files_skipping(
-    path: &Path,
+    (path, from): (&Path, &str),
     spool: &Spool,
     unneeded: &mut SkipLayer,
     report: Option<&Arc<dyn Report>>,
@@ -44,19 +50,18 @@ pub(super) fn open_files_skipping(
     if path.is_dir() {
         return Ok(SourceFiles::folder(path.to_owned()));
     }
-    let from = format!("the archive {}", path.display());
-    let (file, metadata) = open(path, &from)?;
+    let (file, metadata) = open(path, from)?;
     let is_compressed =
-        || compressed::is_compressed(&file).map_err(|error| open_error(&from, error));
+        || compressed::is_compressed(&file).map_err(|error| open_error(from, error));
     if metadata.is_file() && !is_compressed()? {
-        return read_entries(file, metadata.len(), &from);
+        return read_entries(file, metadata.len(), from);
     }
     let Some(report) = report else {
-        return read_stream(file, &from, spool, unneeded);
+        return read_stream(file, from, spool, unneeded);
     };
     let size = metadata.is_file().then_some(metadata.len());
     let task = ProgressTask::start(report, &format!("reading {from}"), size);
-    read_stream(TaskReader::new(file, task), &from, spool, unneeded)
+    read_stream(TaskReader::new(file, task), from, spool, unneeded)
 }
 
 /// Reads an archive from an input that cannot seek: a pipe, or an archive that is compressed as a
@@ -78,8 +83,7 @@ fn open(path: &Path, from: &str) -> Result<(File, Metadata), Error> {
 }
 
 fn open_error(from: &str, source: io::Error) -> Error {
-    Error::Io {
-        action: "open",
+    Error::Open {
         from: from.to_owned(),
         source,
     }

@@ -42,7 +42,7 @@ fn the_whole_image_is_exported_where_that_is_better() {
     MACHINE.build(&fixture.scratch, &name, &files(&contents), "1");
     fixture.push("app", &[], &name);
     let export_of = |image: &str, reason: &str| {
-        let expected = format!("exporting the image from the daemon: {reason}");
+        let expected = format!("exporting the whole image from the Docker daemon: {reason}");
         MACHINE.assert_dry_run_says(&fixture, image, &expected);
         let outcome = fixture.imgsync.push(image, &fixture.remote("app"));
         let outcome = outcome.succeeded();
@@ -88,7 +88,8 @@ fn the_whole_image_is_exported_from_a_daemon_with_another_loopback_interface() {
         .succeeded();
     contents[1].0 += 100;
     engine.build(&fixture.scratch, "app:v1", &files(&contents), "2");
-    let expected = "exporting the image from the daemon: the daemon has another loopback interface";
+    let expected = "exporting the whole image from the Docker daemon: the daemon has another loopback \
+                    interface";
     engine.assert_dry_run_says(&fixture, "app:v1", expected);
     let outcome = engine.push(&fixture.imgsync, &[], "app:v1", &remote);
     let outcome = outcome.succeeded();

@@ -109,7 +109,7 @@ fn check_wanted(image: &DaemonImage, wanted: &HashSet<Digest>) -> Result<(), Loo
     // The engine compresses what it sends, which an export saves.
     let is_all = image.diff_ids.iter().all(|layer| wanted.contains(layer));
     if is_all && (image.is_podman || !image.diff_ids.is_empty()) {
-        return Err(LoopbackError::new("all of it is needed"));
+        return Err(LoopbackError::new("no layer was found in the registry"));
     }
     Ok(())
 }
@@ -117,6 +117,7 @@ fn check_wanted(image: &DaemonImage, wanted: &HashSet<Digest>) -> Result<(), Loo
 /// Describes how the wanted layers are read.
 fn read_method(image: &DaemonImage, wanted: &HashSet<Digest>) -> ReadMethod {
     ReadMethod::SingleLayers {
+        engine: image.engine_kind(),
         read: wanted
             .iter()
             .filter(|id| image.diff_ids.contains(id))

@@ -26,7 +26,7 @@ fn both(bytes: &[u8]) -> [Result<SourceFiles, Error>; 2] {
     std::fs::write(&path, bytes).unwrap();
     let spool = Spool::default();
     [
-        open_files_skipping(&path, &spool, &mut skip_nothing(), None),
+        open_files_skipping((&path, "the archive"), &spool, &mut skip_nothing(), None),
         read_stream(bytes, "standard input", &spool, &mut skip_nothing()),
     ]
 }
@@ -147,7 +147,7 @@ fn a_failing_input_is_told_from_a_damaged_one() {
             &mut skip_nothing(),
         )
         .unwrap_err();
-        assert!(matches!(error, Error::Io { .. }), "{error}");
+        assert!(matches!(error, Error::Read { .. }), "{error}");
         assert!(error.to_string().contains("the line is gone"), "{error}");
     }
 }

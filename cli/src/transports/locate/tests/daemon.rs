@@ -279,7 +279,7 @@ async fn an_export_that_breaks_off_is_an_error() {
             ..cut(header, b"")
         })
         .await;
-        assert!(matches!(error, Error::Io { .. }), "{archive}: {error}");
+        assert!(matches!(error, Error::Read { .. }), "{archive}: {error}");
         assert!(error.to_string().contains("docker.sock"), "{error}");
     }
 }
