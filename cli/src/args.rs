@@ -27,7 +27,7 @@ use imgsync_oci::{Registry, RemoteName, Tag};
 use crate::image::platform::platform;
 use crate::report::{TransferVerb, Verbosity};
 
-pub use browse::{DiffArgs, InspectArgs, LsArgs, NewTag, TagArgs};
+pub use browse::{DiffArgs, InspectArgs, LsArgs, NewTag, OtherImage, TagArgs};
 pub use content_name::ContentName;
 pub use delete::{RmArgs, UndeleteArgs};
 pub use doctor::DoctorArgs;

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{BrowseFixture, BuiltLayer, built_image, repository};
+use crate::support::Terminal;
 use crate::support::fake::{FakeServer, Reply, status};
 use crate::support::prelude::*;
 use crate::support::seed::{OCI_INDEX, OCI_MANIFEST, index};
@@ -56,6 +57,12 @@ fn repositories_are_listed_with_tags_sizes_and_times() {
         assert_eq!((fields[0], fields[1]), ("team/app", "3"));
         let word = if knows_pushes { "pushed" } else { "created" };
         assert_eq!(fields[3], format!("{word} {}", time.unwrap()));
+
+        let mut on_terminal = fixture.imgsync.command();
+        on_terminal.args(["ls", "--long", &host]);
+        let (_, screen) = Terminal::start(on_terminal, 10, 100).wait();
+        let starts = screen.lines().map(|line| line.find(word));
+        assert_eq!(starts.collect::<Vec<_>>(), [Some(29), Some(29)], "{screen}");
 
         let tags = fixture.json(&["ls", "--long", "--json", &format!("{host}/team/app")]);
         // The stock registry does not sort tags.

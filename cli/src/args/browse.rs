@@ -13,7 +13,7 @@ use super::{
 /// `imgsync ls`
 #[derive(Debug, Args)]
 #[command(after_help = "\
-With --long, each line has these fields, separated by tabs:
+With --long, each line has these fields, separated by tabs (on a terminal, in columns):
   for a repository: name, number of tags, size, time
   for a tag:        name, digest, size, platforms, time
 
@@ -119,6 +119,7 @@ checksum in the list, but with another time.
 
 Examples:
   imgsync diff registry.example.com/app:v1 registry.example.com/app:v2
+  imgsync diff registry.example.com/app:v1 v2
   imgsync diff registry.example.com/app:v1 registry.example.com/app:v2 --platform linux/arm64
   imgsync diff --json localhost:5000/app:v1 localhost:5000/app:v2 | jq .images[0].files")]
 pub struct DiffArgs {
@@ -126,9 +127,9 @@ pub struct DiffArgs {
     #[arg(value_name = "A", value_parser = parse_manifest)]
     pub old: WithScheme<ManifestName>,
 
-    /// Second image: host[:port]/repository[:tag|@digest]
-    #[arg(value_name = "B", value_parser = parse_manifest)]
-    pub new: WithScheme<ManifestName>,
+    /// Second image: a tag of the repository of A, or host[:port]/repository[:tag|@digest]
+    #[arg(value_name = "B")]
+    pub new: OtherImage,
 
     /// Compare only this platform of multi-platform images, for example linux/arm64
     #[arg(long, value_name = "OS/ARCH[/VARIANT]", value_parser = parse_platform)]
@@ -149,6 +150,43 @@ pub struct DiffArgs {
 
 fn parse_manifest(text: &str) -> Result<WithScheme<ManifestName>, String> {
     WithScheme::parse(text, "", str::parse)
+}
+
+/// The image that another one is compared with, as users write it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum OtherImage {
+    /// A tag of the repository that the first image is in.
+    Tag(Tag),
+    /// An image of any repository.
+    Name(WithScheme<ManifestName>),
+}
+
+impl OtherImage {
+    /// Returns the full name, given that of the first image.
+    pub fn name(self, first: &WithScheme<ManifestName>) -> WithScheme<ManifestName> {
+        match self {
+            Self::Tag(tag) => WithScheme {
+                scheme: first.scheme,
+                name: first.name.with_reference(Reference::Tag(tag)),
+            },
+            Self::Name(name) => name,
+        }
+    }
+}
+
+impl FromStr for OtherImage {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        const HINT: &str =
+            "write a tag of the repository of A, or host[:port]/repository[:tag|@digest]";
+        let (_, name) = split_scheme(text);
+        if !name.contains('/') {
+            let tag = name.parse().map(Self::Tag);
+            return tag.map_err(|error| format!("{error}\nhint: {HINT}"));
+        }
+        parse_manifest(text).map(Self::Name)
+    }
 }
 
 /// A new tag, as users write it.
@@ -183,6 +221,21 @@ impl FromStr for NewTag {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tag_alone_is_one_of_the_repository_of_the_first_image() {
+        let first = parse_manifest("http://host.lan/team/app:v1").unwrap();
+        let other = |text: &str| text.parse::<OtherImage>().map(|other| other.name(&first));
+        let second = other("v2").unwrap();
+        assert_eq!(second.name.to_string(), "host.lan/team/app:v2");
+        assert_eq!(second.scheme, first.scheme);
+        let named = other("localhost:5000/app").unwrap();
+        assert_eq!(named.name.to_string(), "localhost:5000/app:latest");
+        assert_eq!(named.scheme, None);
+        for bad in ["", ":v2", "a b", "localhost:5000", "host/A:v1"] {
+            assert!(other(bad).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn new_tags_are_told_from_names() {

@@ -8,6 +8,8 @@ use imgsync_oci::{Reference, Registry, Repository, Tag};
 use super::content_name::ContentName;
 
 const HINT: &str = "write host[:port]/repository:tag or host[:port]/repository@digest";
+const EXPLICIT_HINT: &str = "write host[:port]/repository:tag or host[:port]/repository@digest; to \
+                             delete a whole repository: imgsync rm --repository";
 
 /// `host[:port]/repository[:tag|@digest]`; without tag and digest, the tag is `latest`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,7 +32,9 @@ impl ManifestName {
         if name.contains([':', '@']) {
             return text.parse();
         }
-        Err(format!("the name has neither tag nor digest\nhint: {HINT}"))
+        Err(format!(
+            "the name has neither tag nor digest\nhint: {EXPLICIT_HINT} {text}"
+        ))
     }
 
     /// Returns the name with another tag or digest.

@@ -17,13 +17,16 @@ pub(super) fn print_completions(shell: Shell, report: &Arc<dyn Report>) {
     report.output().write(&script);
 }
 
-/// Writes a manual page for the tool and one for each command.
+/// Writes a manual page for the tool and one for each command, into a folder that is created if
+/// necessary.
 ///
 /// # Errors
-/// Fails if the folder does not exist or cannot be written.
+/// Fails if the folder cannot be created or written.
 pub(super) fn write_pages(folder: &Path) -> Result<(), Failure> {
-    clap_mangen::generate_to(Cli::command(), folder).map_err(|error| {
+    let written = std::fs::create_dir_all(folder)
+        .and_then(|()| clap_mangen::generate_to(Cli::command(), folder));
+    written.map_err(|error| {
         let what = format!("cannot write manual pages to {}: {error}", folder.display());
-        Failure::new(FailureKind::Source, what).with_hint("create the folder first")
+        Failure::new(FailureKind::Source, what).with_hint("choose a folder that you may write to")
     })
 }

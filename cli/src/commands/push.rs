@@ -57,10 +57,9 @@ fn suggest_doctor(mut failure: Failure, registry: &Registry) -> Failure {
     // A hint with an option or a path names the remedy.
     let is_open = |hint: &str| !hint.contains("--") && !hint.contains("/etc/");
     if failure.kind == FailureKind::Network && failure.hint.as_deref().is_none_or(is_open) {
-        let doctor = format!("imgsync doctor {registry} examines this");
         failure.hint = Some(match failure.hint {
-            Some(hint) => format!("{hint}; {doctor}"),
-            None => doctor,
+            Some(hint) => format!("{hint}; imgsync doctor {registry} examines this"),
+            None => format!("imgsync doctor {registry} examines this"),
         });
     }
     failure

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use imgsync_oci::Reference;
 use imgsync_oci::client::{Client, DeleteOutcome};
+use imgsync_oci::ext::trash::RESTORE_CALL;
 
 use super::{not_found, resolve, rm_repository};
 use crate::args::{ContentName, ManifestName, RmArgs, WithScheme};
 use crate::exit::{Failure, FailureKind};
 use crate::login::RegistryAccess;
-use crate::report::Report;
+use crate::report::{Report, Verbosity};
 
 /// Deletes one manifest, tag or repository after the other, and prints each. What cannot be deleted
 /// does not keep the rest.
@@ -83,6 +84,15 @@ async fn delete_name(
     }
     delete(&client, &name).await?;
     report.output().print(&format!("deleted {name}"));
+    // A registry that does not answer this keeps no trash, as far as the user is concerned.
+    let has_trash = report.verbosity() != Verbosity::Quiet
+        && client
+            .has_extension_call(RESTORE_CALL)
+            .await
+            .unwrap_or_default();
+    if has_trash {
+        report.note(&format!("to restore it: imgsync undelete {name}"));
+    }
     Ok(())
 }
 

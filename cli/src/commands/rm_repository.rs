@@ -9,6 +9,7 @@ use super::resolve;
 use crate::args::{ContentName, ManifestName};
 use crate::exit::Failure;
 use crate::report::Report;
+use crate::text::format_count;
 
 /// How many tags that were not deleted are named.
 const MAX_NAMED_TAGS: usize = 20;
@@ -33,10 +34,11 @@ pub(super) async fn delete_repository(
 ) -> Result<(), Failure> {
     match client.delete_repository(&name.repository).await? {
         TrashOutcome::Done(deleted) => {
-            let (tags, manifests) = (deleted.tag_count, deleted.manifest_count);
+            let tags = format_count(deleted.tag_count, "tag", "tags");
+            let manifests = format_count(deleted.manifest_count, "manifest", "manifests");
             report.output().print(&format!("deleted {name}"));
             report.note(&format!(
-                "deleted {tags} tags and {manifests} manifests; to restore them: imgsync undelete {name}"
+                "deleted {tags} and {manifests}; to restore them: imgsync undelete {name}"
             ));
             Ok(())
         }
@@ -76,9 +78,9 @@ async fn delete_tags(
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    let (count, of, named) = (remaining.len(), tags.len(), named.join(", "));
-    let what =
-        format!("{registry} does not allow {count} of {of} tags to be deleted: {named}{more}");
+    let of = format_count(tags.len(), "tag", "tags");
+    let (count, named) = (remaining.len(), named.join(", "));
+    let what = format!("{registry} does not allow {count} of {of} to be deleted: {named}{more}");
     let hint = "set storage.delete.enabled: true in the configuration of the registry";
     Err(Failure::target(what).with_hint(hint))
 }

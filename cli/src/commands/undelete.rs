@@ -10,6 +10,7 @@ use crate::args::{ContentName, UndeleteArgs, WithScheme};
 use crate::exit::Failure;
 use crate::login::RegistryAccess;
 use crate::report::Report;
+use crate::text::format_count;
 
 /// Restores one name after the other, and prints what was restored.
 ///
@@ -60,9 +61,9 @@ fn show(
     }
     if let Some(first) = response.gone.first() {
         let count = response.gone.len();
+        let count = format_count(count, "blob or manifest is", "blobs or manifests are");
         let what = format!(
-            "{name} cannot be restored completely: {count} blobs or manifests are gone from the \
-             trash, the first is {first}"
+            "{name} cannot be restored completely: {count} gone from the trash, the first is {first}"
         );
         return Err(Failure::target(what).with_hint("push the missing images again"));
     }
@@ -72,7 +73,11 @@ fn show(
         let (tags, manifests) = (response.tag_count, response.manifest_count);
         report.note(&match tags + manifests {
             0 if response.occupied.is_empty() => format!("nothing to restore: {name} exists"),
-            _ => format!("restored {tags} tags and {manifests} manifests of {repository}"),
+            _ => {
+                let tags = format_count(tags, "tag", "tags");
+                let manifests = format_count(manifests, "manifest", "manifests");
+                format!("restored {tags} and {manifests} of {repository}")
+            }
         });
     }
     Ok(())

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 use super::LookupRequest;
 use super::probe::LayerAnswer;
 use crate::exit::Failure;
+use crate::text::format_count;
 
 /// The longest wait. A registry decodes some hundred megabytes in this time; a longer wait costs
 /// more than the layers that it may save.
@@ -33,8 +34,9 @@ pub(super) async fn wait_for_answers(
     let is_pending = |answer: &&LayerAnswer| matches!(answer, LayerAnswer::Pending);
     let count = answers.values().filter(is_pending).count();
     if count > 0 {
+        let layers = format_count(count, "layer", "layers");
         request.report.detail(&format!(
-            "the registry is still computing diffIDs, and cannot tell about {count} layers"
+            "the registry is still computing diffIDs, and cannot tell about {layers}"
         ));
     }
     Ok(answers)

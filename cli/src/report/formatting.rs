@@ -4,7 +4,7 @@ use imgsync_oci::Digest;
 
 use super::PushSummary;
 use crate::plan::{BlobCandidate, BlobStep, PlanTotals, PushPlan};
-use crate::text::{format_bytes, format_duration, sanitize};
+use crate::text::{format_bytes, format_count, format_duration, sanitize};
 
 /// Returns the last line of a push.
 pub fn push_summary_line(summary: &PushSummary) -> String {
@@ -33,8 +33,8 @@ pub fn push_totals_line(summaries: &[PushSummary]) -> String {
         elapsed: summaries.iter().map(|summary| summary.elapsed).sum(),
         ..first.clone()
     };
-    let count = summaries.len();
-    format!("{count} tags: {}", format_transfer(&totals))
+    let tags = format_count(summaries.len(), "tag", "tags");
+    format!("{tags}: {}", format_transfer(&totals))
 }
 
 fn format_transfer(summary: &PushSummary) -> String {
@@ -114,8 +114,10 @@ fn step_text(step: &BlobStep) -> String {
 fn totals_line(totals: &PlanTotals) -> String {
     let unknown = |count: usize| match count {
         0 => String::new(),
-        1 => " and 1 layer of unknown size".to_owned(),
-        count => format!(" and {count} layers of unknown size"),
+        count => format!(
+            " and {} of unknown size",
+            format_count(count, "layer", "layers")
+        ),
     };
     let verify = match totals.verify {
         0 => String::new(),

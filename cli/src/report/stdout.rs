@@ -2,7 +2,7 @@
 //!
 //! This module does not format anything. Start reading at [`StdoutWriter`].
 
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::exit::{Failure, FailureKind};
@@ -15,6 +15,11 @@ pub struct StdoutWriter {
 }
 
 impl StdoutWriter {
+    /// Returns whether a person reads the data.
+    pub fn is_terminal(&self) -> bool {
+        io::stdout().is_terminal()
+    }
+
     /// Prints a line of data.
     pub fn print(&self, line: &str) {
         self.write(format!("{line}\n").as_bytes());

@@ -6,7 +6,7 @@ mod safe_text;
 mod tag_order;
 mod time;
 
-pub use imgsync_oci::units::format_bytes;
+pub use imgsync_oci::units::{format_bytes, format_count};
 pub use safe_text::{format_json, sanitize};
 pub use tag_order::{compare_versions, nearest_tags};
 pub use time::{format_duration, format_estimate, format_timestamp, parse_timestamp};

@@ -218,9 +218,13 @@ fn images_are_listed_inspected_and_deleted() {
         );
         assert_eq!(object["config"]["config"]["Cmd"], json!(["/none"]));
 
-        fixture
-            .run(&["rm", &repository])
-            .failed(2, &["neither tag nor digest"]);
+        fixture.run(&["rm", &repository]).failed(
+            2,
+            &[
+                "neither tag nor digest",
+                &format!("rm --repository {repository}"),
+            ],
+        );
         fixture.run(&["rm", &name("none")]).failed(4, &[]);
         // A name that does not exist does not keep the next one.
         let (missing, next) = (name("none"), name("v1"));
@@ -248,4 +252,19 @@ fn images_are_listed_inspected_and_deleted() {
                 .failed(4, &["there is no"]);
         }
     }
+}
+
+#[test]
+fn manual_pages_are_written_into_a_new_folder() {
+    let fixture = LoginFixture::new();
+    let folder = fixture.scratch.path("share/man1");
+    fixture.run(&["man", folder.to_str().unwrap()]).succeeded();
+    for page in ["imgsync.1", "imgsync-push.1"] {
+        assert!(folder.join(page).exists(), "{page}");
+    }
+    let file = fixture.scratch.path("file");
+    std::fs::write(&file, "").unwrap();
+    fixture
+        .run(&["man", file.to_str().unwrap()])
+        .failed(3, &["cannot write manual pages", "choose a folder"]);
 }

@@ -14,10 +14,10 @@ fn tags_and_repositories_are_deleted_and_restored() {
     fixture.push(&[], &format!("{host}/other:v1")).succeeded();
     let lines = |arguments: &[&str]| fixture.run(arguments).succeeded().stdout;
 
-    assert_eq!(
-        lines(&["rm", &name("v1")]),
-        format!("deleted {}\n", name("v1"))
-    );
+    let deleted = fixture.run(&["rm", &name("v1")]).succeeded();
+    assert_eq!(deleted.stdout, format!("deleted {}\n", name("v1")));
+    let remedy = format!("to restore it: imgsync undelete {}\n", name("v1"));
+    assert_eq!(deleted.stderr, remedy);
     assert_eq!(
         lines(&["undelete", &name("v1")]),
         format!("restored {}\n", name("v1"))
@@ -34,7 +34,7 @@ fn tags_and_repositories_are_deleted_and_restored() {
         .succeeded();
     assert_eq!(deleted.stdout, format!("deleted {repository}\n"));
     assert!(
-        deleted.stderr.contains("deleted 2 tags and 1 manifests"),
+        deleted.stderr.contains("deleted 2 tags and 1 manifest;"),
         "{deleted}"
     );
     assert_eq!(lines(&["ls", &host]), "other\n");
@@ -68,6 +68,9 @@ fn other_registries_delete_tag_by_tag_and_restore_nothing() {
         let stock = StockRegistry::start_configured(&root, &delete, "", "");
         let repository = format!("{}/team/app", stock.address());
         let name = |tag: &str| format!("{repository}:{tag}");
+        fixture.push(&["--tag", "v2"], &name("v1")).succeeded();
+        let single = fixture.run(&["rm", &name("v2")]);
+        assert!(!single.stderr.contains("undelete"), "{single}");
         fixture.push(&["--tag", "v2"], &name("v1")).succeeded();
         let deleted = fixture.run(&["rm", "--repository", &repository]);
         if is_delete_enabled {

@@ -66,10 +66,11 @@ struct ImageDetails<'a> {
 /// Fails if one of the images or the platform does not exist, or if a request for a manifest or config
 /// fails. Without the lists of files, the rest is compared.
 pub(super) async fn diff(args: DiffArgs, report: &Arc<dyn Report>) -> Result<(), Failure> {
-    let registries = [&args.old.name.registry, &args.new.name.registry];
+    let other = args.new.name(&args.old);
+    let registries = [&args.old.name.registry, &other.name.registry];
     let access = RegistryAccess::parse_for_both(args.access, registries, report)?;
     let old = Side::fetch(&access, args.old, report).await?;
-    let new = Side::fetch(&access, args.new, report).await?;
+    let new = Side::fetch(&access, other, report).await?;
     let pairs = if old.digest() == new.digest() {
         Vec::new()
     } else {

@@ -9,6 +9,7 @@ use imgsync_oci::{Descriptor, Digest, Reference, Repository, Tag};
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
+use super::columns::{Columns, SIZE_WIDTH};
 use super::line_errors::LineErrors;
 use super::{ImageTime, Listing, MAX_CONCURRENT_TAGS};
 use crate::args::ManifestName;
@@ -16,6 +17,8 @@ use crate::commands::contents::{ContentsError, RemoteImage, fetch_creation_time,
 use crate::exit::Failure;
 use crate::text::format_bytes;
 
+/// The width of the number of tags, or of `(error)`.
+const COUNT_WIDTH: usize = 7;
 /// The number of repositories that are read at the same time. They share the requests for tags.
 const MAX_CONCURRENT_REPOSITORIES: usize = 4;
 
@@ -46,6 +49,8 @@ impl Listing<'_> {
         let (mut next, mut errors) = (None, LineErrors::default());
         loop {
             let page = self.client.list_repositories(next).await?;
+            let names = page.names.iter().map(Repository::as_str);
+            let columns = Columns::new(names, &[COUNT_WIDTH, SIZE_WIDTH]);
             let rows = page.names.into_iter().map(|repository| async {
                 let summary = self.summarize(&repository, &requests).await;
                 (repository, summary)
@@ -53,9 +58,9 @@ impl Listing<'_> {
             let mut rows = futures::stream::iter(rows).buffered(MAX_CONCURRENT_REPOSITORIES);
             while let Some((repository, summary)) = rows.next().await {
                 errors.add(&summary, self.report)?;
-                self.print(&row_text(&repository, &summary), || {
-                    row_json(&repository, &summary)
-                });
+                let [tags, size, time] = row_fields(&summary);
+                let fields = [repository.as_str(), &tags, &size, &time];
+                self.print_row(&columns, &fields, || row_json(&repository, &summary));
             }
             next = page.next;
             if next.is_none() {
@@ -162,13 +167,14 @@ fn hash(digest: &Digest) -> u64 {
     hasher.finish()
 }
 
-fn row_text(repository: &Repository, summary: &Result<RepositorySummary, Failure>) -> String {
+/// Returns the fields of a line that follow the name.
+fn row_fields(summary: &Result<RepositorySummary, Failure>) -> [String; 3] {
     match summary {
         Ok(summary) => {
-            let (size, time) = (format_bytes(summary.size), summary.time.text());
-            format!("{repository}\t{}\t{size}\t{time}", summary.tag_count)
+            let (tags, size) = (summary.tag_count.to_string(), format_bytes(summary.size));
+            [tags, size, summary.time.text()]
         }
-        Err(_) => format!("{repository}\t(error)\t\t"),
+        Err(_) => ["(error)".to_owned(), String::new(), String::new()],
     }
 }
 

@@ -6,6 +6,7 @@ use futures::StreamExt;
 use imgsync_oci::{Digest, Reference, Repository, Tag};
 use serde_json::{Value, json};
 
+use super::columns::{Columns, DIGEST_WIDTH, SIZE_WIDTH};
 use super::line_errors::LineErrors;
 use super::{ImageTime, Listing, MAX_CONCURRENT_TAGS};
 use crate::args::ManifestName;
@@ -45,6 +46,9 @@ impl Listing<'_> {
         tags: Vec<Tag>,
         errors: &mut LineErrors,
     ) -> Result<(), Failure> {
+        let platform_width = "linux/amd64".len();
+        let widths = [DIGEST_WIDTH, SIZE_WIDTH, platform_width];
+        let columns = Columns::new(tags.iter().map(Tag::as_str), &widths);
         let rows = tags.into_iter().map(|tag| async {
             let name = ManifestName {
                 registry: self.registry.clone(),
@@ -57,7 +61,10 @@ impl Listing<'_> {
         let mut rows = std::pin::pin!(rows);
         while let Some((tag, state)) = rows.next().await {
             errors.add(&state, self.report)?;
-            self.print(&row_text(&tag, &state), || row_json(&tag, &state));
+            let fields = row_fields(&state);
+            let fields: Vec<&str> = fields.iter().map(String::as_str).collect();
+            let fields = [&[tag.as_str()], &fields[..]].concat();
+            self.print_row(&columns, &fields, || row_json(&tag, &state));
         }
         Ok(())
     }
@@ -98,18 +105,25 @@ impl Listing<'_> {
     }
 }
 
-fn row_text(tag: &Tag, state: &Result<TagState, Failure>) -> String {
+/// Returns the fields of a line that follow the tag.
+fn row_fields(state: &Result<TagState, Failure>) -> [String; 4] {
     let why = match state {
         Ok(TagState::Read(details)) => {
-            let (digest, size) = (&details.digest, format_bytes(details.size));
-            let (platforms, time) = (details.platforms.join(","), details.time.text());
-            return format!("{tag}\t{digest}\t{size}\t{platforms}\t{time}");
+            let (digest, size) = (details.digest.to_string(), format_bytes(details.size));
+            return [
+                digest,
+                size,
+                details.platforms.join(","),
+                details.time.text(),
+            ];
         }
         Ok(TagState::Gone) => "gone",
         Ok(TagState::Unreadable) => "unreadable",
         Err(_) => "error",
     };
-    format!("{tag}\t({why})\t\t\t")
+    let mut fields: [String; 4] = Default::default();
+    fields[0] = format!("({why})");
+    fields
 }
 
 fn row_json(tag: &Tag, state: &Result<TagState, Failure>) -> Value {

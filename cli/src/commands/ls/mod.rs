@@ -1,5 +1,6 @@
 //! Runs `imgsync ls`: prints the repositories of a registry, or the tags of a repository.
 
+mod columns;
 mod line_errors;
 mod long_repositories;
 mod long_tags;
@@ -11,6 +12,7 @@ use imgsync_oci::client::Client;
 use imgsync_oci::{Registry, Repository};
 use serde_json::{Value, json};
 
+use self::columns::Columns;
 use self::line_errors::LineErrors;
 use crate::args::{LsArgs, WithScheme};
 use crate::exit::Failure;
@@ -109,6 +111,16 @@ impl Listing<'_> {
             if next.is_none() {
                 return errors.finish("tags");
             }
+        }
+    }
+
+    /// Prints a line with these fields, or this object.
+    fn print_row(&self, columns: &Columns, fields: &[&str], object: impl FnOnce() -> Value) {
+        let output = self.report.output();
+        if self.is_json {
+            output.print(&format_json(&object()));
+        } else {
+            output.print(&columns.line(fields, output.is_terminal()));
         }
     }
 

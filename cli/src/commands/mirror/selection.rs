@@ -13,6 +13,7 @@ use crate::copy::fetch_creation_date;
 use crate::exit::{Failure, FailureKind};
 use crate::mirror::job::MirrorJob;
 use crate::mirror::selection::{MissingDates, SkipReason, TagDates, TagSelection, select_tags};
+use crate::text::format_count;
 use crate::transports::CopySource;
 
 /// The number of creation dates that are fetched at the same time.
@@ -49,9 +50,9 @@ impl MirrorRunner<'_> {
             match select_tags(&tags, &job.rules, &dates, self.now) {
                 Ok(selection) => break selection,
                 Err(MissingDates(missing)) => {
-                    let count = missing.len();
+                    let images = format_count(missing.len(), "image", "images");
                     self.report
-                        .detail(&format!("fetching the creation dates of {count} images"));
+                        .detail(&format!("fetching the creation dates of {images}"));
                     fetch_dates(source, missing, &mut dates).await;
                 }
             }
