@@ -108,6 +108,8 @@ const RULES: &[Rule] = &[
             "server/src/config/file",
             "server/src/auth/htpasswd_file",
             "server/src/listen/bind",
+            // The folder of the manual pages.
+            "server/src/manual",
         ],
         because: "only store/disk calls the file system for stored data",
     },

@@ -4,17 +4,16 @@
 mod args;
 mod config_loader;
 mod console;
+mod manual;
 mod reload;
 mod storage_commands;
 
 use std::io;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::{CommandFactory as _, Parser as _};
-use clap_complete::Shell;
+use clap::Parser as _;
 use imgsync_server::auth::{PromptGuard, UserChange, ask_password, edit_user};
 use imgsync_server::config::LoadedConfig;
 use imgsync_server::{Error, log};
@@ -47,8 +46,8 @@ fn main() -> ExitCode {
         ServerCommand::Backup(args) => storage_commands::backup(args),
         ServerCommand::Check(args) => storage_commands::check(args),
         ServerCommand::Htpasswd(args) => htpasswd(args),
-        ServerCommand::Completions { shell } => print_completions(shell),
-        ServerCommand::Man { folder } => write_manual(&folder),
+        ServerCommand::Completions { shell } => manual::print_completions(shell),
+        ServerCommand::Man { folder } => manual::write_pages(&folder),
     }
 }
 
@@ -283,28 +282,4 @@ fn ask_until_signal(user: &str) -> io::Result<Option<String>> {
     // The thread that still reads the password is not waited for.
     runtime.shutdown_background();
     asked
-}
-
-fn print_completions(shell: Shell) -> ExitCode {
-    let mut script = Vec::new();
-    let mut command = ServerArguments::command();
-    let name = command.get_name().to_owned();
-    clap_complete::generate(shell, &mut command, name, &mut script);
-    print_result(&String::from_utf8_lossy(&script))
-}
-
-fn write_manual(folder: &Path) -> ExitCode {
-    let written = std::fs::create_dir_all(folder)
-        .and_then(|()| clap_mangen::generate_to(ServerArguments::command(), folder));
-    match written {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let text = format!("cannot write manual pages to {}: {error}", folder.display());
-            fail(
-                &text,
-                Some("choose a folder that you may write to"),
-                EXIT_FAILURE,
-            )
-        }
-    }
 }
