@@ -230,6 +230,7 @@ const MODULE_ORDER: &[(&str, &[&str])] = &[
         &[
             // The binary is first, then the library.
             "storage_commands",
+            "manual",
             "console",
             "reload",
             "config_loader",
