@@ -5,7 +5,8 @@ set -eu
 
 usage() {
     cat <<'TEXT'
-Installs imgsync or imgsync-server from a release. For Linux on x86-64 and ARM64.
+Installs imgsync or imgsync-server from a release. For Linux and macOS on x86-64 and ARM64; imgsync-server
+only for Linux.
 
   sh install.sh [OPTIONS] [PROGRAM...]    imgsync (default), imgsync-server, or both
 
@@ -52,13 +53,20 @@ checksum() {
     fi
 }
 
-# Prints the architecture in the names of the archives.
-architecture() {
-    [ "$(uname -s)" = Linux ] || fail "there are only programs for Linux; build imgsync from source"
+# Prints the system in the names of the archives.
+system() {
     case $(uname -m) in
-        x86_64 | amd64) echo x86_64 ;;
-        aarch64 | arm64) echo aarch64 ;;
+        x86_64 | amd64) arch=x86_64 ;;
+        aarch64 | arm64) arch=aarch64 ;;
         *) fail "there are no programs for $(uname -m); build imgsync from source" ;;
+    esac
+    case $(uname -s) in
+        Linux) echo $arch-linux ;;
+        Darwin)
+            case $1 in *imgsync-server*) fail 'imgsync-server is only for Linux' ;; esac
+            echo $arch-macos
+            ;;
+        *) fail "there are no programs for $(uname -s) here; build imgsync from source" ;;
     esac
 }
 
@@ -73,7 +81,7 @@ verify() {
 }
 
 install_program() {
-    archive=$1-$arch-linux.tar.gz
+    archive=$1-$system.tar.gz
     say "downloading $address/$archive"
     download "$address/$archive" "$scratch/$archive"
     verify "$archive"
@@ -136,7 +144,7 @@ main() {
             folder=${HOME:?HOME is not set; use --dir}/.local/bin
         fi
     fi
-    arch=$(architecture)
+    system=$(system "$programs")
     mkdir -p "$folder" || fail "cannot create $folder; use sudo, or choose another folder with --dir"
     folder=$(cd "$folder" && pwd)
 

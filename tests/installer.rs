@@ -24,7 +24,10 @@ fn archive(program: &str) -> Vec<u8> {
 
 /// Serves a release with an archive of `imgsync` and this list of checksums.
 fn serve(checksums: String) -> FakeServer {
-    let name = archive_name("imgsync");
+    serve_archive(archive_name("imgsync"), checksums)
+}
+
+fn serve_archive(name: String, checksums: String) -> FakeServer {
     FakeServer::start(move |request| match request.target.rsplit_once('/') {
         Some(("/latest/download" | "/download/v1.2.3", "SHA256SUMS")) => {
             fake::status(200).body(checksums.clone())
@@ -38,9 +41,13 @@ fn serve(checksums: String) -> FakeServer {
 
 /// Returns the line of the archive in a list of checksums.
 fn checksum_line() -> String {
+    checksum_line_of(&archive_name("imgsync"))
+}
+
+fn checksum_line_of(name: &str) -> String {
     let digest = digest(&archive("imgsync"));
     let digest = digest.strip_prefix("sha256:").unwrap();
-    format!("{digest}  {}\n", archive_name("imgsync"))
+    format!("{digest}  {name}\n")
 }
 
 /// Returns a command that runs the installer, with these releases.
@@ -109,6 +116,31 @@ fn a_missing_release_or_address_is_named() {
     let mut command = installer(None, scratch.root());
     command.arg("--dir").arg(scratch.path("bin"));
     run(&mut command).failed(1, &["not from a release", "IMGSYNC_RELEASES"]);
+}
+
+#[test]
+fn macos_gets_its_own_archive_and_no_server() {
+    let name = "imgsync-aarch64-macos.tar.gz";
+    let server = serve_archive(name.to_owned(), checksum_line_of(name));
+    let scratch = Scratch::new();
+    let bin = scratch.folder("bin");
+    let uname = bin.join("uname");
+    std::fs::write(
+        &uname,
+        "#!/bin/sh\ncase $1 in -m) echo arm64 ;; *) echo Darwin ;; esac\n",
+    )
+    .unwrap();
+    std::fs::set_permissions(&uname, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let installer = |program: &str| {
+        let mut command = installer(Some(&server), scratch.root());
+        command.env("PATH", &path).arg("--dir");
+        run(command.arg(scratch.path("to")).arg(program))
+    };
+    installer("imgsync-server").failed(1, &["only for Linux"]);
+    let outcome = installer("imgsync").succeeded();
+    assert!(outcome.stderr.contains(name), "{outcome}");
+    assert!(scratch.path("to/imgsync").exists());
 }
 
 #[test]

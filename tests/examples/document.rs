@@ -3,7 +3,7 @@
 use crate::support::prelude::*;
 
 /// The documents that are written in English first, and those without an English counterpart.
-pub(crate) const DOCUMENTS: [&str; 20] = [
+pub(crate) const DOCUMENTS: [&str; 21] = [
     "README.md",
     "CONTRIBUTING.md",
     "docs/architecture.md",
@@ -14,6 +14,7 @@ pub(crate) const DOCUMENTS: [&str; 20] = [
     "docs/from-registry-2.md",
     "docs/install.md",
     "docs/mirror.md",
+    "docs/platforms.md",
     "docs/push.md",
     "docs/server.md",
     "docs/stock-registry.md",

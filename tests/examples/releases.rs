@@ -1,6 +1,7 @@
 //! Tests the files of a release that `packaging/release.sh` writes, and the commands in the documents that
 //! download and install them. The programs of the release only print their version.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::document::{Block, DOCUMENTS, blocks, read, top};
@@ -22,6 +23,14 @@ fn write_script(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap();
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
+
+/// The systems for which only the tool exists.
+const OTHER_SYSTEMS: [&str; 4] = [
+    "x86_64-macos",
+    "aarch64-macos",
+    "x86_64-windows",
+    "aarch64-windows",
+];
 
 /// Programs, and the folder of the release that is made of them.
 struct Release {
@@ -47,8 +56,39 @@ impl Release {
         Self { scratch }
     }
 
+    /// Adds everything else that a complete release has.
+    fn complete(&self) {
+        for system in OTHER_SYSTEMS {
+            let extension = if system.ends_with("windows") {
+                ".exe"
+            } else {
+                ""
+            };
+            let program = format!("programs/{system}/imgsync{extension}");
+            write_script(&self.scratch.path(&program), PROGRAM);
+        }
+        std::fs::create_dir(self.output()).unwrap();
+        for name in ["imgsync.cdx.json", "imgsync-server.cdx.json"] {
+            std::fs::write(self.output().join(name), "{}").unwrap();
+        }
+    }
+
     fn output(&self) -> PathBuf {
         self.scratch.path("files")
+    }
+
+    /// Reads a file of the release.
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.output().join(name)).expect(name)
+    }
+
+    /// Returns the checksums of the release: the file names with the hex digests.
+    fn checksums(&self) -> BTreeMap<String, String> {
+        let sums = self.read("SHA256SUMS");
+        let lines = sums.lines().map(|line| line.split_once("  ").unwrap());
+        lines
+            .map(|(sum, name)| (name.to_owned(), sum.to_owned()))
+            .collect()
     }
 
     fn command(&self, program: &str) -> Command {
@@ -80,7 +120,13 @@ fn an_incomplete_release_is_not_written_silently() {
         return;
     }
     let release = Release::new(&["x86_64"]);
-    let missing = ["aarch64", "SBOM imgsync.cdx.json", "SBOM imgsync-server"];
+    let missing = [
+        "aarch64:",
+        "aarch64-macos",
+        "x86_64-windows",
+        "SBOM imgsync.cdx.json",
+        "SBOM imgsync-server",
+    ];
     let refused = release.write("https://example.invalid", &["--complete"]);
     refused.failed(1, &missing);
     assert!(!release.output().exists(), "something was written");
@@ -89,8 +135,7 @@ fn an_incomplete_release_is_not_written_silently() {
     for word in missing.into_iter().chain(["WARNING"]) {
         assert!(outcome.stderr.contains(word), "{word}: {outcome}");
     }
-    let sums = std::fs::read_to_string(release.output().join("SHA256SUMS")).unwrap();
-    let names: BTreeSet<_> = sums.lines().map(|line| &line[66..]).collect();
+    let names: BTreeSet<_> = release.checksums().into_keys().collect();
     let expected = [
         "imgsync-server-x86_64-linux",
         "imgsync-server-x86_64-linux.tar.gz",
@@ -100,7 +145,60 @@ fn an_incomplete_release_is_not_written_silently() {
         "imgsync_amd64.deb",
         "install.sh",
     ];
-    assert_eq!(names, BTreeSet::from(expected));
+    assert_eq!(names, BTreeSet::from(expected.map(str::to_owned)));
+}
+
+#[test]
+fn a_release_has_archives_and_package_managers_for_macos_and_windows() {
+    if !programs_available(&["dpkg-deb", "python3"]) {
+        return;
+    }
+    let release = Release::new(&["x86_64", "aarch64"]);
+    release.complete();
+    let releases = "https://example.invalid/a&b/releases";
+    let outcome = release.write(releases, &["--complete"]).succeeded();
+    // Where ruby is installed, the script checks the syntax of the formula.
+    if Command::new("ruby").arg("--version").output().is_ok() {
+        assert!(outcome.stderr.contains("Syntax OK"), "{outcome}");
+    }
+    let checksums = release.checksums();
+    let file = |name: &str| release.output().join(name);
+    for system in OTHER_SYSTEMS {
+        let listed = if system.ends_with("windows") {
+            assert!(checksums.contains_key(&format!("imgsync-{system}.exe")));
+            let archive = file(&format!("imgsync-{system}.zip"));
+            let mut list = Command::new("python3");
+            must(list.args(["-m", "zipfile", "-l"]).arg(archive))
+        } else {
+            assert!(checksums.contains_key(&format!("imgsync-{system}")));
+            let archive = file(&format!("imgsync-{system}.tar.gz"));
+            must(Command::new("tar").arg("-tzvf").arg(archive))
+        };
+        for name in ["imgsync", "LICENSE-MIT", "LICENSE-APACHE"] {
+            assert!(listed.contains(name), "{system}: {listed}");
+        }
+    }
+
+    let formula = release.read("imgsync.rb");
+    let manifest = release.read("imgsync.json");
+    assert!(!formula.contains('@') && !manifest.contains('@'));
+    let manifest: serde_json::Value = serde_json::from_str(&manifest).unwrap();
+    assert_eq!(manifest["version"], "0.1.0");
+    for (arch, name) in [("64bit", "x86_64"), ("arm64", "aarch64")] {
+        let name = format!("imgsync-{name}-windows.zip");
+        let url = format!("{releases}/download/v0.1.0/{name}");
+        let expected = serde_json::json!({"url": url, "hash": checksums[&name]});
+        assert_eq!(manifest["architecture"][arch], expected);
+    }
+    for system in ["macos", "linux"] {
+        for arch in ["x86_64", "aarch64"] {
+            let name = format!("imgsync-{arch}-{system}.tar.gz");
+            let url = format!("url \"{releases}/download/v0.1.0/{name}\"\n");
+            let (_, rest) = formula.split_once(&url).expect(&formula);
+            let sum = format!("sha256 \"{}\"", checksums[&name]);
+            assert!(rest.trim_start().starts_with(&sum), "{formula}");
+        }
+    }
 }
 
 #[test]
@@ -109,11 +207,8 @@ fn the_commands_for_a_release_install_it_and_remove_it() {
         return;
     }
     let release = Release::new(&["x86_64", "aarch64"]);
+    release.complete();
     let output = release.output();
-    std::fs::create_dir(&output).unwrap();
-    for name in ["imgsync.cdx.json", "imgsync-server.cdx.json"] {
-        std::fs::write(output.join(name), "{}").unwrap();
-    }
     let server = FakeServer::start(move |request| {
         let path = request.target.strip_prefix("/latest/download/");
         let path = path.or_else(|| request.target.strip_prefix("/download/v0.1.0/"));
