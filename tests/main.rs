@@ -26,3 +26,4 @@ mod mirror;
 mod page;
 mod peers;
 mod push;
+mod windows;

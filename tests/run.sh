@@ -9,12 +9,20 @@
 #   tests/run.sh --packages          only what a release consists of (tests/packages.sh): static programs,
 #                                    installer, Debian packages, container images. Takes minutes, so it is
 #                                    not part of the other tests
+#   tests/run.sh --targets           only the tool for macOS and Windows (tests/targets.sh): type checks, and
+#                                    the Windows program under wine. Needs Debian 12, and minutes
 #
 # Installs and starts the third-party programs (tests/peers.sh), builds, checks format and lints,
 # and runs the tests. Stops dockerd at the end, if this script has started it. Without CI=true, a
 # missing rustfmt or clippy is skipped.
 set -eu
 cd "$(dirname "$0")/.."
+
+# Uses Rust of its own.
+if [ "${1:-}" = --targets ]; then
+    shift
+    exec bash tests/targets.sh ${CI:+--install} "$@"
+fi
 
 command -v cargo >/dev/null 2>&1 || PATH=$PATH:${HOME:-/root}/.cargo/bin
 command -v cargo >/dev/null 2>&1 || {

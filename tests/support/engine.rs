@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::json;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_rustls::TlsAcceptor;
 
 use super::archive::{Entry, tar_of};
@@ -112,17 +112,32 @@ impl FakeEngine {
             .with_single_cert(chain, key)
             .expect("a certificate and its key");
         let acceptor = TlsAcceptor::from(Arc::new(config));
+        self.forward(move |stream| acceptor.accept(stream))
+    }
+
+    /// Also listens on a TCP port.
+    pub fn listen_on_tcp(&self) -> SocketAddr {
+        self.forward(|stream| std::future::ready(Ok(stream)))
+    }
+
+    /// Listens on a TCP port, and forwards each connection to the daemon after `accept`.
+    fn forward<F, S>(&self, accept: impl Fn(TcpStream) -> F + Send + Sync + 'static) -> SocketAddr
+    where
+        F: Future<Output = std::io::Result<S>> + Send,
+        S: AsyncRead + AsyncWrite + Send + Unpin,
+    {
         let runtime = self.runtime.as_ref().expect("a running daemon");
         let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"));
         let listener = listener.expect("a port");
         let address = listener.local_addr().expect("an address");
         let socket = self.socket.clone();
+        let accept = Arc::new(accept);
         runtime.spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let (acceptor, socket) = (acceptor.clone(), socket.clone());
+                let (accept, socket) = (Arc::clone(&accept), socket.clone());
                 tokio::spawn(async move {
                     // A client may refuse the certificate, or close the connection at any time.
-                    let mut client = acceptor.accept(stream).await?;
+                    let mut client = accept(stream).await?;
                     let mut daemon = UnixStream::connect(socket).await?;
                     copy_bidirectional(&mut client, &mut daemon).await
                 });

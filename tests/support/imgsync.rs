@@ -1,4 +1,5 @@
-//! Runs the `imgsync` binary with temporary folders instead of the user's.
+//! Runs the `imgsync` binary with temporary folders instead of the user's. `tests/targets.sh` sets
+//! variables with which this is the binary for Windows.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -6,6 +7,7 @@ use std::process::{Command, Stdio};
 
 use super::process::peak_memory;
 use super::run::{Outcome, run, run_watched};
+use super::wine;
 
 /// Variables that the tool gets from the environment of the test. Three of them are for faketime.
 const INHERITED_VARIABLES: [&str; 5] = [
@@ -34,18 +36,32 @@ impl Imgsync {
 
     /// Returns the command, without arguments.
     pub fn command(&self) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_imgsync"));
-        // Proxies and settings of the user must not influence a test.
-        command.env_clear();
+        let mut command = match wine::program() {
+            Some(program) => self.windows_command(&program),
+            None => self.native_command(),
+        };
         for name in INHERITED_VARIABLES {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
-        command.env("HOME", &self.home);
-        command.env("XDG_CACHE_HOME", self.home.join("cache"));
-        command.env("TMPDIR", self.home.join("tmp"));
         // A successful push leaves nothing in the spool, unless a test is about what it leaves.
         command.env("IMGSYNC_KEEP_LAYERS", "0");
         command.stdin(Stdio::null());
+        command
+    }
+
+    fn windows_command(&self, program: &Path) -> Command {
+        let mut command = wine::command(program, &self.home);
+        command.env("XDG_CACHE_HOME", wine::profile() + r"\cache");
+        command
+    }
+
+    fn native_command(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_imgsync"));
+        // Proxies and settings of the user must not influence a test.
+        command.env_clear();
+        command.env("HOME", &self.home);
+        command.env("XDG_CACHE_HOME", self.home.join("cache"));
+        command.env("TMPDIR", self.home.join("tmp"));
         command
     }
 

@@ -51,6 +51,7 @@ pub mod store;
 pub mod terminal;
 pub mod transcript;
 pub mod upstream;
+pub mod wine;
 pub mod zip;
 
 pub use authority::CertificateAuthority;

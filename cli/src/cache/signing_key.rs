@@ -4,6 +4,7 @@
 //! that shares it, cannot sign entries. Start reading at [`SigningKey::load`].
 
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -51,7 +52,8 @@ impl std::fmt::Debug for SigningKey {
 
 fn read(path: &Path) -> Option<[u8; KEY_BYTES]> {
     let found = std::fs::symlink_metadata(path).ok()?;
-    if !found.is_file() || !disk::is_private_file(&found) {
+    let is_private = found.uid() == rustix::process::getuid().as_raw() && found.mode() & 0o077 == 0;
+    if !found.is_file() || !is_private {
         return None;
     }
     let mut bytes = Vec::new();
@@ -77,7 +79,7 @@ fn create(folder: &Path, path: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 

@@ -5,7 +5,6 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::platform;
 use crate::text::format_bytes;
 
 /// The disk has too little space for the spool.
@@ -40,5 +39,6 @@ pub fn is_disk_full(error: &io::Error) -> bool {
 /// Returns the number of bytes that this user can still write to a folder; `None` if the system
 /// does not report it.
 pub fn free_bytes(folder: &Path) -> Option<u64> {
-    platform::free_bytes(folder)
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
 }

@@ -33,7 +33,7 @@ impl Spool {
             TemporaryFile::unnamed(&self.folder)?
         };
         // Where locks do not work, other runs may remove the name. The file can be used without it.
-        disk::mark_being_written(&temporary.file);
+        disk::mark_in_use(&temporary.file);
         Ok(Draft {
             spool: self.clone(),
             temporary,
@@ -80,7 +80,6 @@ impl Draft {
             let _ = self.spool.create_folder(kind);
         }
         let (file, _) = self.temporary.rename(path);
-        disk::mark_in_use(&file);
         Arc::new(file)
     }
 }
@@ -88,8 +87,7 @@ impl Draft {
 impl Write for Draft {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
-            // Others read at offsets meanwhile, so the position of the file is not used.
-            match disk::write_at(&self.temporary.file, bytes, self.len) {
+            match self.temporary.file.write(bytes) {
                 Ok(written) => {
                     self.len += written as u64;
                     return Ok(written);
