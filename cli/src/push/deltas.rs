@@ -18,8 +18,9 @@ use crate::image::{ImageBlobs, Layer, SingleImage};
 use crate::plan::{LayerHistory, OlderImage};
 
 /// Plans deltas of the layers that the plan sends, if the registry assembles layers and the
-/// connection is slow enough. `blobs` has the bytes of compressed layers. A failed request only means
-/// that layers are sent whole. Returns the reasons why layers that could be sent as deltas are not.
+/// connection is slow enough. `blobs` has the bytes of the compressed layers of which deltas may be
+/// planned: their start is read. A failed request only means that layers are sent whole. Returns the
+/// reasons why layers that could be sent as deltas are not.
 pub(super) async fn plan(
     context: &PushContext,
     single: &SingleImage,

@@ -1,4 +1,4 @@
-//! Plans a push for `imgsync push --dry-run`. Only asks the target; reads no layer, or only its start.
+//! Plans a push for `imgsync push --dry-run`. Only asks the target; reads no layer.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -142,7 +142,9 @@ async fn plan_image(
         ImageContent::Single(single) => {
             let mut state = evidence::gather(&context.lookup, single).await?;
             mark_packed_layers(context, &mut state.plan, single);
-            notes.extend(deltas::plan(context, single, blobs, &mut state).await);
+            // Without blobs: whether a compressed layer can become a delta shows only when it is read.
+            let blobs = ImageBlobs::default();
+            notes.extend(deltas::plan(context, single, &blobs, &mut state).await);
             Ok((BlobNames::of_image(single), state.plan))
         }
         ImageContent::Graph(graph) => {
