@@ -1,9 +1,9 @@
 //! Tests how layers that are sent as they are are verified: once for each blob, beside the upload,
 //! and not at all with `--no-verify`.
 
-use sha2::{Digest as _, Sha256};
+use sha2::{Digest as _, Sha256, Sha512};
 
-use crate::support::archive::write_folder;
+use crate::support::archive::{Entry, write_folder};
 use crate::support::bytes::mixed;
 use crate::support::prelude::*;
 use crate::support::store;
@@ -113,6 +113,45 @@ fn a_verified_layer_does_not_excuse_a_wrong_config() {
         .push(&fixture.second, &[])
         .failed(EXIT_SOURCE, &words);
     assert_no_blobs(&fixture.second);
+}
+
+/// A layer is verified with the algorithm of its digest.
+#[test]
+fn a_layer_with_a_sha512_digest_is_verified() {
+    let fixture = VerificationFixture::new();
+    let name = write_layout_with_sha512(&fixture);
+    fixture.push(&fixture.first, &[]).succeeded();
+    let target = format!("/v2/app/blobs/sha512:{name}");
+    let stored = http::get(fixture.first.address(), &target);
+    assert_eq!(stored.status, 200, "{}", stored.text());
+    assert_eq!(stored.body, fixture.image.compressed()[1]);
+
+    let path = fixture.layout.join("blobs/sha512").join(&name);
+    let mut bytes = std::fs::read(&path).expect("the layer");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&path, bytes).expect("the layer");
+    let outcome = fixture.push(&fixture.second, &[]);
+    outcome.failed(EXIT_SOURCE, &["error: source"]);
+    assert_no_blobs(&fixture.second);
+}
+
+/// Writes a layout whose last layer has a SHA-512 digest. Returns the digest without its algorithm.
+fn write_layout_with_sha512(fixture: &VerificationFixture) -> String {
+    let blobs = fixture.image.compressed();
+    let hash = Sha512::digest(&blobs[1]);
+    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let manifest = String::from_utf8(fixture.image.oci_manifest(&blobs)).expect("JSON");
+    let manifest = manifest.replace(&digest(&blobs[1]), &format!("sha512:{hex}"));
+    let mut entries = image::layout(
+        manifest.as_bytes(),
+        [&blobs[0], &fixture.image.config],
+        "v1",
+    );
+    entries.push(Entry::new(format!("blobs/sha512/{hex}"), blobs[1].clone()));
+    std::fs::remove_dir_all(&fixture.layout).expect("the layout");
+    write_folder(&entries, &fixture.layout);
+    hex
 }
 
 /// The cache is believed: a layer is decompressed only at its first push.

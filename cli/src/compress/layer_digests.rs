@@ -4,6 +4,7 @@
 
 use std::io::{self, Read};
 
+use imgsync_oci::Algorithm;
 use imgsync_oci::layer::{self, DecodeLimits, LayerDigests, LayerError};
 use imgsync_oci::media::Compression;
 
@@ -27,8 +28,21 @@ pub fn compute_layer_digests(
     reader: impl Read,
     compression: Compression,
 ) -> Result<LayerDigests, CompressError> {
+    compute_layer_digests_with(Algorithm::Sha256, reader, compression)
+}
+
+/// Reads a compressed layer to its end, and returns its digests and sizes, the blob's digest with
+/// `algorithm`.
+///
+/// # Errors
+/// As [`compute_layer_digests`].
+pub fn compute_layer_digests_with(
+    algorithm: Algorithm,
+    reader: impl Read,
+    compression: Compression,
+) -> Result<LayerDigests, CompressError> {
     let limits = DecodeLimits::with_window(MAX_ZSTD_WINDOW_LOG);
-    compute_within(reader, compression, limits)
+    compute_within(algorithm, reader, compression, limits)
 }
 
 /// Computes the digests of a layer that somebody else says is one of `layer_size` bytes. Decodes no
@@ -56,7 +70,8 @@ pub(crate) fn verify_layer(
         min_bytes_for_ratio: MIN_BYTES_FOR_RATIO,
         max_ratio: MAX_RATIO,
     };
-    compute_within(start.as_slice().chain(reader), compression, limits)
+    let reader = start.as_slice().chain(reader);
+    compute_within(Algorithm::Sha256, reader, compression, limits)
 }
 
 /// Returns whether programs that look at the first bytes of a layer detect this compression. Most
@@ -85,11 +100,12 @@ fn kind(compression: Compression) -> &'static str {
 }
 
 fn compute_within(
+    algorithm: Algorithm,
     reader: impl Read,
     compression: Compression,
     limits: DecodeLimits,
 ) -> Result<LayerDigests, CompressError> {
-    layer::compute_digests(reader, compression, limits).map_err(|error| {
+    layer::compute_digests_with(algorithm, reader, compression, limits).map_err(|error| {
         let source = match error {
             LayerError::Read(error) => return CompressError::Read(error),
             LayerError::Corrupt(error) => error,

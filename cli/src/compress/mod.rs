@@ -17,7 +17,7 @@ use imgsync_oci::layer::GzipError;
 pub(crate) use decompress::{decoder, decompress};
 pub(crate) use imgsync_oci::layer::fill;
 pub use imgsync_oci::layer::{LayerDigests, gzip};
-pub use layer_digests::compute_layer_digests;
+pub use layer_digests::{compute_layer_digests, compute_layer_digests_with};
 pub(crate) use layer_digests::{is_detected, verify_layer};
 
 /// The name of the format that [`gzip()`] writes.

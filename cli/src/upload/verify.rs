@@ -116,7 +116,9 @@ impl LayerCheck {
         let reader = self.bytes.reader();
         let reader = reader.map_err(|error| failed(CompressError::Read(error)))?;
         let reader = TaskReader::new(reader, task);
-        let digests = compress::compute_layer_digests(reader, self.compression).map_err(failed)?;
+        let algorithm = self.digest.algorithm();
+        let digests = compress::compute_layer_digests_with(algorithm, reader, self.compression);
+        let digests = digests.map_err(failed)?;
         check_digest(label, "digest", &self.digest, &digests.digest)?;
         check_digest(label, "diffID", &self.diff_id, &digests.diff_id)?;
         // A remembered result counts for other images too, so the blob must be the layer for every

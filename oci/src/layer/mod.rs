@@ -23,7 +23,7 @@ pub use decoder::Decoder;
 pub use fill::fill;
 pub use gzip::{GzipError, gzip, has_own_first_member};
 pub use hashing::HashingReader;
-pub use reader::{LayerError, LayerReader, compute_digests};
+pub use reader::{LayerError, LayerReader, compute_digests, compute_digests_with};
 
 /// The name of the format that [`gzip()`] writes: gzip members of exactly 1 MiB of tar
 /// each (the last one is shorter, and an empty tar has one empty member), libdeflate level 6, header

@@ -187,7 +187,20 @@ pub fn compute_digests(
     compression: Compression,
     limits: DecodeLimits,
 ) -> Result<LayerDigests, LayerError> {
-    let mut layer = LayerReader::new(reader, compression, Algorithm::Sha256, limits)?;
+    compute_digests_with(Algorithm::Sha256, reader, compression, limits)
+}
+
+/// Reads a layer to its end and returns its digests, the blob's with `algorithm`.
+///
+/// # Errors
+/// As [`compute_digests`].
+pub fn compute_digests_with(
+    algorithm: Algorithm,
+    reader: impl Read,
+    compression: Compression,
+    limits: DecodeLimits,
+) -> Result<LayerDigests, LayerError> {
+    let mut layer = LayerReader::new(reader, compression, algorithm, limits)?;
     let mut buffer = vec![0; DECODE_BUFFER_BYTES];
     while layer.read(&mut buffer)? > 0 {}
     layer.check_end()?;
