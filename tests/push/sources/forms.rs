@@ -275,6 +275,10 @@ fn compressed_layers_keep_their_digests_and_raw_layers_always_get_the_same_diges
     let manifest = digest(&image.oci_manifest(&image.compressed()));
     fixture.push("layout", text(&folder), &ExpectedImage::Manifest(manifest));
 
+    // Other layers, because the server offers those of the layout for raw ones, once it knows their
+    // diffIDs.
+    let layers = (3..6).map(|i| layer("data", bytes::mixed(i, 3_000_000)));
+    let image = Image::new(layers.collect());
     let expected = ExpectedImage::Config(image.id());
     let entries = image.docker_archive("app:v1");
     let path = fixture.scratch.path("archive.tar");
