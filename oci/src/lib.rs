@@ -16,6 +16,7 @@ pub mod ext;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
 pub mod graph;
+mod instruction;
 pub mod layer;
 pub mod manifest;
 pub mod media;
@@ -29,6 +30,7 @@ pub mod units;
 pub use api_error::{ApiError, ErrorCode};
 pub use digest::{Algorithm, Digest, Hasher};
 pub use endpoint::Endpoint;
+pub use instruction::dockerfile_instruction;
 pub use manifest::{Descriptor, Manifest};
 pub use name::{DOCKER_HUB, LocalName, Reference, Registry, RemoteName, Repository, Tag};
 pub use parse_error::ParseError;

@@ -1,14 +1,12 @@
 //! The instructions of a Dockerfile that made the layers of an image, as its config tells.
 //!
-//! They are written in several ways: by BuildKit, by Docker's older builder, and by buildah. Start
-//! reading at [`layer_instructions`].
+//! Start reading at [`layer_instructions`].
 
+use imgsync_oci::dockerfile_instruction;
 use serde::Deserialize;
 
 /// The longest instruction in characters. Longer ones are cut.
 const MAX_INSTRUCTION_CHARS: usize = 24;
-/// The shell that runs the commands of `RUN`.
-const SHELL: &str = "/bin/sh -c ";
 
 #[derive(Deserialize)]
 struct InstructionHistory {
@@ -46,17 +44,7 @@ pub(crate) fn whole_instructions(config: &[u8], layers: usize) -> Vec<String> {
 
 /// Returns the start of an instruction: `COPY app /app`, `RUN apt-get install..`.
 fn shorten(created_by: &str) -> String {
-    let text = created_by.split("# buildkit").next().unwrap_or_default();
-    let text = if let Some((_, instruction)) = text.split_once("#(nop)") {
-        instruction.to_owned()
-    } else if let Some((before, command)) = text.split_once(SHELL)
-        // The arguments of a build come before the shell: `|1 VERSION=2 /bin/sh -c make`.
-        && (before.is_empty() || before.starts_with("RUN ") || before.starts_with('|'))
-    {
-        format!("RUN {command}")
-    } else {
-        text.to_owned()
-    };
+    let text = dockerfile_instruction(created_by);
     let mut words: Vec<&str> = text.split_whitespace().collect();
     // The older builder names the digest of the copied files: `COPY file:8b41… in /app`.
     if let [_, from, "in", ..] = &*words

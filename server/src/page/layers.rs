@@ -1,12 +1,12 @@
 //! The layers of an image with the instructions that made them.
 
+use imgsync_oci::dockerfile_instruction;
 use imgsync_oci::manifest::Descriptor;
 use maud::{Markup, html};
 
 use super::bounded_rows::{MAX_LAYERS_BYTES, bounded_rows};
 use super::format::{short_digest, size};
 use super::image_facts::{HistoryEntry, MAX_ENTRIES};
-use super::instruction::instruction;
 use super::texts::{Texts, fill};
 use super::untrusted::Untrusted;
 
@@ -75,7 +75,7 @@ impl LayerRow<'_> {
                 td.number { (number) }
                 td.command {
                     @match created_by {
-                        Some(created_by) => code { (Untrusted(&instruction(created_by))) },
+                        Some(created_by) => code { (Untrusted(&dockerfile_instruction(created_by))) },
                         None => span.none { (texts.no_command) },
                     }
                 }

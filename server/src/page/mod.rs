@@ -11,7 +11,6 @@ mod format;
 mod image;
 mod image_facts;
 mod image_reader;
-mod instruction;
 mod layers;
 mod layout;
 mod login;

@@ -1,11 +1,15 @@
 //! The instruction of a Dockerfile, from what builders write into the history of a config.
+//!
+//! BuildKit, Docker's older builder and buildah write it in several ways. Start reading at
+//! [`dockerfile_instruction`].
 
 use std::borrow::Cow;
 
 const SHELL: &str = "/bin/sh -c ";
 
-/// Returns an instruction as a Dockerfile has it: `RUN make` instead of `/bin/sh -c make`.
-pub(super) fn instruction(created_by: &str) -> Cow<'_, str> {
+/// Returns an instruction as a Dockerfile has it: `RUN make` instead of `/bin/sh -c make`. `created_by`
+/// is the field of that name in the history of a config (OCI image-spec, "history").
+pub fn dockerfile_instruction(created_by: &str) -> Cow<'_, str> {
     let text = created_by.trim();
     let text = text.strip_suffix("# buildkit").unwrap_or(text).trim_end();
     // Docker's older builder.
@@ -40,7 +44,7 @@ mod tests {
             ("COPY /bin/sh -c /x", "COPY /bin/sh -c /x"),
             ("", ""),
         ] {
-            assert_eq!(instruction(created_by), expected, "{created_by}");
+            assert_eq!(dockerfile_instruction(created_by), expected, "{created_by}");
         }
     }
 }
