@@ -9,8 +9,8 @@ use super::plan::ImageCopy;
 use super::run_cache::RunCache;
 use crate::exit::{Failure, FailureKind};
 use crate::report::{CopyChange, CopyOutcome, Report};
-use crate::transports::mount_target::MountTarget;
-use crate::transports::registry::{RegistrySource, RegistryTarget};
+use crate::transports::registry::RegistrySource;
+use crate::transports::registry_target::RegistryTarget;
 use crate::transports::throttle::RegistryThrottles;
 use crate::transports::{CopyRequest, CopySource, CopyTarget};
 use crate::upload::{Journal, TransferOptions};
@@ -48,7 +48,9 @@ impl Copier {
     ) -> Arc<dyn CopyTarget> {
         let throttle = self.throttles.for_registry(client.registry());
         let upload = (journal, options);
-        Arc::new(RegistryTarget::new(client, repository, upload, throttle))
+        Arc::new(RegistryTarget::uploading(
+            client, repository, upload, throttle,
+        ))
     }
 
     /// Returns a target for a repository into which blobs are mounted `from` another one of the same
@@ -60,7 +62,7 @@ impl Copier {
         from: Repository,
     ) -> Arc<dyn CopyTarget> {
         let throttle = self.throttles.for_registry(client.registry());
-        Arc::new(MountTarget::new(client, repository, from, throttle))
+        Arc::new(RegistryTarget::mounting(client, repository, from, throttle))
     }
 
     /// Returns the rate limits that registries stated last.

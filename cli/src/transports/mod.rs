@@ -12,8 +12,8 @@ mod fetch;
 mod files;
 pub mod layout;
 pub mod locate;
-pub(crate) mod mount_target;
 pub(crate) mod registry;
+pub(crate) mod registry_target;
 #[cfg(test)]
 mod testing;
 pub(crate) mod throttle;

@@ -1,4 +1,5 @@
-//! A repository at a registry, as the source and as the target of a copy.
+//! A repository at a registry, and as the source of a copy. See
+//! [`registry_target`](super::registry_target) for the target.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,14 +11,10 @@ use imgsync_oci::{Descriptor, Digest, Manifest, ParseError, Reference, Registry,
 use tokio::sync::SemaphorePermit;
 
 use super::throttle::RegistryThrottle;
-use super::{CopySource, CopyTarget, ManifestDescriptor, ManifestRole, Result, VerifiedManifest};
+use super::{CopySource, ManifestDescriptor, ManifestRole, Result, VerifiedManifest};
 use crate::exit::{Failure, FailureKind};
 use crate::image::referrer_tags;
-use crate::report::Report;
-use crate::upload::{
-    BlobSource, Journal, PendingBlob, RemoteBlob, RepositoryWriter, TransferOptions, UploadOutcome,
-    upload_blob,
-};
+use crate::upload::{BlobSource, RemoteBlob};
 
 /// The result of a request, before the error is assigned to the source or the target.
 type Response<T> = std::result::Result<T, Error>;
@@ -35,12 +32,6 @@ pub(super) struct RepositoryHandle {
 /// A repository that images are copied from.
 pub(crate) struct RegistrySource(RepositoryHandle);
 
-/// A repository that images are copied into.
-pub(crate) struct RegistryTarget {
-    handle: RepositoryHandle,
-    writer: RepositoryWriter,
-}
-
 impl RepositoryHandle {
     pub(super) fn new(
         client: Client,
@@ -56,6 +47,10 @@ impl RepositoryHandle {
             name,
             lacks_referrers_api: AtomicBool::new(false),
         }
+    }
+
+    pub(super) fn client(&self) -> &Client {
+        &self.client
     }
 
     pub(super) fn repository(&self) -> (&Registry, &Repository) {
@@ -285,61 +280,5 @@ impl CopySource for RegistrySource {
             list => list.map(Option::unwrap_or_default),
         };
         list.map_err(Failure::at_source)
-    }
-}
-
-impl RegistryTarget {
-    pub(crate) fn new(
-        client: Client,
-        repository: Repository,
-        (journal, options): (Journal, TransferOptions),
-        throttle: Arc<RegistryThrottle>,
-    ) -> Self {
-        let handle = RepositoryHandle::new(client, repository.clone(), throttle);
-        let writer = RepositoryWriter::new(handle.client.clone(), repository, journal, options);
-        Self { handle, writer }
-    }
-}
-
-#[async_trait]
-impl CopyTarget for RegistryTarget {
-    fn name(&self) -> &str {
-        &self.handle.name
-    }
-
-    fn repository(&self) -> Option<(&Registry, &Repository)> {
-        Some(self.handle.repository())
-    }
-
-    async fn head_manifest(&self, reference: &Reference) -> Result<Option<ManifestDescriptor>> {
-        Ok(self.handle.head_manifest(reference).await?)
-    }
-
-    async fn fetch_manifest(&self, reference: &Reference) -> Result<Option<VerifiedManifest>> {
-        Ok(self.handle.fetch_verified_manifest(reference).await?)
-    }
-
-    async fn has_blob(&self, blob: &Descriptor) -> Result<bool> {
-        Ok(self.handle.has_blob(blob).await?)
-    }
-
-    async fn put_blob(
-        &self,
-        blob: &PendingBlob,
-        report: &Arc<dyn Report>,
-    ) -> Result<UploadOutcome> {
-        upload_blob(&self.writer, blob, report).await
-    }
-
-    async fn put_manifest(&self, manifest: &VerifiedManifest, role: &ManifestRole) -> Result<()> {
-        Ok(self.handle.put_manifest(manifest, role).await?)
-    }
-
-    async fn list_referrers(&self, subject: &Digest) -> Result<Option<Vec<Descriptor>>> {
-        Ok(self.handle.list_referrers(subject).await?)
-    }
-
-    async fn delete_tag(&self, tag: &Tag) -> Result<DeleteOutcome> {
-        Ok(self.handle.delete_tag(tag).await?)
     }
 }
