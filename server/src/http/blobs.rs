@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::{Stream, TryStreamExt as _};
+use futures::TryStreamExt as _;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
 use hyper::header::{
@@ -15,12 +15,12 @@ use hyper::{Response, StatusCode};
 use imgsync_oci::endpoint::Action;
 use imgsync_oci::range::{RequestedRange, parse_requested_range, parse_several_ranges};
 use imgsync_oci::{Digest, ErrorCode, Repository};
-use tokio::task::JoinHandle;
 
 use super::app::App;
+use super::blob_pieces::{UNBUFFERED_READ_BYTES, piece_len, read_piece, read_pieces};
 use super::blocking::{run_blocking, try_blocking};
 use super::body::{ResponseBody, full};
-use super::buffer_pool::{BUFFER_BYTES, Buffer, BufferPool};
+use super::buffer_pool::BUFFER_BYTES;
 use super::caller::Caller;
 use super::changes;
 use super::entity_tag::{etag, is_cached_by_client};
@@ -30,9 +30,6 @@ use super::responses::{self, header_value};
 use crate::events::{ChangeAction, RegistryChange};
 use crate::registry::{Error, OpenBlob, PartialBlob};
 use crate::upstream::{self, BlobAvailability, DownloadReader, UncachedBlob};
-
-/// The bytes that are read at a time while no buffer is free.
-const UNBUFFERED_READ_BYTES: u64 = 64 * 1024;
 
 /// Serves `HEAD`: the size of a blob.
 pub(super) async fn head(
@@ -190,10 +187,10 @@ async fn serve_local(
         let range = parse_requested_range(range.as_deref(), blob.size());
         let bytes = match byte_range(range, blob.size()) {
             Some((first, len)) if len <= UNBUFFERED_READ_BYTES => {
-                Some(read(&blob, first, len, None)?)
+                Some(read_piece(&blob, first, len, None)?)
             }
             Some((first, len)) if len <= BUFFER_BYTES as u64 => match buffers.lend() {
-                Some(buffer) => Some(read(&blob, first, len, Some(buffer))?),
+                Some(buffer) => Some(read_piece(&blob, first, len, Some(buffer))?),
                 None => None,
             },
             _ => None,
@@ -349,88 +346,6 @@ pub(super) fn set_blob_headers(
     // Content that is addressed by its digest never changes.
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("max-age=31536000"));
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-}
-
-/// Streams a part of a blob, reading one piece ahead of the client.
-pub(super) fn read_pieces(
-    blob: Arc<OpenBlob>,
-    first: u64,
-    len: u64,
-    buffers: &Arc<BufferPool>,
-) -> impl Stream<Item = io::Result<Bytes>> + Send + use<> {
-    let pieces = BlobPieces {
-        blob,
-        offset: first,
-        end: first + len,
-        buffers: Arc::clone(buffers),
-        ahead: None,
-    };
-    let next = |mut pieces: BlobPieces| async move {
-        let bytes = pieces.next().await.transpose()?;
-        Some((bytes, pieces))
-    };
-    futures::stream::unfold(pieces, next)
-}
-
-/// The pieces of a blob that are still to be sent.
-struct BlobPieces {
-    blob: Arc<OpenBlob>,
-    /// The start of the first piece that is not being read.
-    offset: u64,
-    end: u64,
-    buffers: Arc<BufferPool>,
-    /// The next piece, which is read while the client receives the piece before.
-    ahead: Option<JoinHandle<io::Result<Bytes>>>,
-}
-
-impl BlobPieces {
-    /// Returns the next piece; `None` at the end.
-    async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        let reading = match self.ahead.take() {
-            Some(reading) => reading,
-            None if self.offset == self.end => return Ok(None),
-            None => {
-                let buffer = self.buffers.lend();
-                self.start_read(buffer)
-            }
-        };
-        let bytes = reading.await.map_err(io::Error::other)??;
-        // Without a free buffer, nothing is read ahead.
-        if self.offset < self.end
-            && let Some(buffer) = self.buffers.lend()
-        {
-            self.ahead = Some(self.start_read(Some(buffer)));
-        }
-        Ok(Some(bytes))
-    }
-
-    /// Starts to read the next piece, into a buffer if there is one.
-    fn start_read(&mut self, buffer: Option<Buffer>) -> JoinHandle<io::Result<Bytes>> {
-        let start = self.offset;
-        let len = piece_len(buffer.is_some()).min(self.end - start);
-        self.offset += len;
-        let blob = Arc::clone(&self.blob);
-        tokio::task::spawn_blocking(move || read(&blob, start, len, buffer))
-    }
-}
-
-/// Returns the length of a piece that is read into a buffer, or without one.
-fn piece_len(has_buffer: bool) -> u64 {
-    if has_buffer {
-        BUFFER_BYTES as u64
-    } else {
-        UNBUFFERED_READ_BYTES
-    }
-}
-
-/// Reads one piece, into a buffer if there is one.
-fn read(blob: &OpenBlob, first: u64, len: u64, buffer: Option<Buffer>) -> io::Result<Bytes> {
-    let len = usize::try_from(len).map_err(io::Error::other)?;
-    let Some(mut buffer) = buffer else {
-        return blob.read(first, len).map(Bytes::from);
-    };
-    buffer.fill(len, |bytes| blob.read_into(first, bytes).map(|()| len))?;
-    Ok(Bytes::from_owner(buffer))
 }
 
 /// A blob that was opened for a response.

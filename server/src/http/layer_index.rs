@@ -12,7 +12,7 @@ use hyper::{Response, StatusCode};
 use imgsync_oci::{Digest, ErrorCode, Repository};
 
 use super::app::App;
-use super::blobs::read_pieces;
+use super::blob_pieces::read_pieces;
 use super::blocking::try_blocking;
 use super::body::ResponseBody;
 use super::entity_tag::{etag, is_cached_by_client};

@@ -7,6 +7,7 @@ mod access_log;
 mod app;
 mod assemble;
 mod authentication;
+mod blob_pieces;
 mod blobs;
 mod blocking;
 mod body;

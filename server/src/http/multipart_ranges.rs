@@ -11,7 +11,8 @@ use hyper::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use hyper::{Response, StatusCode};
 use imgsync_oci::Digest;
 
-use super::blobs::{read_pieces, set_blob_headers};
+use super::blob_pieces::read_pieces;
+use super::blobs::set_blob_headers;
 use super::body::ResponseBody;
 use super::buffer_pool::BufferPool;
 use super::responses::{self, header_value};
