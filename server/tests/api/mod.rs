@@ -5,6 +5,7 @@ mod blobs;
 mod conformance;
 mod cors;
 mod deletes;
+mod interrupted_uploads;
 mod lists;
 mod manifests;
 mod referrers;
