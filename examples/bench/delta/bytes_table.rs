@@ -5,8 +5,8 @@ use super::push::{Home, traffic};
 use super::registry::{Kind, Registry};
 use super::relay::{Relay, RelayFault};
 
-/// Below the rate from which on imgsync sends layers as a whole.
-const RATE: &str = "8M";
+/// Below the rate from which on imgsync sends layers as a whole, also small ones that compress well.
+const RATE: &str = "4M";
 
 /// Prints a Markdown table with one row for each pair.
 pub(super) fn print(pairs: &[Pair]) {
