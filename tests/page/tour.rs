@@ -58,6 +58,24 @@ fn a_user_finds_an_image_and_deletes_and_restores_a_tag() {
         .wait_for_text("The tag v1.1.0 was restored.");
     assert_eq!(tag_status(address, "v1.1.0"), 200);
 
+    // Later, the list of deleted tags restores it.
+    fixture.browser.click_text("v1.1.0");
+    fixture.browser.wait_for_text("RUN apt-get update");
+    fixture.browser.click("details.risky summary");
+    fixture.browser.click_text("Delete the tag");
+    fixture.browser.wait_for_text("The tag v1.1.0 was deleted.");
+    fixture.browser.click_text("Repositories");
+    fixture.browser.wait_for_text("infra/proxy");
+    fixture.browser.click_text("team/app");
+    fixture.browser.wait_for_text("Deleted tags");
+    fixture.browser.click("details.risky summary");
+    fixture.browser.save_picture("deleted-tags");
+    fixture.browser.click("button[aria-label='Undo v1.1.0']");
+    fixture
+        .browser
+        .wait_for_text("The tag v1.1.0 was restored.");
+    assert_eq!(tag_status(address, "v1.1.0"), 200);
+
     fixture.browser.click_text("Log out");
     fixture
         .browser

@@ -7,6 +7,7 @@
 mod assets;
 mod bounded_rows;
 mod chart;
+mod deleted_tags;
 mod format;
 mod image;
 mod image_facts;

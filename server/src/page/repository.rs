@@ -5,6 +5,7 @@ use imgsync_oci::{Digest, Repository, Tag};
 use maud::{Markup, html};
 use std::time::Duration;
 
+use super::deleted_tags::deleted_tags;
 use super::format::{age, day, duration_words, link, short_digest, size};
 use super::image_facts::ImageSummary;
 use super::image_reader::ImageReader;
@@ -12,7 +13,7 @@ use super::layout::{Frame, Section, search_form};
 use super::repositories::measured_line;
 use super::texts::{Texts, fill};
 use super::untrusted::ShortUntrusted;
-use crate::registry::{Error, Registry, RepositoryUsage, Walk};
+use crate::registry::{DeletedTag, Error, Registry, RepositoryUsage, Walk};
 use crate::status::StorageMeasurement;
 
 /// How many tags are on a page.
@@ -26,6 +27,8 @@ pub(crate) struct RepositoryQuery {
     pub(crate) page: usize,
     /// A part of the names of tags; empty for all.
     pub(crate) search: String,
+    /// How long a deletion can be undone; `None` if the visitor may not delete.
+    pub(crate) undo: Option<Duration>,
 }
 
 /// A repository with its tags.
@@ -37,6 +40,8 @@ pub(crate) struct RepositoryView {
     tags: usize,
     /// Whether there are more tags than are sorted.
     is_truncated: bool,
+    /// Empty if the visitor may not delete.
+    deleted: Vec<DeletedTag>,
 }
 
 #[derive(Debug)]
@@ -82,22 +87,21 @@ impl RepositoryView {
                 summary,
             })
         });
+        let deleted = match query.undo {
+            Some(undo) => registry.deleted_tags(repository, undo, walk)?,
+            None => Vec::new(),
+        };
         Ok(Self {
             query: query.clone(),
             rows: rows.collect::<Result<_, Error>>()?,
             tags: listed.tags.len(),
             is_truncated: listed.is_truncated,
+            deleted,
         })
     }
 
-    /// Renders the repository, with its size in the last measurement. `undo` is how long a deletion can
-    /// be undone; `None` if the caller may not delete.
-    pub(crate) fn render(
-        &self,
-        frame: &Frame,
-        measured: Option<&StorageMeasurement>,
-        undo: Option<Duration>,
-    ) -> String {
+    /// Renders the repository, with its size in the last measurement.
+    pub(crate) fn render(&self, frame: &Frame, measured: Option<&StorageMeasurement>) -> String {
         let texts = frame.texts();
         let name = self.query.repository.as_str();
         let view = html! {
@@ -114,7 +118,8 @@ impl RepositoryView {
             }
             (self.table(frame))
             (self.pages(texts))
-            @if let Some(undo) = undo { (delete_form(frame, &self.query.repository, undo)) }
+            (deleted_tags(frame, &self.query.repository, &self.deleted))
+            @if let Some(undo) = self.query.undo { (delete_form(frame, &self.query.repository, undo)) }
         };
         frame.page(name, Some(Section::Repositories), &view)
     }

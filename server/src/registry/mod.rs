@@ -46,8 +46,8 @@ pub(crate) use self::check::{
     AffectedImage, CheckEvent, CheckOptions, CheckStats, Finding, Repair,
 };
 pub(crate) use self::collect::{
-    CollectOptions, CollectStats, CollectionRecord, ContentTarget, ImageName, PurgeOptions,
-    PurgeOutcome, PurgeReport, RestoreReport, UntaggedPolicy,
+    CollectOptions, CollectStats, CollectionRecord, ContentTarget, DeletedTag, ImageName,
+    PurgeOptions, PurgeOutcome, PurgeReport, RestoreReport, UntaggedPolicy,
 };
 pub(crate) use self::deletes::DeletedRepository;
 pub(crate) use self::diffids::StoredLayerIndex;

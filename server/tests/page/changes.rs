@@ -45,6 +45,8 @@ async fn a_tag_is_deleted_and_restored() {
     let address = server.url("/team/app:v1<");
     let later = format!("imgsync undelete {}", address.trim_start_matches("http://"));
     assert!(page.contains(&later), "{page}");
+    let repository = browser.page("repository?name=team%2Fapp").await;
+    assert!(repository.contains("Deleted tags") && repository.contains("value=\"v1\""));
     // Nobody can write such an address.
     let forged = location.replace("tag=v1", "tag=v2");
     assert!(location.contains("tag=v1") && !browser.page(&forged).await.contains("was deleted"));
@@ -56,6 +58,8 @@ async fn a_tag_is_deleted_and_restored() {
             .contains("The tag v1 was restored.")
     );
     assert!(exists(&server, "v1").await);
+    let repository = browser.page("repository?name=team%2Fapp").await;
+    assert!(!repository.contains("Deleted tags"), "{repository}");
     let missing = [("token", &*token), ("name", "team/app"), ("tag", "v9")];
     assert_eq!(
         browser

@@ -28,12 +28,13 @@ pub(super) async fn show(
         repository,
         page: request.query.page(),
         search: request.query.text("search").trim().to_owned(),
+        undo,
     };
     let (registry, frame) = (request.app.registry.clone(), request.frame());
     let measured = request.app.server.storage_meter.latest();
     let page = move |walk: &Walk<'_>| {
         let view = RepositoryView::gather(&registry, &query, walk)?;
-        Ok(view.render(&frame, measured.as_deref(), undo))
+        Ok(view.render(&frame, measured.as_deref()))
     };
     build(request, body, page).await
 }

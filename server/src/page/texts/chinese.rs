@@ -104,6 +104,8 @@ pub(super) const TEXTS: Texts = Texts {
     tag_deleted: "标签 {} 已删除。",
     repository_deleted: "仓库 {} 已删除。",
     undo: "撤销",
+    deleted_tags: "已删除的标签…",
+    deleted_for_good: "彻底删除",
     undo_later: "以后可用此命令恢复：",
     tag_restored: "标签 {} 已恢复。",
     repository_restored: "仓库 {} 已恢复。",

@@ -104,6 +104,8 @@ pub(super) const TEXTS: Texts = Texts {
     tag_deleted: "The tag {} was deleted.",
     repository_deleted: "The repository {} was deleted.",
     undo: "Undo",
+    deleted_tags: "Deleted tags …",
+    deleted_for_good: "Deleted for good",
     undo_later: "Later, this command restores it:",
     tag_restored: "The tag {} was restored.",
     repository_restored: "The repository {} was restored.",

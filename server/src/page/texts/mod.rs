@@ -178,6 +178,8 @@ texts! {
     tag_deleted,
     repository_deleted,
     undo,
+    deleted_tags,
+    deleted_for_good,
     undo_later,
     tag_restored,
     repository_restored,

@@ -13,6 +13,7 @@
 
 mod bytes;
 pub(super) mod candidates;
+mod deleted_tags;
 mod layers;
 mod leases;
 pub(super) mod manifest_children;
@@ -34,6 +35,7 @@ use imgsync_oci::{Digest, Repository};
 use serde::{Deserialize, Serialize};
 
 use self::candidates::Candidates;
+pub(crate) use self::deleted_tags::DeletedTag;
 use self::leases::Leases;
 pub(super) use self::manifest_graph::ManifestGraph;
 pub(crate) use self::purge::{ImageName, PurgeOptions, PurgeOutcome, PurgeReport};
