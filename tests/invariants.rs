@@ -189,6 +189,7 @@ const MODULE_ORDER: &[(&str, &[&str])] = &[
             "referrers",
             "manifest",
             "text_file",
+            "instruction",
             "api_error",
             "media",
             "range",
