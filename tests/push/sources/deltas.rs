@@ -92,7 +92,7 @@ fn docker_archives_and_standard_input() {
 #[test]
 fn docker_and_its_export() {
     for (shared, words) in [
-        (SHARED_LAYER_BYTES, "through a push"),
+        (SHARED_LAYER_BYTES, "which pushes them to imgsync"),
         (100_000, "exporting"),
     ] {
         let (fixture, name) = (SourcesFixture::new(), unique("delta"));
@@ -124,7 +124,7 @@ fn podman() {
     let mut command = push(&fixture, "localhost/delta:v2");
     command.env("CONTAINER_HOST", service.host());
     command.env_remove("DOCKER_HOST");
-    assert_delta(&fixture, &archives, "through a push", command);
+    assert_delta(&fixture, &archives, "which pushes them to imgsync", command);
 }
 
 /// Docker keeps the layers of an archive as they are, and those of `imgsync pull` are compressed as the

@@ -67,7 +67,7 @@ fn registry_with_first_layer(fixture: &SourcesFixture, name: &str) -> (Server, S
     upload_blob(&server, first, &blob);
     wait_for_diff_ids(server.address());
     let layers = image.diff_ids.len();
-    let read = format!("reading {} of {layers} layers through a push", layers - 1);
+    let read = format!("reading {} of {layers} layers from podman", layers - 1);
     (server, read)
 }
 

@@ -166,7 +166,7 @@ fn every_combination_of_layers_can_be_missing() {
         let outcome = fixture.imgsync.push_with(&["-v"], &name, &remote);
         let outcome = outcome.succeeded();
         let count = i32::count_ones(combination);
-        let expected = format!("reading {count} of 4 layers through");
+        let expected = format!("reading {count} of 4 layers from the Docker daemon");
         assert!(outcome.stderr.contains(&expected), "{expected}: {outcome}");
         assert!(!outcome.stderr.contains("exporting"), "{outcome}");
         assert_eq!(check::at_registry(server.address(), "app:v1"), whole);
