@@ -20,6 +20,7 @@ mod doctor;
 mod examples;
 mod formats;
 mod installer;
+mod language;
 mod messages;
 mod metrics;
 mod mirror;

@@ -14,7 +14,7 @@ use imgsync_oci::client;
 
 pub(crate) use self::hints::PROXY_VARIABLES;
 
-use crate::text::{format_bytes, sanitize};
+use crate::text::{Language, format_bytes, sanitize, translate};
 
 /// The kinds of failure, one for each exit code. They are listed in docs/push.md.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,15 +95,14 @@ impl Failure {
         self
     }
 
-    /// Returns the message to show: an `error:` line, and a `hint:` line if there is a hint. The
-    /// text may come from a registry or an archive, so characters that control a terminal are
-    /// replaced.
-    pub fn text(&self) -> String {
-        let what = sanitize(&self.what);
-        match &self.hint {
-            Some(hint) => format!("error: {what}\nhint: {}", sanitize(hint)),
-            None => format!("error: {what}"),
-        }
+    /// Returns the lines to show: an `error:` line, and a `hint:` line if there is a hint. The text may
+    /// come from a registry or an archive, so characters that control a terminal are replaced.
+    pub fn lines(&self, language: Language) -> Vec<String> {
+        let what = format!("error: {}", sanitize(&self.what));
+        let hint = self.hint.as_deref();
+        let hint = hint.map(|hint| format!("hint: {}", sanitize(hint)));
+        let lines = [what].into_iter().chain(hint);
+        lines.map(|line| translate(&line, language)).collect()
     }
 }
 

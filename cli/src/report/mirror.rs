@@ -190,7 +190,7 @@ pub(super) fn tag_line(tag: &MirroredTag, verb: TransferVerb) -> String {
             format!("kept: {why}, but the registry cannot delete a single tag")
         }
         TagOutcome::Skipped(why) => return format!("{}: not selected: {why}", tag.source),
-        TagOutcome::Failed(failure) => format!("failed: {}", failure.what),
+        TagOutcome::Failed(failure) => return format!("{}: failed: {}", tag.target, failure.what),
     };
     format!("{}: {text}", tag.target)
 }

@@ -26,7 +26,7 @@ use imgsync_oci::Digest;
 
 use crate::exit::Failure;
 use crate::plan::PushPlan;
-use crate::text::format_bytes;
+use crate::text::{Language, format_bytes};
 
 pub use copy::{CopyChange, CopyOutcome};
 pub use formatting::{plan_lines, push_summary_line, push_totals_line};
@@ -166,7 +166,15 @@ pub fn new(verbosity: Verbosity, is_json: bool, verb: TransferVerb) -> Arc<dyn R
     // A terminal that cannot move its cursor gets lines.
     let is_dumb = std::env::var_os("TERM").is_some_and(|name| name == "dumb");
     let has_bars = verbosity != Verbosity::Quiet && terminal.is_term() && !is_dumb;
-    Arc::new(text::TextReport::new(verbosity, verb, has_bars))
+    let variable = |name: &str| std::env::var(name).ok();
+    let language = Language::choose(variable, system_language().as_deref());
+    Arc::new(text::TextReport::new(verbosity, verb, language, has_bars))
+}
+
+/// Returns the language that the user has chosen for the whole system, for example `zh-Hans-CN`. On
+/// Linux, the variables of the environment state it.
+fn system_language() -> Option<String> {
+    None
 }
 
 /// The size of a blob that will be uploaded, in bytes.

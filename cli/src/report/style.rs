@@ -5,6 +5,7 @@
 use console::{Style, Term};
 
 use crate::exit::Failure;
+use crate::text::Language;
 
 /// The meaning of a piece of text, which determines its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,15 +53,15 @@ impl Palette {
     }
 
     /// Returns the text of a failure, with its first words in colour.
-    pub(super) fn paint_failure(self, failure: &Failure) -> String {
-        let lines = failure.text();
-        let lines = lines.lines().map(|line| {
-            let words = [("error:", Tone::Error), ("hint:", Tone::Hint)];
-            let word = words.into_iter().find_map(|(word, tone)| {
-                let rest = line.strip_prefix(word)?;
-                Some(format!("{}{rest}", self.paint(tone, word)))
-            });
-            word.unwrap_or_else(|| line.to_owned())
+    pub(super) fn paint_failure(self, failure: &Failure, language: Language) -> String {
+        let lines = failure.lines(language).into_iter();
+        let lines = lines.zip([Tone::Error, Tone::Hint]).map(|(line, tone)| {
+            // The first word ends with an ASCII colon, or with that of Chinese.
+            let end = line.find([':', '：']).unwrap_or_default();
+            let (word, rest) = line.split_at(end);
+            let colon = rest.chars().next().map_or(0, char::len_utf8);
+            let (colon, rest) = rest.split_at(colon);
+            format!("{}{rest}", self.paint(tone, &format!("{word}{colon}")))
         });
         lines.collect::<Vec<_>>().join("\n")
     }

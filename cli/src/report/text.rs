@@ -22,7 +22,7 @@ use super::{
 };
 use crate::exit::Failure;
 use crate::plan::PushPlan;
-use crate::text::{format_bytes, sanitize};
+use crate::text::{Language, format_bytes, sanitize, translate};
 
 /// The time between two drawings of the progress on a terminal.
 const DRAW_INTERVAL: Duration = Duration::from_millis(100);
@@ -37,6 +37,8 @@ const LINE_INTERVAL: Duration = Duration::from_secs(30);
 pub(super) struct TextReport {
     verbosity: Verbosity,
     verb: TransferVerb,
+    /// The language of messages. Results and the progress are in English.
+    language: Language,
     output: StdoutWriter,
     display: Arc<Mutex<Display>>,
 }
@@ -63,7 +65,12 @@ struct Display {
 impl TextReport {
     /// Creates a report that has printed nothing yet. `has_bars` tells whether it draws the progress
     /// on the terminal.
-    pub(super) fn new(verbosity: Verbosity, verb: TransferVerb, has_bars: bool) -> Self {
+    pub(super) fn new(
+        verbosity: Verbosity,
+        verb: TransferVerb,
+        language: Language,
+        has_bars: bool,
+    ) -> Self {
         let display = Display {
             progress: Progress::new(verb),
             palette: Palette::of_stderr(),
@@ -77,6 +84,7 @@ impl TextReport {
         Self {
             verbosity,
             verb,
+            language,
             output: StdoutWriter::default(),
             display: Arc::new(Mutex::new(display)),
         }
@@ -203,7 +211,8 @@ impl Report for TextReport {
     }
 
     fn show_message(&self, _event: &str, text: &str) {
-        self.display().print(&sanitize(text), Instant::now());
+        let text = translate(&sanitize(text), self.language);
+        self.display().print(&text, Instant::now());
     }
 
     fn show_plan(&self, _plan: &PushPlan) {}
@@ -299,7 +308,7 @@ impl Report for TextReport {
         if self.verbosity != Verbosity::Quiet {
             self.print_result(&line);
         } else if is_failure {
-            write_stderr(&format!("error: {line}"));
+            write_stderr(&translate(&format!("error: {line}"), self.language));
         }
     }
 
@@ -316,7 +325,7 @@ impl Report for TextReport {
 
     fn show_failure(&self, failure: &Failure) {
         let mut display = self.display();
-        let error = display.palette.paint_failure(failure);
+        let error = display.palette.paint_failure(failure, self.language);
         display.close(&error);
     }
 
@@ -357,7 +366,12 @@ mod tests {
     #[test]
     fn without_a_terminal_a_line_tells_the_progress_every_30_seconds() {
         const SECOND: Duration = Duration::from_secs(1);
-        let report = TextReport::new(Verbosity::Normal, TransferVerb::Send, false);
+        let report = TextReport::new(
+            Verbosity::Normal,
+            TransferVerb::Send,
+            Language::English,
+            false,
+        );
         let mut display = report.display();
         let start = Instant::now();
         assert_eq!(display.due_line(start), None);
