@@ -71,6 +71,29 @@ const RULES: &[Rule] = &[
         because: "the selection of tags and pruning are decided without I/O",
     },
     Rule {
+        words: &[
+            "os::unix",
+            "os::windows",
+            "os::fd",
+            "rustix::",
+            "cfg(unix)",
+            "cfg(windows)",
+            "cfg(target",
+            "cfg(not(unix",
+            "cfg!(",
+            "net::UnixStream",
+            "tokio::signal",
+        ],
+        within: &["cli/src", "oci/src"],
+        except: &[
+            "cli/src/disk",
+            "cli/src/commands/echo_guard",
+            "cli/src/commands/stop_signal",
+            "cli/src/transports/daemon/local_socket",
+        ],
+        because: "only disk and one file each for signals, sockets and prompts know the system",
+    },
+    Rule {
         words: &["hyper::", "hyper_util::", "http_body"],
         within: &["server/src"],
         except: &[

@@ -7,6 +7,12 @@
 //! `store/paths.rs` builds storage paths; only `store/disk.rs` calls the filesystem for stored data.
 //! Start reading at [`run`].
 
+#[cfg(not(unix))]
+compile_error!(
+    "imgsync-server runs on Unix only, because it relies on its file systems and signals; on other \
+     systems, build the tool alone: cargo build -p imgsync"
+);
+
 pub mod auth;
 mod bounded_file;
 mod client_address;

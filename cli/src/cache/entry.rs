@@ -4,7 +4,6 @@
 //! not disturb each other. The modification time of the file is the time of its last use. This
 //! module does not interpret the text. Start reading at [`read`].
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::time::SystemTime;
@@ -14,7 +13,7 @@ use crate::disk;
 /// Returns the text of an entry, at most `max_bytes` bytes of it, and marks the entry as used.
 /// Returns `None` if there is no entry or if it is not UTF-8 text.
 pub fn read(path: &Path, max_bytes: u64) -> Option<String> {
-    let file = File::open(path).ok()?;
+    let file = disk::open_to_use(path).ok()?;
     // If the time cannot be set, the entry is deleted too early and written again later.
     let _ = file.set_modified(SystemTime::now());
     let mut text = String::new();

@@ -4,7 +4,6 @@
 //! that shares it, cannot sign entries. Start reading at [`SigningKey::load`].
 
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -52,8 +51,7 @@ impl std::fmt::Debug for SigningKey {
 
 fn read(path: &Path) -> Option<[u8; KEY_BYTES]> {
     let found = std::fs::symlink_metadata(path).ok()?;
-    let is_private = found.uid() == rustix::process::getuid().as_raw() && found.mode() & 0o077 == 0;
-    if !found.is_file() || !is_private {
+    if !found.is_file() || !disk::is_private_file(&found) {
         return None;
     }
     let mut bytes = Vec::new();
@@ -79,7 +77,7 @@ fn create(folder: &Path, path: &Path) {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
 

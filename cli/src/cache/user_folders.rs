@@ -17,19 +17,18 @@ pub struct UserFolders {
 }
 
 impl UserFolders {
-    /// Returns the folders set by the environment: below `XDG_CACHE_HOME`, else below `HOME`, else a
-    /// private folder in the system's folder for temporary files. The latter is used as well if
-    /// somebody else can write to the folder that the environment names.
+    /// Returns the folders set by the environment: below `XDG_CACHE_HOME`, else in the home folder
+    /// or the profile, else a private folder in the system's folder for temporary files. The latter is
+    /// used as well if somebody else can write to the folder that the environment names.
     ///
     /// # Errors
     /// In the last two cases, fails if the folder cannot be created or belongs to another user.
     pub fn from_environment() -> Result<Self, Failure> {
-        let Some(base) = disk::xdg_folder("XDG_CACHE_HOME", ".cache") else {
+        let Some(cache) = disk::cache_folder() else {
             let cache = temporary_folder()?;
             let warning = None;
             return Ok(Self { cache, warning });
         };
-        let cache = base.join("imgsync");
         // Errors are ignored here; the first write to the folder reports them.
         let _ = disk::create_private_folder(&cache);
         let Err(reason) = disk::check_own_folder(&cache) else {
@@ -38,10 +37,10 @@ impl UserFolders {
         };
         let folder = temporary_folder()?;
         let warning = format!(
-            "the cache in {} is not used, because {reason}; {} is used instead. Delete the cache, \
-             or make it private: chmod -R go-w",
+            "the cache in {} is not used, because {reason}; {} is used instead. {}",
             cache.display(),
-            folder.display()
+            folder.display(),
+            disk::PRIVATE_FOLDER_ADVICE
         );
         Ok(Self {
             cache: folder,
@@ -50,12 +49,9 @@ impl UserFolders {
     }
 
     /// Opens the signed entries of the cache. The key that signs them is below `XDG_STATE_HOME`, else
-    /// below `HOME`, else in the private folder for temporary files.
+    /// in the home folder or the profile, else in the private folder for temporary files.
     pub fn verified_blobs(&self) -> VerifiedBlobs {
-        let folder = match disk::xdg_folder("XDG_STATE_HOME", ".local/state") {
-            Some(base) => Some(base.join("imgsync")),
-            None => temporary_folder().ok(),
-        };
+        let folder = disk::state_folder().or_else(|| temporary_folder().ok());
         let key = folder.as_deref().and_then(SigningKey::load);
         VerifiedBlobs::new(&self.cache, key)
     }

@@ -13,6 +13,7 @@ mod mirror;
 mod push;
 mod rm;
 mod rm_repository;
+mod stop_signal;
 mod tag;
 mod undelete;
 
@@ -26,6 +27,7 @@ use crate::args::{Cli, CliCommand, ManifestName};
 use crate::exit::{Failure, FailureKind};
 use crate::report::{self, Report};
 use crate::settings::MirrorSettings;
+use stop_signal::wait_for_stop_signal;
 
 /// The exit code of mirrors that had nothing to do, if the user asks for it.
 const NOTHING_TO_DO_EXIT_CODE: u8 = 8;
@@ -103,28 +105,6 @@ fn run_until_stopped<T>(command: impl Future<Output = Result<T, Failure>>) -> Re
     // Threads that still compress are not waited for.
     runtime.shutdown_background();
     result
-}
-
-/// Waits for Ctrl-C or SIGTERM.
-async fn wait_for_stop_signal() -> FailureKind {
-    let interrupted = async {
-        match tokio::signal::ctrl_c().await {
-            Ok(()) => FailureKind::Interrupted,
-            // Without a handler, the signal ends the process.
-            Err(_) => std::future::pending().await,
-        }
-    };
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            return tokio::select! {
-                kind = interrupted => kind,
-                _ = terminate.recv() => FailureKind::Terminated,
-            };
-        }
-    }
-    interrupted.await
 }
 
 /// Fetches a manifest.

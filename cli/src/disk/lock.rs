@@ -2,12 +2,11 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::replace::rename_synced;
-use super::{create_folder, file_size, is_same_file, parent, with_path};
+use super::{FileIdentity, create_folder, file_size, parent, platform, with_path};
 
 /// An open file with an exclusive lock, which is released when the file is closed.
 #[derive(Debug)]
@@ -22,7 +21,7 @@ impl LockedFile {
     /// # Errors
     /// Fails if the file cannot be created or is no regular file.
     pub(crate) fn try_open(path: &Path) -> io::Result<Option<Self>> {
-        Self::try_open_with_mode(path, 0o666)
+        Self::try_open_or_create(path, &default_options())
     }
 
     /// Opens or creates a file that only this user can read, and locks it as
@@ -31,16 +30,15 @@ impl LockedFile {
     /// # Errors
     /// Fails as [`LockedFile::try_open`] does.
     pub(crate) fn try_open_private(path: &Path) -> io::Result<Option<Self>> {
-        Self::try_open_with_mode(path, 0o600)
+        let mut options = default_options();
+        platform::make_private(&mut options);
+        Self::try_open_or_create(path, &options)
     }
 
-    /// Opens a file, or creates it with the permissions `mode` less the umask, and locks it.
-    fn try_open_with_mode(path: &Path, mode: u32) -> io::Result<Option<Self>> {
+    /// Opens or creates a regular file with these options, and locks it.
+    fn try_open_or_create(path: &Path, options: &OpenOptions) -> io::Result<Option<Self>> {
         file_size(path)?;
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false);
-        options.mode(mode);
-        let locked = Self::try_open_with(path, &options);
+        let locked = Self::try_open_with(path, options);
         let locked = locked.map_err(|error| with_path(path, &error))?;
         // The previous holder of the lock may have moved or removed the file.
         Ok(locked.filter(Self::is_still_at_path))
@@ -88,7 +86,10 @@ impl LockedFile {
     /// # Errors
     /// Fails with `path` in the message.
     pub(crate) fn rename(self, path: &Path) -> io::Result<()> {
-        rename_synced(&self.file, &self.path, path).map_err(|error| with_path(path, &error))
+        rename_synced(&self.file, &self.path, path).map_err(|error| with_path(path, &error))?;
+        // A clone of the handle may stay open, and must not keep others from reading the file.
+        let _ = self.file.unlock();
+        Ok(())
     }
 
     /// Deletes the file.
@@ -100,17 +101,28 @@ impl LockedFile {
     }
 
     fn is_still_at_path(&self) -> bool {
-        let found = self.path.symlink_metadata().ok();
-        found
-            .zip(self.file.metadata().ok())
-            .is_some_and(|(found, own)| is_same_file(&found, &own))
+        let found = FileIdentity::of_path(&self.path).ok();
+        found.is_some() && found == FileIdentity::of_file(&self.file).ok()
     }
 }
 
+/// Returns the options that open a file for reading and writing, and create it if it is missing.
+fn default_options() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    options
+}
+
 /// Takes a shared lock, which keeps [`remove_if_unused`] from deleting the file while it is open.
-/// Does nothing on a file system without locks.
+/// Does nothing on a file system without locks. The file must not be written to any more.
 pub(crate) fn mark_in_use(file: &File) {
-    let _ = file.try_lock_shared();
+    platform::lock_shared(file);
+}
+
+/// Does the same as [`mark_in_use`] for a file that this process writes. Only clones of this handle
+/// can read the file, until it is complete and [`mark_in_use`] is called.
+pub(crate) fn mark_being_written(file: &File) {
+    platform::lock_for_writing(file);
 }
 
 /// Deletes a file unless a process has a lock on it. Returns whether the file was deleted.
@@ -121,6 +133,8 @@ pub(crate) fn remove_if_unused(path: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+
     use super::*;
 
     #[tokio::test]
@@ -145,6 +159,31 @@ mod tests {
         let first = LockedFile::try_open(&path).unwrap().unwrap();
         assert!(LockedFile::try_open(&path).unwrap().is_none());
         first.remove().unwrap();
+        assert!(LockedFile::try_open(&path).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_file_that_is_written_is_not_removed_and_can_be_read_when_it_is_complete() {
+        let scratch = tempfile::tempdir().unwrap();
+        let path = scratch.path().join("entry");
+        let mut writer = File::create(&path).unwrap();
+        mark_being_written(&writer);
+        writer.write_all(b"x").unwrap();
+        assert!(!remove_if_unused(&path));
+        mark_in_use(&writer);
+        assert!(!remove_if_unused(&path));
+        assert_eq!(std::fs::read(&path).unwrap(), b"x");
+        drop(writer);
+        assert!(remove_if_unused(&path) && !path.exists());
+    }
+
+    #[test]
+    fn a_renamed_file_is_not_locked_by_clones_of_its_handle() {
+        let scratch = tempfile::tempdir().unwrap();
+        let (part, path) = (scratch.path().join("part"), scratch.path().join("file"));
+        let locked = LockedFile::try_open(&part).unwrap().unwrap();
+        let _clone = locked.file.try_clone().unwrap();
+        locked.rename(&path).unwrap();
         assert!(LockedFile::try_open(&path).unwrap().is_some());
     }
 

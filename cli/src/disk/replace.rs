@@ -3,14 +3,13 @@
 //! Most functions do not follow symbolic links at the last component of a path, because another
 //! user may have created the link. Start reading at [`TemporaryFile`].
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::Path;
 
 use tempfile::TempPath;
 
-use super::create_private_folder;
+use super::{create_private_folder, platform, sync_folder, write_at};
 
 /// The prefix of the names of temporary files that are renamed at once.
 const TEMPORARY_PREFIX: &str = ".tmp";
@@ -54,8 +53,10 @@ impl TemporaryFile {
     /// Renames the file to `path`, and replaces what is there. Returns the open file also after an
     /// error, without a name. A file that was created without a name keeps none.
     pub(crate) fn rename(self, path: &Path) -> (File, io::Result<()>) {
-        let renamed = self.name.map(|name| name.persist(path));
-        let renamed = renamed.transpose().map(|_| ()).map_err(|error| error.error);
+        let renamed = match self.name {
+            Some(name) => platform::persist(name, path),
+            None => Ok(()),
+        };
         (self.file, renamed)
     }
 }
@@ -95,10 +96,7 @@ pub(crate) fn replace_keeping_owner(path: &Path, bytes: &[u8]) -> io::Result<()>
     create_private_folder(parent(&path))?;
     let temporary = write_temporary(&path, bytes)?;
     if let Ok(old) = std::fs::metadata(&path) {
-        // Only the superuser may change the owner: one who logs in with the home folder of another
-        // user.
-        let _ = fchown(&temporary.file, Some(old.uid()), Some(old.gid()));
-        temporary.file.set_permissions(old.permissions())?;
+        platform::copy_owner(&old, &temporary.file)?;
     }
     temporary.file.sync_all()?;
     temporary.rename(&path).1
@@ -174,14 +172,20 @@ pub(crate) fn parent(path: &Path) -> &Path {
     }
 }
 
-/// Writes the entries of a folder to the disk (`fsync`).
-pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
-    File::open(folder)?.sync_all()
-}
-
-/// Returns whether both belong to the same file.
-pub(crate) fn is_same_file(one: &Metadata, other: &Metadata) -> bool {
-    (one.dev(), one.ino()) == (other.dev(), other.ino())
+/// Writes all bytes at an offset.
+pub(crate) fn write_all_at(file: &File, mut bytes: &[u8], mut offset: u64) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match write_at(file, bytes, offset) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(written) => {
+                bytes = &bytes[written..];
+                offset += written as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
 }
 
 /// Adds the path to the message of an error.
@@ -196,8 +200,10 @@ fn refused(path: &Path, what: &str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use crate::disk::*;
+    use std::io::{Read, Seek, SeekFrom, Write};
     use std::path::Path;
+
+    use crate::disk::*;
 
     #[test]
     fn links_are_refused() {
@@ -234,6 +240,21 @@ mod tests {
         replace_keeping_owner(&link, b"new").unwrap();
         assert!(link.is_symlink() && std::fs::read(&real).unwrap() == b"new");
         assert_eq!(mode(), 0o640);
+    }
+
+    #[test]
+    fn bytes_at_an_offset_leave_the_position_of_the_file() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"0123456789").unwrap();
+        file.seek(SeekFrom::Start(2)).unwrap();
+        let mut buffer = [0; 3];
+        assert_eq!(read_at(&file, &mut buffer, 7).unwrap(), 3);
+        assert_eq!(&buffer, b"789");
+        assert_eq!(read_at(&file, &mut buffer, 10).unwrap(), 0);
+        write_all_at(&file, b"xyz", 8).unwrap();
+        let mut rest = String::new();
+        file.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "234567xyz");
     }
 
     #[test]

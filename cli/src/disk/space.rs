@@ -5,6 +5,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::platform;
 use crate::text::format_bytes;
 
 /// The disk has too little space for the spool.
@@ -39,6 +40,5 @@ pub fn is_disk_full(error: &io::Error) -> bool {
 /// Returns the number of bytes that this user can still write to a folder; `None` if the system
 /// does not report it.
 pub fn free_bytes(folder: &Path) -> Option<u64> {
-    let disk = rustix::fs::statvfs(folder).ok()?;
-    Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    platform::free_bytes(folder)
 }

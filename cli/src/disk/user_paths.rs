@@ -1,6 +1,8 @@
-//! Paths that environment variables name.
+//! The folders of the user, as environment variables name them on each system.
 
 use std::path::PathBuf;
+
+use super::System;
 
 /// Returns the path in an environment variable; `None` if the variable is not set or empty.
 pub(crate) fn env_path(variable: &str) -> Option<PathBuf> {
@@ -10,12 +12,220 @@ pub(crate) fn env_path(variable: &str) -> Option<PathBuf> {
 
 /// Returns the user's home folder.
 pub(crate) fn home() -> Option<PathBuf> {
-    env_path("HOME")
+    UserPaths::CURRENT.home()
 }
 
-/// Returns the folder in an environment variable if the path is absolute (XDG Base Directory
-/// Specification, "Basics"), else the folder at the path `below_home` in the home folder.
-pub(crate) fn xdg_folder(variable: &str, below_home: &str) -> Option<PathBuf> {
-    let folder = env_path(variable).filter(|path| path.is_absolute());
-    folder.or_else(|| Some(home()?.join(below_home)))
+/// Returns the folder for data that can be lost at any time.
+pub(crate) fn cache_folder() -> Option<PathBuf> {
+    UserPaths::CURRENT.cache()
+}
+
+/// Returns the folder for data that is kept between runs.
+pub(crate) fn state_folder() -> Option<PathBuf> {
+    UserPaths::CURRENT.state()
+}
+
+/// Returns the user's folder for configuration files of other programs. Docker and podman accept a
+/// relative path too.
+pub(crate) fn config_folder() -> Option<PathBuf> {
+    env_path("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")))
+}
+
+/// Returns the folder with the configuration of Docker's client.
+pub(crate) fn docker_config_folder() -> Option<PathBuf> {
+    env_path("DOCKER_CONFIG").or_else(|| Some(home()?.join(".docker")))
+}
+
+/// Returns the folder with the configuration of Docker for all users.
+pub(crate) fn docker_system_folder() -> Option<PathBuf> {
+    UserPaths::CURRENT.docker_system()
+}
+
+/// Returns the configuration files of Docker's daemons: that of the system first, then those of the
+/// user.
+pub(crate) fn docker_daemon_files() -> Vec<PathBuf> {
+    UserPaths::CURRENT.docker_daemons()
+}
+
+/// What determines the folders of a user.
+struct UserPaths<V> {
+    system: System,
+    /// Returns the path in an environment variable.
+    variable: V,
+}
+
+impl UserPaths<fn(&str) -> Option<PathBuf>> {
+    /// The folders of the user who runs this program.
+    const CURRENT: Self = Self {
+        system: System::CURRENT,
+        variable: env_path,
+    };
+}
+
+impl<V: Fn(&str) -> Option<PathBuf>> UserPaths<V> {
+    fn get(&self, name: &str) -> Option<PathBuf> {
+        (self.variable)(name)
+    }
+
+    fn home(&self) -> Option<PathBuf> {
+        match self.system {
+            // Docker's client does not use HOME, which some shells set.
+            System::Windows => self.get("USERPROFILE").or_else(|| self.get("HOME")),
+            System::Unix | System::MacOs => self.get("HOME"),
+        }
+    }
+
+    fn cache(&self) -> Option<PathBuf> {
+        self.xdg("XDG_CACHE_HOME").or_else(|| {
+            Some(match self.system {
+                System::Unix => self.home()?.join(".cache/imgsync"),
+                System::MacOs => self.home()?.join("Library/Caches/imgsync"),
+                System::Windows => self.local_data()?.join("imgsync").join("cache"),
+            })
+        })
+    }
+
+    fn state(&self) -> Option<PathBuf> {
+        self.xdg("XDG_STATE_HOME").or_else(|| {
+            Some(match self.system {
+                System::Unix => self.home()?.join(".local/state/imgsync"),
+                System::MacOs => self.home()?.join("Library/Application Support/imgsync"),
+                System::Windows => self.local_data()?.join("imgsync").join("state"),
+            })
+        })
+    }
+
+    fn docker_system(&self) -> Option<PathBuf> {
+        match self.system {
+            System::Windows => Some(self.get("ProgramData")?.join("docker")),
+            System::Unix | System::MacOs => Some("/etc/docker".into()),
+        }
+    }
+
+    fn docker_daemons(&self) -> Vec<PathBuf> {
+        let system = self.docker_system();
+        let rootless = || Some(self.home()?.join(".config/docker/daemon.json"));
+        let desktop = || Some(self.home()?.join(".docker/daemon.json"));
+        let files = match self.system {
+            System::Unix => [system.map(|folder| folder.join("daemon.json")), rootless()],
+            System::MacOs => [rootless(), desktop()],
+            System::Windows => [
+                system.map(|folder| folder.join("config").join("daemon.json")),
+                desktop(),
+            ],
+        };
+        files.into_iter().flatten().collect()
+    }
+
+    /// Returns the tool's folder below the one in an environment variable, if that path is absolute
+    /// (XDG Base Directory Specification, "Basics").
+    fn xdg(&self, variable: &str) -> Option<PathBuf> {
+        let folder = self.get(variable).filter(|path| path.is_absolute());
+        folder.map(|folder| folder.join("imgsync"))
+    }
+
+    /// Returns the folder of Windows for data that stays on this machine.
+    fn local_data(&self) -> Option<PathBuf> {
+        let below_home = || Some(self.home()?.join("AppData").join("Local"));
+        self.get("LOCALAPPDATA").or_else(below_home)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns home, cache, state and Docker's system folder, with `/` as the separator.
+    fn folders(system: System, variables: &[(&str, &str)]) -> [String; 4] {
+        let variable = |name: &str| {
+            let found = variables.iter().find(|(variable, _)| *variable == name);
+            found.map(|(_, value)| PathBuf::from(value))
+        };
+        let paths = UserPaths { system, variable };
+        let folders = [
+            paths.home(),
+            paths.cache(),
+            paths.state(),
+            paths.docker_system(),
+        ];
+        folders.map(|folder| folder.map_or_else(String::new, |path| path.display().to_string()))
+    }
+
+    #[test]
+    fn each_system_has_its_folders() {
+        let home = &[("HOME", "/h")][..];
+        assert_eq!(
+            folders(System::Unix, home),
+            [
+                "/h",
+                "/h/.cache/imgsync",
+                "/h/.local/state/imgsync",
+                "/etc/docker"
+            ]
+        );
+        assert_eq!(
+            folders(System::MacOs, home),
+            [
+                "/h",
+                "/h/Library/Caches/imgsync",
+                "/h/Library/Application Support/imgsync",
+                "/etc/docker"
+            ]
+        );
+        let windows = [
+            ("HOME", "/git"),
+            ("LOCALAPPDATA", "/u/me/AppData/Local"),
+            ("ProgramData", "/p"),
+            ("USERPROFILE", "/u/me"),
+        ];
+        let local = "/u/me/AppData/Local/imgsync";
+        let (cache, state) = (format!("{local}/cache"), format!("{local}/state"));
+        let expected = ["/u/me", &cache, &state, "/p/docker"];
+        assert_eq!(folders(System::Windows, &windows), expected);
+        assert_eq!(folders(System::Windows, &windows[2..]), expected);
+        assert_eq!(folders(System::Windows, home)[0], "/h");
+    }
+
+    #[test]
+    fn the_daemons_of_each_system_have_their_files() {
+        for (system, expected) in [
+            (
+                System::Unix,
+                ["/etc/docker/daemon.json", "/h/.config/docker/daemon.json"],
+            ),
+            (
+                System::MacOs,
+                ["/h/.config/docker/daemon.json", "/h/.docker/daemon.json"],
+            ),
+            (
+                System::Windows,
+                ["/p/docker/config/daemon.json", "/h/.docker/daemon.json"],
+            ),
+        ] {
+            let variable = |name: &str| match name {
+                "HOME" => Some(PathBuf::from("/h")),
+                "ProgramData" => Some(PathBuf::from("/p")),
+                _ => None,
+            };
+            let found = UserPaths { system, variable }.docker_daemons();
+            assert_eq!(found, expected.map(PathBuf::from), "{system:?}");
+        }
+    }
+
+    #[test]
+    fn variables_take_precedence_if_their_paths_are_absolute() {
+        let all = [
+            ("HOME", "/h"),
+            ("LOCALAPPDATA", "/l"),
+            ("XDG_CACHE_HOME", "/c"),
+            ("XDG_STATE_HOME", "/s"),
+        ];
+        for system in [System::Unix, System::MacOs, System::Windows] {
+            let [_, cache, state, _] = folders(system, &all);
+            assert_eq!([&*cache, &*state], ["/c/imgsync", "/s/imgsync"]);
+            let relative = [("XDG_CACHE_HOME", "c"), ("XDG_STATE_HOME", "s")];
+            let [_, cache, state, _] = folders(system, &relative);
+            assert_eq!([&*cache, &*state], ["", ""], "{system:?}");
+        }
+    }
 }

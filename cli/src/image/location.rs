@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use imgsync_oci::{Digest, LocalName};
 
 use super::Error;
+use crate::disk::{System, is_explicit_path, split_path};
 
 /// The location of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,23 +83,27 @@ impl ImageLocation {
     /// `docker-daemon:NAME`, `docker-archive:PATH[:NAME[:TAG]]`, `oci:PATH[:TAG]` and
     /// `oci-archive:PATH[:TAG]` are explicit, as with skopeo; `:@NUMBER` in place of the name
     /// selects the image at that position. `-` is standard input. Anything else is a path if it
-    /// begins with `/`, `./` or `../`, or if it is an existing file that ends in `.tar` (or
-    /// `.tar.gz`, `.tgz`, `.tar.zst`) or a folder with an OCI layout; otherwise it is the name of
-    /// an image in the daemon.
+    /// begins with `/`, `./` or `../`, on Windows also with a drive or with `\` in place of `/`, or
+    /// if it is an existing file that ends in `.tar` (or `.tar.gz`, `.tgz`, `.tar.zst`) or a folder
+    /// with an OCI layout; otherwise it is the name of an image in the daemon.
     ///
     /// # Errors
     /// Returns [`Error::InvalidLocation`] or [`Error::Invalid`] for an invalid argument, and
     /// [`Error::Unsupported`] for other transports of skopeo.
     pub fn parse(word: &str) -> Result<Self, Error> {
-        Self::parse_with(word, path_kind)
+        Self::parse_with(word, System::CURRENT, path_kind)
     }
 
-    fn parse_with(word: &str, path_kind: impl Fn(&Path) -> PathKind) -> Result<Self, Error> {
+    fn parse_with(
+        word: &str,
+        system: System,
+        path_kind: impl Fn(&Path) -> PathKind,
+    ) -> Result<Self, Error> {
         if word == "-" {
             return Ok(Self::StandardInput);
         }
         let selected = |rest, build: fn(PathBuf, ImageSelector) -> Self| {
-            path_and_selector(word, rest).map(|(path, selector)| build(path, selector))
+            path_and_selector(word, rest, system).map(|(path, selector)| build(path, selector))
         };
         match word.split_once(':') {
             Some(("docker-daemon", rest)) => return rest.parse().map(Self::Daemon),
@@ -116,10 +121,7 @@ impl ImageLocation {
             // Usually a name with a tag.
             _ => {}
         }
-        let is_explicit = word.starts_with("/")
-            || word.starts_with("./")
-            || word.starts_with("../")
-            || matches!(word, "." | "..");
+        let is_explicit = is_explicit_path(word, system);
         let mut suffixes = [".tar", ".tar.gz", ".tgz", ".tar.zst"].iter();
         let looks_like_archive = suffixes.any(|suffix| word.ends_with(suffix));
         let invalid = |reason: &str| Err(Error::invalid_location(word, reason));
@@ -144,19 +146,25 @@ fn path_kind(path: &Path) -> PathKind {
     }
 }
 
-/// Parses `PATH`, `PATH:NAME` or `PATH:@NUMBER`; a path cannot contain a colon, as with skopeo.
-fn path_and_selector(word: &str, rest: &str) -> Result<(PathBuf, ImageSelector), Error> {
+/// Parses `PATH`, `PATH:NAME` or `PATH:@NUMBER`; a path cannot contain a colon, as with skopeo, except
+/// that of a drive.
+fn path_and_selector(
+    word: &str,
+    rest: &str,
+    system: System,
+) -> Result<(PathBuf, ImageSelector), Error> {
     let invalid = |reason| Error::invalid_location(word, reason);
-    let (path, selector) = match rest.split_once(':') {
-        None => (rest, ImageSelector::Only),
-        Some((_, "")) => return Err(invalid("nothing follows the last colon")),
-        Some((path, name)) => match name.strip_prefix('@') {
-            None => (path, ImageSelector::Named(name.to_owned())),
+    let (path, name) = split_path(rest, system);
+    let selector = match name {
+        None => ImageSelector::Only,
+        Some("") => return Err(invalid("nothing follows the last colon")),
+        Some(name) => match name.strip_prefix('@') {
+            None => ImageSelector::Named(name.to_owned()),
             Some(position) => {
                 let position = position
                     .parse()
                     .map_err(|_| invalid(":@ must be followed by a number"))?;
-                (path, ImageSelector::Position(position))
+                ImageSelector::Position(position)
             }
         },
     };
@@ -171,7 +179,7 @@ mod tests {
     use super::*;
 
     fn parse(word: &str, seen: PathKind) -> Result<ImageLocation, Error> {
-        ImageLocation::parse_with(word, |_| seen)
+        ImageLocation::parse_with(word, System::Unix, |_| seen)
     }
 
     fn daemon(text: &str) -> ImageLocation {
@@ -254,6 +262,49 @@ mod tests {
             parse("./app", PathKind::Folder),
             Err(Error::InvalidLocation { .. })
         ));
+    }
+
+    #[test]
+    fn paths_of_windows_have_drives_and_backslashes() {
+        let parse = |word: &str, seen| ImageLocation::parse_with(word, System::Windows, |_| seen);
+        let named = |name: &str| ImageSelector::Named(name.to_owned());
+        for (word, expected) in [
+            (
+                r"oci:C:\Users\me\my image:v1",
+                ImageLocation::OciLayout(r"C:\Users\me\my image".into(), named("v1")),
+            ),
+            (
+                r"oci:\\?\C:\x",
+                ImageLocation::OciLayout(r"\\?\C:\x".into(), ImageSelector::Only),
+            ),
+            (
+                "oci-archive:d:/a.tar:x/y:v1",
+                ImageLocation::OciArchive("d:/a.tar".into(), named("x/y:v1")),
+            ),
+            (
+                r"docker-archive:\\nas\images\a.tar:@1",
+                ImageLocation::DockerArchive(
+                    r"\\nas\images\a.tar".into(),
+                    ImageSelector::Position(1),
+                ),
+            ),
+            (r"C:\app.tar", ImageLocation::Path(r"C:\app.tar".into())),
+            ("C:/app", ImageLocation::Path("C:/app".into())),
+            (r".\app", ImageLocation::Path(r".\app".into())),
+            (r"..\語.tar", ImageLocation::Path(r"..\語.tar".into())),
+            (r"out\app.tar", ImageLocation::Path(r"out\app.tar".into())),
+            ("app:v1", daemon("app:v1")),
+            ("c:v1", daemon("c:v1")),
+        ] {
+            assert_eq!(parse(word, PathKind::File).unwrap(), expected, "{word}");
+        }
+        for missing in [r"C:\app.tar", r".\app", r"\\nas\images\app"] {
+            let error = parse(missing, PathKind::Missing).unwrap_err();
+            assert!(matches!(error, Error::InvalidLocation { .. }), "{missing}");
+        }
+        for invalid in [r"oci:C:\x:", "oci::v1"] {
+            assert!(parse(invalid, PathKind::File).is_err(), "{invalid}");
+        }
     }
 
     #[test]

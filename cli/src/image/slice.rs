@@ -4,11 +4,12 @@
 use std::fmt::{self, Debug};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
+
+use crate::disk;
 
 /// Bytes in memory, in a range of an open file, in a file that is opened for reading, or in another
 /// program's store.
@@ -161,9 +162,9 @@ impl Read for SliceReader {
                 buffer[..len].copy_from_slice(&bytes[offset..offset + len]);
                 len
             }
-            SliceStorage::OpenFile(file) => file.read_at(&mut buffer[..len], rest.offset)?,
+            SliceStorage::OpenFile(file) => disk::read_at(file, &mut buffer[..len], rest.offset)?,
             SliceStorage::ClosedFile(path) => {
-                File::open(&**path)?.read_at(&mut buffer[..len], rest.offset)?
+                disk::read_at(&File::open(&**path)?, &mut buffer[..len], rest.offset)?
             }
             SliceStorage::Streamed(_) => match &mut self.stream {
                 Some(stream) => stream.read(&mut buffer[..len])?,

@@ -4,7 +4,6 @@
 //! This module does not connect to the registries. Start reading at [`InsecureRegistries`].
 
 use std::net::IpAddr;
-use std::path::PathBuf;
 
 use imgsync_oci::{Registry, decode_text_file};
 use ipnet::IpNet;
@@ -42,12 +41,10 @@ impl InsecureRegistries {
         parsed
     }
 
-    /// Reads the configuration files of Docker's daemons: that of the system and that of the user.
+    /// Reads the configuration files of Docker's daemons: that of the system and those of the user.
     pub(super) fn from_daemon_config() -> Self {
-        let user = disk::home().map(|home| home.join(".config/docker/daemon.json"));
-        let system = Some(PathBuf::from("/etc/docker/daemon.json"));
         let mut entries = Vec::new();
-        for path in [system, user].into_iter().flatten() {
+        for path in disk::docker_daemon_files() {
             // A file that cannot be read or parsed is skipped; the daemon reports the error itself.
             let content = decode_text_file(std::fs::read(path).unwrap_or_default());
             if let Ok(config) = serde_json::from_slice::<DaemonConfigFile>(&content) {

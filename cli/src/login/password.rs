@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Read;
 
 use imgsync_oci::client::Credentials;
+use imgsync_oci::decode_text_file;
 
 use super::RegistrySettings;
 use crate::exit::{Failure, FailureKind};
@@ -62,18 +63,36 @@ pub(super) fn read_configured_login(
     Ok(Some(Credentials::Password { username, password }))
 }
 
-/// Reads text to the end, if it is not longer than a password.
+/// Reads text to the end, if it is not longer than a password. PowerShell writes a byte order mark
+/// before it.
 fn read_limited(input: impl Read) -> Result<String, String> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let mut input = input.take(MAX_PASSWORD_BYTES + 1);
-    let read = input.read_to_string(&mut text);
+    let read = input.read_to_end(&mut bytes);
     read.map_err(|error| error.to_string())?;
-    if text.len() as u64 > MAX_PASSWORD_BYTES {
+    if bytes.len() as u64 > MAX_PASSWORD_BYTES {
         return Err(format!("longer than {MAX_PASSWORD_BYTES} bytes"));
     }
-    Ok(text)
+    String::from_utf8(decode_text_file(bytes)).map_err(|_| "the password is not UTF-8".to_owned())
 }
 
 fn usage(source: &str, reason: &str) -> Failure {
     Failure::new(FailureKind::Usage, format!("{source}: {reason}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_byte_order_mark_is_no_part_of_a_password() {
+        for (input, expected) in [
+            (&b"secret\n"[..], "secret\n"),
+            (b"\xef\xbb\xbfsecret\r\n", "secret\r\n"),
+            (b"\xff\xfes\0e\0\r\0\n\0", "se\r\n"),
+        ] {
+            assert_eq!(read_limited(input).unwrap(), expected);
+        }
+        assert!(read_limited(&b"\x80"[..]).is_err());
+    }
 }

@@ -9,6 +9,8 @@ use imgsync_oci::{
     DOCKER_HUB, LocalName, ParseError, Reference, Registry, RemoteName, Repository, Tag,
 };
 
+use crate::disk::{System, is_explicit_path, split_path};
+
 const SOURCE_ADVICE: &str = "cannot be the source of a mirror; use imgsync push";
 const TARGET_ADVICE: &str = "cannot be the target of a mirror; use oci-archive:PATH";
 
@@ -60,7 +62,7 @@ impl SourceLocation {
     /// # Errors
     /// Fails if the text is something else.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if let Some((layout, tag)) = parse_layout(text)? {
+        if let Some((layout, tag)) = parse_layout(text, System::CURRENT)? {
             return Ok(Self::Layout(layout, tag));
         }
         let text = strip_transport(text, SOURCE_ADVICE, &["docker-daemon", "docker-archive"])?;
@@ -103,7 +105,7 @@ impl TargetLocation {
     /// # Errors
     /// Fails if the text is something else.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if let Some((layout, tag)) = parse_layout(text)? {
+        if let Some((layout, tag)) = parse_layout(text, System::CURRENT)? {
             return Ok(Self::Layout(layout, tag));
         }
         if let Some(name) = text.strip_prefix("docker-daemon:") {
@@ -125,17 +127,19 @@ impl TargetLocation {
 }
 
 /// Parses `oci:PATH[:TAG]` and `oci-archive:PATH[:TAG]`. As for skopeo, a path cannot contain a
-/// colon.
-fn parse_layout(text: &str) -> Result<Option<(LayoutLocation, Option<Tag>)>, String> {
+/// colon, except that of a drive.
+fn parse_layout(
+    text: &str,
+    system: System,
+) -> Result<Option<(LayoutLocation, Option<Tag>)>, String> {
     let (rest, is_archive) = match text.split_once(':') {
         Some(("oci", rest)) => (rest, false),
         Some(("oci-archive", rest)) => (rest, true),
         _ => return Ok(None),
     };
-    let (path, tag) = rest.split_once(':').unzip();
+    let (path, tag) = split_path(rest, system);
     let tag = tag.map(|tag| tag.parse()).transpose();
     let tag = tag.map_err(|error: ParseError| format!("{text}: {error}"))?;
-    let path = path.unwrap_or(rest);
     if path.is_empty() {
         return Err(format!("{text}: the path is missing"));
     }
@@ -152,7 +156,7 @@ fn strip_transport<'a>(text: &'a str, advice: &str, refused: &[&str]) -> Result<
         Err(format!("http:// is not part of a name: {hint}"))
     } else if text.starts_with("https://") {
         Err("https:// is not part of a name: omit it".to_owned())
-    } else if text.starts_with(['/', '.']) {
+    } else if text.starts_with('.') || is_explicit_path(text, System::CURRENT) {
         Err(format!("{text}: write oci: or oci-archive: before a path"))
     } else if refused.contains(&transport) {
         Err(format!("{transport}: {advice}"))
@@ -224,6 +228,25 @@ mod tests {
         ] {
             assert!(source(bad).starts_with("error: "), "{bad}: {}", source(bad));
         }
+    }
+
+    #[test]
+    fn a_layout_on_windows_may_have_a_drive() {
+        let parse = |text: &str| {
+            let (layout, tag) = parse_layout(text, System::Windows).unwrap().unwrap();
+            (layout.to_string(), tag.map(|tag| tag.to_string()))
+        };
+        for (path, tag) in [
+            (r"oci:C:\my images\x", Some("v1")),
+            (r"oci-archive:\\?\C:\x.tar", None),
+            (r"oci:\\nas\images\語", Some("v1")),
+            ("oci:c:/x", Some("latest")),
+            ("oci:x", Some("v1")),
+        ] {
+            let text = tag.map_or_else(|| path.to_owned(), |tag| format!("{path}:{tag}"));
+            assert_eq!(parse(&text), (path.to_owned(), tag.map(str::to_owned)));
+        }
+        assert!(parse_layout(r"oci:C:\x:", System::Windows).is_err());
     }
 
     #[test]

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use console::Term;
 use imgsync_oci::Digest;
 
+use crate::disk::System;
 use crate::exit::Failure;
 use crate::plan::PushPlan;
 use crate::text::{Language, format_bytes};
@@ -165,7 +166,12 @@ pub fn new(verbosity: Verbosity, is_json: bool, verb: TransferVerb) -> Arc<dyn R
     let terminal = Term::stderr();
     // A terminal that cannot move its cursor gets lines.
     let is_dumb = std::env::var_os("TERM").is_some_and(|name| name == "dumb");
-    let has_bars = verbosity != Verbosity::Quiet && terminal.is_term() && !is_dumb;
+    // A console of Windows knows escape sequences only after it is asked about colours, and old ones
+    // never.
+    let knows_escapes =
+        System::CURRENT != System::Windows || terminal.features().colors_supported();
+    let can_draw = terminal.is_term() && !is_dumb && knows_escapes;
+    let has_bars = verbosity != Verbosity::Quiet && can_draw;
     let variable = |name: &str| std::env::var(name).ok();
     let language = Language::choose(variable, system_language().as_deref());
     Arc::new(text::TextReport::new(verbosity, verb, language, has_bars))

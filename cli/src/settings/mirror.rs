@@ -157,10 +157,10 @@ impl MirrorAccess {
 }
 
 impl RecordLocation {
-    /// Returns a folder below `XDG_STATE_HOME`, else below `HOME`.
+    /// Returns a folder below `XDG_STATE_HOME`, else in the home folder or the profile.
     fn from_environment() -> Self {
-        match disk::xdg_folder("XDG_STATE_HOME", ".local/state") {
-            Some(base) => Self::Folder(base.join("imgsync/mirrors")),
+        match disk::state_folder() {
+            Some(state) => Self::Folder(state.join("mirrors")),
             None => Self::Nowhere,
         }
     }

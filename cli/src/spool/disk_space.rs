@@ -109,18 +109,3 @@ impl SpoolLeftover {
         self.last_used.elapsed().unwrap_or_default()
     }
 }
-
-/// Raises the limit for open files as far as the system allows.
-pub(super) fn raise_open_file_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    /// More than the layers of any image. Some systems report an infinite limit that they do not
-    /// grant.
-    const MAX_OPEN_FILES: u64 = 8192;
-    let mut limit = getrlimit(Resource::Nofile);
-    let maximum = limit.maximum.unwrap_or(u64::MAX).min(MAX_OPEN_FILES);
-    if limit.current.is_some_and(|current| current < maximum) {
-        limit.current = Some(maximum);
-        // If the system refuses, the limit stays as it was.
-        let _ = setrlimit(Resource::Nofile, limit);
-    }
-}

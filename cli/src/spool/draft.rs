@@ -33,7 +33,7 @@ impl Spool {
             TemporaryFile::unnamed(&self.folder)?
         };
         // Where locks do not work, other runs may remove the name. The file can be used without it.
-        disk::mark_in_use(&temporary.file);
+        disk::mark_being_written(&temporary.file);
         Ok(Draft {
             spool: self.clone(),
             temporary,
@@ -80,6 +80,7 @@ impl Draft {
             let _ = self.spool.create_folder(kind);
         }
         let (file, _) = self.temporary.rename(path);
+        disk::mark_in_use(&file);
         Arc::new(file)
     }
 }
@@ -87,7 +88,8 @@ impl Draft {
 impl Write for Draft {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         loop {
-            match self.temporary.file.write(bytes) {
+            // Others read at offsets meanwhile, so the position of the file is not used.
+            match disk::write_at(&self.temporary.file, bytes, self.len) {
                 Ok(written) => {
                     self.len += written as u64;
                     return Ok(written);

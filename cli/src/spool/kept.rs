@@ -22,7 +22,7 @@ impl Spool {
         }
         for diff_id in diff_ids {
             let path = self.path(SpoolKind::Compressed, diff_id);
-            let Ok(file) = std::fs::File::open(&path) else {
+            let Ok(file) = disk::open_to_use(&path) else {
                 continue;
             };
             let size = file.metadata().map_or(0, |data| data.len());

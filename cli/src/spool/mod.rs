@@ -85,7 +85,7 @@ impl Spool {
     /// Deletes entries that are too old.
     pub fn persistent(folder: &Path) -> Self {
         // An image may have more layers than the default limit for open files.
-        disk_space::raise_open_file_limit();
+        disk::raise_open_file_limit();
         let spool = Self {
             folder: folder.to_owned(),
             is_persistent: true,
@@ -136,7 +136,7 @@ impl Spool {
         if !self.is_persistent {
             return None;
         }
-        let file = File::open(path).ok()?;
+        let file = disk::open_to_use(path).ok()?;
         let data = file.metadata().ok().filter(std::fs::Metadata::is_file)?;
         disk::mark_in_use(&file);
         // If the time cannot be set, the entry may be deleted too early and is created again later.

@@ -1,7 +1,6 @@
 //! Reads the bytes of a blob from any source, with retries, and verifies them.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -144,7 +143,7 @@ impl<'a> BlobFetch<'a> {
                 return Ok(());
             };
             let file = Arc::clone(&target.file);
-            let written = run_blocking(move || file.write_all_at(&chunk, offset)).await;
+            let written = run_blocking(move || disk::write_all_at(&file, &chunk, offset)).await;
             written.map_err(|error| FetchError {
                 failure: write_failure(disk::with_path(target.path, &error)),
                 is_corrupt: false,

@@ -11,14 +11,13 @@
 
 use std::convert::Infallible;
 use std::io::{Read, Seek};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use imgsync_oci::client::upload::UploadSession;
 use imgsync_oci::{Digest, Registry, Repository};
 
-use crate::disk::{LockedFile, create_private_folder, parent};
+use crate::disk::{LockedFile, create_private_folder, parent, write_all_at};
 
 /// The age after which a session is deleted. The stock registry purges sessions after a week, and
 /// no registry is known to keep them longer.
@@ -112,7 +111,7 @@ impl JournalEntry {
         while text.len() < before {
             text.push(' ');
         }
-        let _ = file.write_all_at(text.as_bytes(), 0);
+        let _ = write_all_at(file, text.as_bytes(), 0);
     }
 
     /// Touches the file regularly, so that pushes that wait for the lock see that its holder is

@@ -13,15 +13,9 @@ use super::failure;
 use crate::disk::{self, env_path};
 use crate::exit::Failure;
 
-/// Returns the user's folder for configuration files. Docker and podman accept a relative path too.
-pub(crate) fn config_folder() -> Option<PathBuf> {
-    env_path("XDG_CONFIG_HOME").or_else(|| Some(disk::home()?.join(".config")))
-}
-
 /// Returns the path of Docker's configuration file, which `docker login` writes.
 pub(super) fn docker_config_path() -> Option<PathBuf> {
-    let folder = env_path("DOCKER_CONFIG").or_else(|| Some(disk::home()?.join(".docker")));
-    folder.map(|folder| folder.join("config.json"))
+    disk::docker_config_folder().map(|folder| folder.join("config.json"))
 }
 
 /// Returns the files in which Docker and podman store credentials, in order of precedence.
@@ -29,14 +23,14 @@ fn candidates() -> Vec<PathBuf> {
     // As podman does, which uses a system folder if the user has no session.
     let session = env_path("XDG_RUNTIME_DIR").map(|folder| folder.join("containers/auth.json"));
     let system = || {
-        let user = rustix::process::geteuid().as_raw();
+        let user = disk::effective_user()?;
         Some(PathBuf::from(format!("/run/containers/{user}/auth.json")))
     };
     [
         docker_config_path(),
         env_path("REGISTRY_AUTH_FILE"),
         session.or_else(system),
-        config_folder().map(|folder| folder.join("containers/auth.json")),
+        disk::config_folder().map(|folder| folder.join("containers/auth.json")),
     ]
     .into_iter()
     .flatten()

@@ -3,22 +3,22 @@
 
 use std::fs::File;
 use std::io::{self, Cursor, Read};
-use std::os::unix::fs::FileExt;
 
 use imgsync_oci::media::Compression;
 
 use crate::compress::{self, fill};
+use crate::disk;
 
 /// The bytes that identify the compression.
 const MAGIC_BYTES: usize = 4;
 
-/// Returns whether a file has a supported compression.
+/// Returns whether a file has a supported compression. Its position stays as it was.
 ///
 /// # Errors
 /// Returns the error of reading.
 pub(crate) fn is_compressed(file: &File) -> io::Result<bool> {
     let mut start = [0; MAGIC_BYTES];
-    let len = file.read_at(&mut start, 0)?;
+    let len = disk::read_at(file, &mut start, 0)?;
     Ok(compression(&start[..len]) != Compression::None)
 }
 

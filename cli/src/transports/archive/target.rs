@@ -1,7 +1,6 @@
 //! An OCI archive as the target of a copy.
 
 use std::collections::HashMap;
-use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,7 +10,7 @@ use imgsync_oci::{Digest, MAX_MANIFEST_BYTES};
 
 use super::docker_manifest::{DOCKER_MANIFEST_FILE, docker_manifest_entries, manifest_json};
 use super::writer::ArchiveWriter;
-use crate::disk;
+use crate::disk::{self, FileIdentity};
 use crate::exit::{Failure, FailureKind};
 use crate::image::{self, Slice};
 use crate::report::Report;
@@ -43,7 +42,7 @@ pub(crate) struct ArchiveStorage {
 #[derive(Debug)]
 struct ExistingArchive {
     files: SourceFiles,
-    metadata: Metadata,
+    identity: FileIdentity,
 }
 
 #[derive(Debug, Default)]
@@ -66,9 +65,9 @@ impl ArchiveTarget {
         let storage = run_blocking(move || {
             let (mut existing, mut state) = (None, ArchiveState::default());
             if disk::file_size(&path).map_err(write_failure)?.is_some() {
-                let (files, metadata) = open_archive(&path).map_err(invalid_target)?;
+                let (files, identity) = open_archive(&path).map_err(invalid_target)?;
                 state.index = read_index(&files).map_err(invalid_target)?;
-                existing = Some(Arc::new(ExistingArchive { files, metadata }));
+                existing = Some(Arc::new(ExistingArchive { files, identity }));
             }
             Ok::<_, Failure>(ArchiveStorage {
                 path,
@@ -124,9 +123,9 @@ impl ArchiveStorage {
         };
         let writer = writer.ok_or_else(|| busy("is being written by another imgsync"))?;
         // Another process may have replaced the archive before this one took the lock.
-        let is_unchanged = match (&self.existing, self.path.symlink_metadata()) {
+        let is_unchanged = match (&self.existing, FileIdentity::of_path(&self.path)) {
             (None, Err(_)) => true,
-            (Some(existing), Ok(now)) => disk::is_same_file(&existing.metadata, &now),
+            (Some(existing), Ok(now)) => existing.identity == now,
             _ => false,
         };
         if is_unchanged {

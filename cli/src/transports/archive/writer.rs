@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -64,8 +63,8 @@ impl ArchiveWriter {
         let body_offset = target.offset;
         let padding_offset = body_offset + blob.size;
         let padding = tar_header::padding(blob.size);
-        let written = self.file.write_all_at(&header, self.end_offset);
-        let written = written.and_then(|()| self.file.write_all_at(&padding, padding_offset));
+        let written = disk::write_all_at(&self.file, &header, self.end_offset)
+            .and_then(|()| disk::write_all_at(&self.file, &padding, padding_offset));
         written.map_err(write_failure)?;
         self.end_offset = padding_offset + padding.len() as u64;
         Ok(Slice::part(&self.file, body_offset, blob.size))
@@ -77,7 +76,7 @@ impl ArchiveWriter {
     /// Returns the error of the file system.
     pub(super) fn append_file(&mut self, name: &str, content: &[u8]) -> io::Result<()> {
         let bytes = tar_header::file(name, content);
-        self.file.write_all_at(&bytes, self.end_offset)?;
+        disk::write_all_at(&self.file, &bytes, self.end_offset)?;
         self.end_offset += bytes.len() as u64;
         Ok(())
     }
@@ -87,7 +86,7 @@ impl ArchiveWriter {
     /// # Errors
     /// Returns the error of the file system; `path` is unchanged then.
     pub(super) fn commit(self, path: &Path) -> io::Result<()> {
-        let written = self.file.write_all_at(&TAR_END, self.end_offset);
+        let written = disk::write_all_at(&self.file, &TAR_END, self.end_offset);
         written
             .and_then(|()| self.file.set_len(self.end_offset + TAR_END.len() as u64))
             .map_err(|error| disk::with_path(path, &error))?;

@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use super::DaemonAddress;
+use super::local_socket;
 use super::tls::server_name;
 use crate::image::Error;
 
@@ -45,7 +46,10 @@ impl Connector {
                 })?;
                 Some(Arc::new(config))
             }
-            DaemonAddress::Socket(_) | DaemonAddress::Tcp(_) | DaemonAddress::Ssh(_) => None,
+            DaemonAddress::Socket(_)
+            | DaemonAddress::Pipe(_)
+            | DaemonAddress::Tcp(_)
+            | DaemonAddress::Ssh(_) => None,
         };
         Ok(Self { address, tls })
     }
@@ -66,7 +70,9 @@ impl Connector {
 
     async fn connect_in_any_time(&self) -> io::Result<Box<dyn DaemonStream>> {
         Ok(match &self.address {
-            DaemonAddress::Socket(path) => Box::new(UnixStream::connect(path).await?),
+            DaemonAddress::Socket(path) | DaemonAddress::Pipe(path) => {
+                Box::new(local_socket::connect(path).await?)
+            }
             DaemonAddress::Tcp(authority) => Box::new(connect_tcp(authority).await?),
             DaemonAddress::Tls { authority, .. } => {
                 let config = self.tls.clone().ok_or(io::ErrorKind::Unsupported)?;

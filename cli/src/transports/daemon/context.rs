@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use imgsync_oci::Digest;
+use imgsync_oci::{Digest, decode_text_file};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -95,6 +95,7 @@ fn json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, String> {
     let mut bytes = Vec::new();
     let read = file.take(MAX_CONTEXT_FILE_BYTES).read_to_end(&mut bytes);
     read.map_err(|error| failed(&error))?;
+    let bytes = decode_text_file(bytes);
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(None);
     }
@@ -142,6 +143,14 @@ mod tests {
         assert_eq!(certificates.path, tls.join("docker"));
         assert!(certificates.is_verified && !certificates.requires_ca);
         assert_eq!(endpoint_of("default"), None);
+    }
+
+    #[test]
+    fn a_file_may_have_a_byte_order_mark_and_windows_line_endings() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = "\u{feff}{\r\n\t\"currentContext\": \"lab\"\r\n}\r\n";
+        std::fs::write(folder.path().join("config.json"), config).unwrap();
+        assert_eq!(current(folder.path()).unwrap().as_deref(), Some("lab"));
     }
 
     #[test]

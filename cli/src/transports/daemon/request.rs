@@ -56,7 +56,7 @@ pub(super) async fn send(
 ) -> Result<Response<Incoming>, RequestError> {
     let host = match connector.address() {
         DaemonAddress::Tcp(authority) | DaemonAddress::Tls { authority, .. } => authority,
-        DaemonAddress::Socket(_) | DaemonAddress::Ssh(_) => "localhost",
+        DaemonAddress::Socket(_) | DaemonAddress::Pipe(_) | DaemonAddress::Ssh(_) => "localhost",
     };
     let host = HeaderValue::from_str(host).map_err(|error| RequestError::new(&error))?;
     request.headers_mut().insert(header::HOST, host);

@@ -5,13 +5,13 @@
 
 use std::fs::File;
 use std::io::{self, Seek};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use imgsync_oci::media::Compression;
 
 use super::chunk_reader::{ChunkReader, chunk_channel};
+use crate::disk;
 use crate::exit::{Failure, FailureKind};
 use crate::transports::archive::DecompressedStream;
 use crate::transports::blocking::{run_blocking, write_failure};
@@ -83,7 +83,7 @@ impl UnpackedLayer {
         let file = Arc::clone(&self.file);
         let read = run_blocking(move || {
             let mut chunk = vec![0; CHUNK_BYTES];
-            let len = file.read_at(&mut chunk, offset)?;
+            let len = disk::read_at(&file, &mut chunk, offset)?;
             chunk.truncate(len);
             if chunk.is_empty() {
                 return Err(io::ErrorKind::UnexpectedEof.into());

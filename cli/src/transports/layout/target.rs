@@ -3,7 +3,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use super::LayoutIndex;
 use super::folder::LayoutFolder;
 use super::storage::{LayoutStorage, StorageTarget};
 use super::walk::BlobStore;
-use crate::disk::LockedFile;
+use crate::disk::{self, LockedFile};
 use crate::exit::{Failure, FailureKind};
 use crate::report::Report;
 use crate::transports::Result;
@@ -57,7 +56,7 @@ fn rehash(file: &File, algorithm: Algorithm, size: u64) -> io::Result<(Hasher, u
     let mut buffer = vec![0; READ_BUFFER_BYTES];
     let mut hashed = 0;
     loop {
-        match file.read_at(&mut buffer, hashed)? {
+        match disk::read_at(file, &mut buffer, hashed)? {
             0 => return Ok((hasher, hashed)),
             len => {
                 hasher.update(&buffer[..len]);

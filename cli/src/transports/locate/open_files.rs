@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::SkipLayer;
+use crate::disk::FileIdentity;
 use crate::image::{Error, Slice};
 use crate::report::{ProgressTask, Report, TaskReader};
 use crate::spool::Spool;
@@ -13,15 +14,18 @@ use crate::transports::archive::tar_reader::{SeekableInput, TarEntryKind, TarRea
 use crate::transports::archive::{compressed, staging};
 use crate::transports::files::{FileContent, SourceFiles};
 
-/// Opens an archive for reading in place, and returns its metadata, by which a replaced file can be
+/// Opens an archive for reading in place, and returns its identity, by which a replaced file can be
 /// recognized.
 ///
 /// # Errors
 /// Returns an error if the file is missing, compressed, or no archive.
-pub(in crate::transports) fn open_archive(path: &Path) -> Result<(SourceFiles, Metadata), Error> {
+pub(in crate::transports) fn open_archive(
+    path: &Path,
+) -> Result<(SourceFiles, FileIdentity), Error> {
     let from = format!("the archive {}", path.display());
     let (file, metadata) = open(path, &from)?;
-    Ok((read_entries(file, metadata.len(), &from)?, metadata))
+    let identity = FileIdentity::of_file(&file).map_err(|error| open_error(&from, error))?;
+    Ok((read_entries(file, metadata.len(), &from)?, identity))
 }
 
 /// Opens a folder or an archive without skipping anything. `from` is what errors call it, for example

@@ -5,6 +5,10 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+/// How the user makes the cache usable.
+pub(crate) const PRIVATE_FOLDER_ADVICE: &str =
+    "Delete the cache, or make it private: chmod -R go-w";
+
 /// Creates a folder and its missing parents, for this user only. An existing folder keeps its
 /// permissions.
 ///
@@ -101,6 +105,11 @@ pub(crate) fn create_user_folder(shared: &Path) -> Result<PathBuf, String> {
             "{shown} is not a folder that only you can write to"
         ))
     }
+}
+
+/// Returns whether a file belongs to this user, and nobody else can read or write it.
+pub(crate) fn is_private_file(found: &Metadata) -> bool {
+    found.uid() == rustix::process::getuid().as_raw() && found.mode() & 0o077 == 0
 }
 
 #[cfg(test)]
