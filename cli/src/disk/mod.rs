@@ -25,8 +25,8 @@ pub(crate) use lock::{LockedFile, mark_being_written, mark_in_use, remove_if_unu
 pub(crate) use path_syntax::{is_explicit_path, split_path};
 pub(crate) use platform::{
     FileIdentity, PRIVATE_FOLDER_ADVICE, check_own_folder, create_private_folder,
-    create_user_folder, effective_user, is_private_file, open_to_use, raise_open_file_limit,
-    read_at, sync_folder, write_at,
+    create_user_folder, effective_user, follow_link, is_private_file, open_to_use,
+    raise_open_file_limit, read_at, sync_folder, write_at,
 };
 pub(crate) use replace::{
     TemporaryFile, create_folder, file_size, parent, replace_file, replace_keeping_owner,

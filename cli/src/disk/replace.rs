@@ -92,7 +92,7 @@ pub(crate) fn replace_synced(path: &Path, bytes: &[u8]) -> io::Result<File> {
 /// # Errors
 /// Fails if the file cannot be written. The path then keeps its old content.
 pub(crate) fn replace_keeping_owner(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let path = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = platform::follow_link(path);
     create_private_folder(parent(&path))?;
     let temporary = write_temporary(&path, bytes)?;
     if let Ok(old) = std::fs::metadata(&path) {

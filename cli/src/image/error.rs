@@ -1,11 +1,15 @@
 //! Errors of image sources.
 
+mod unreachable;
+
 use std::io;
 use std::path::Path;
 
 use imgsync_oci::{Digest, ParseError, Tag};
 
+use crate::disk::System;
 use crate::exit::{Failure, FailureKind};
+use unreachable::unreachable_hint;
 
 /// The most tags of an image in a hint.
 const MAX_SHOWN_TAGS: usize = 10;
@@ -356,24 +360,10 @@ impl Error {
                 "list the contexts with docker context ls; DOCKER_HOST takes precedence over them"
             }
             Self::DaemonUnreachable {
-                is_forbidden: true,
-                engine: EngineKind::Podman,
+                engine,
+                is_forbidden,
                 ..
-            } => {
-                "your user has no permission to use podman's socket: use your own one (systemctl \
-                 --user start podman.socket), or use sudo"
-            }
-            Self::DaemonUnreachable {
-                is_forbidden: true, ..
-            } => {
-                "your user has no permission to use the socket: join the group docker (then log in \
-                 again), or use sudo"
-            }
-            Self::DaemonUnreachable { .. } => {
-                "start Docker, or podman's socket (systemctl --user start podman.socket). Set \
-                 DOCKER_HOST for another socket. An archive needs no daemon: imgsync push app.tar \
-                 REMOTE"
-            }
+            } => unreachable_hint(*engine, *is_forbidden, System::CURRENT),
             Self::NoSuchImage { tags, .. } if !tags.is_empty() => {
                 let rest = tags.len().saturating_sub(MAX_SHOWN_TAGS);
                 let shown = tags.iter().rev().take(MAX_SHOWN_TAGS).map(Tag::to_string);

@@ -79,8 +79,8 @@ impl Draft {
             // If the folder cannot be created, the file cannot be renamed either.
             let _ = self.spool.create_folder(kind);
         }
+        disk::mark_in_use(&self.temporary.file);
         let (file, _) = self.temporary.rename(path);
-        disk::mark_in_use(&file);
         Arc::new(file)
     }
 }

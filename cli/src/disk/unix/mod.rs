@@ -5,7 +5,7 @@ mod private_folder;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempPath;
 
@@ -80,6 +80,11 @@ pub(crate) fn sync_folder(folder: &Path) -> io::Result<()> {
 /// Renames a temporary file, and replaces what is at `path`.
 pub(super) fn persist(name: TempPath, path: &Path) -> io::Result<()> {
     name.persist(path).map_err(|error| error.error)
+}
+
+/// Returns the path of the file that a symbolic link points to, or the path itself.
+pub(crate) fn follow_link(path: &Path) -> PathBuf {
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
 }
 
 /// Gives a new file the owner and the permissions of the file that it replaces.

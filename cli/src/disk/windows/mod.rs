@@ -8,7 +8,7 @@ mod private_folder;
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Seek, SeekFrom};
 use std::os::windows::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use same_file::Handle;
 use tempfile::TempPath;
@@ -96,6 +96,16 @@ pub(super) fn persist(name: TempPath, path: &Path) -> io::Result<()> {
     std::fs::rename(&kept, path).inspect_err(|_| {
         let _ = std::fs::remove_file(&kept);
     })
+}
+
+/// Returns the path of the file that a symbolic link points to. Other paths stay as the user wrote
+/// them, because the complete form begins with `\\?\`.
+pub(crate) fn follow_link(path: &Path) -> PathBuf {
+    if path.is_symlink() {
+        path.canonicalize().unwrap_or_else(|_| path.to_owned())
+    } else {
+        path.to_owned()
+    }
 }
 
 /// Does nothing: a new file has the owner and the permissions that its folder gives it.

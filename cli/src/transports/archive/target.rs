@@ -61,7 +61,7 @@ impl ArchiveTarget {
     /// Returns an error if the file is damaged or no OCI archive.
     pub(crate) async fn open(path: &Path, name: &str, image: Option<&str>) -> Result<Self> {
         // A symbolic link of the user is followed, so that it is not replaced by a file.
-        let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let path = disk::follow_link(path);
         let storage = run_blocking(move || {
             let (mut existing, mut state) = (None, ArchiveState::default());
             if disk::file_size(&path).map_err(write_failure)?.is_some() {
