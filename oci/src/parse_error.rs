@@ -2,7 +2,7 @@
 
 /// A text that cannot be parsed. A retry does not help.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid {what}: {text:?}{}", reason(.what, .text))]
+#[error("invalid {what}: {}{}", quoted(.text), reason(.what, .text))]
 pub struct ParseError {
     what: &'static str,
     text: String,
@@ -24,6 +24,12 @@ impl ParseError {
     }
 }
 
+/// Returns a text in quotes, with escapes for control characters. Backslashes are not doubled, because
+/// the text may be a path of Windows.
+fn quoted(text: &str) -> String {
+    format!("{text:?}").replace(r"\\", r"\")
+}
+
 /// Returns the reason for an error that is seen often, or nothing.
 fn reason(what: &str, text: &str) -> &'static str {
     let has_upper_case = text.chars().any(char::is_uppercase);
@@ -43,5 +49,13 @@ mod tests {
         let expected = "invalid repository name: \"Ncapp\" (upper case is not allowed)";
         assert_eq!(text("Ncapp"), expected);
         assert_eq!(text("a//b"), "invalid repository name: \"a//b\"");
+    }
+
+    #[test]
+    fn backslashes_are_shown_as_they_are_and_control_characters_are_not() {
+        let text = |name| ParseError::new("registry address", name).to_string();
+        let expected = r#"invalid registry address: "oci:C:\x""#;
+        assert_eq!(text(r"oci:C:\x"), expected);
+        assert_eq!(text("a\nb"), r#"invalid registry address: "a\nb""#);
     }
 }

@@ -18,7 +18,7 @@ const MAX_SHOWN_TAGS: usize = 10;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The argument is no image.
-    #[error("{input:?} is not an image: {reason}")]
+    #[error("\"{input}\" is not an image: {reason}")]
     InvalidLocation {
         /// The argument.
         input: String,

@@ -301,6 +301,7 @@ mod tests {
         for missing in [r"C:\app.tar", r".\app", r"\\nas\images\app"] {
             let error = parse(missing, PathKind::Missing).unwrap_err();
             assert!(matches!(error, Error::InvalidLocation { .. }), "{missing}");
+            assert!(error.to_string().contains(missing), "{error}");
         }
         for invalid in [r"oci:C:\x:", "oci::v1"] {
             assert!(parse(invalid, PathKind::File).is_err(), "{invalid}");
