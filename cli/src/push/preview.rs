@@ -1,4 +1,5 @@
-//! Plans a push for `imgsync push --dry-run`. Only asks the target; reads no layer.
+//! Plans a push for `imgsync push --dry-run`. Only asks the target; of the layers,
+//! it reads at most the start of those in local files.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -41,7 +42,7 @@ pub(crate) async fn preview(
     let mut notes = vec![format!("would be pushed as {}", context.name)];
     let (names, plan) = match &found {
         LocatedImage::Local { image, blobs } => {
-            plan_image(&context, &image.content, blobs, &mut notes).await?
+            plan_image(&context, &image.content, (blobs, blobs), &mut notes).await?
         }
         LocatedImage::Daemon(found) => match found.image().map(|image| image.content) {
             Some(ImageContent::Single(single)) => {
@@ -131,20 +132,19 @@ async fn plan_in_classic_store(
 }
 
 /// Plans the push of an image whose manifests are known, and notes which layers are not sent as deltas.
-/// Also returns what the plan lists.
+/// Of compressed layers, only those in `readable` are planned as deltas, because it shows in their start
+/// whether they can be. Also returns what the plan lists.
 async fn plan_image(
     context: &PushContext,
     content: &ImageContent,
-    blobs: &ImageBlobs,
+    (blobs, readable): (&ImageBlobs, &ImageBlobs),
     notes: &mut Vec<String>,
 ) -> Result<(BlobNames, PushPlan), Failure> {
     match content {
         ImageContent::Single(single) => {
             let mut state = evidence::gather(&context.lookup, single).await?;
             mark_packed_layers(context, &mut state.plan, single);
-            // Without blobs: whether a compressed layer can become a delta shows only when it is read.
-            let blobs = ImageBlobs::default();
-            notes.extend(deltas::plan(context, single, &blobs, &mut state).await);
+            notes.extend(deltas::plan(context, single, readable, &mut state).await);
             Ok((BlobNames::of_image(single), state.plan))
         }
         ImageContent::Graph(graph) => {
@@ -176,7 +176,10 @@ async fn plan_in_store(
     }
     match containerd_store::read_content_store(found).await? {
         Ok((image, blobs)) => {
-            let (names, plan) = plan_image(context, &image.content, &blobs, notes).await?;
+            // An engine is asked for no bytes of a layer.
+            let blobs_and_readable = (&blobs, &ImageBlobs::default());
+            let (names, plan) =
+                plan_image(context, &image.content, blobs_and_readable, notes).await?;
             notes.extend(image.notes);
             let read = read_layers(&plan).count();
             let reading = describe_reading(&blobs, read, plan.steps.len(), names.noun);
