@@ -1,7 +1,7 @@
 //! Serves the extension that assembles layers from other layers and a delta
 //! ([`imgsync_oci::ext::assemble`]).
 
-use hyper::header::{HeaderValue, LOCATION, RETRY_AFTER};
+use hyper::header::LOCATION;
 use hyper::{Response, StatusCode};
 use imgsync_oci::endpoint::{Action, RepositoryOperation};
 use imgsync_oci::ext::assemble::{AssembleRequest, AssemblyState, MAX_ASSEMBLE_REQUEST_BYTES};
@@ -19,9 +19,6 @@ use super::responses::{self, header_value};
 use crate::auth::AccessScope;
 use crate::events::{ChangeAction, RegistryChange};
 use crate::registry::Error;
-
-/// The `Retry-After` value, in seconds, while a layer is assembled.
-const WORKING_RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// Serves `POST /v2/<name>/_imgsync/layers/assemble`. It requires the permissions to push and to pull.
 pub(super) async fn post(
@@ -96,10 +93,6 @@ fn state_response(
     state: &AssemblyState,
 ) -> Response<ResponseBody> {
     let mut response = responses::json(status, format!("{}\n", json!(state)));
-    if matches!(state, AssemblyState::Working { .. }) {
-        let headers = response.headers_mut();
-        headers.insert(RETRY_AFTER, WORKING_RETRY_AFTER);
-    }
     if let AssemblyState::Held { blob } = state {
         changes::note(app, &mut response, || {
             RegistryChange::blob(ChangeAction::Push, repository, &blob.digest, blob.size)

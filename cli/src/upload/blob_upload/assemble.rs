@@ -31,7 +31,10 @@ const MAX_ASSEMBLY_FAULTS: u32 = 1;
 const MAX_REASON_CHARS: usize = 300;
 /// The number of times that the registry may forget an assembly, as it does when it is restarted.
 const MAX_FORGOTTEN: u32 = 20;
-/// The times between two questions for the state, unless the registry names one.
+/// The time between two questions for the state, unless the registry names one: this part of the time
+/// that the assembly has taken so far, within these limits. The push then waits too long by at most this
+/// part, and a small layer is not waited for longer than it takes.
+const POLL_INTERVAL_DIVISOR: u32 = 3;
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(100);
 const MAX_POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// The longest time between two questions that the registry can ask for.
@@ -137,7 +140,6 @@ impl BlobUpload<'_> {
         assembly: &LayerAssembly,
         mut progress: AssemblyProgress,
     ) -> Result<AssemblyEnd, Failure> {
-        let mut interval = MIN_POLL_INTERVAL;
         let max_stall = self.max_stall(assembly.raw_size);
         let start = Instant::now();
         let (mut most_done, mut since) = (0, start);
@@ -166,8 +168,9 @@ impl BlobUpload<'_> {
                 }
             }
             let asked = progress.retry_after;
+            let interval = start.elapsed() / POLL_INTERVAL_DIVISOR;
+            let interval = interval.clamp(MIN_POLL_INTERVAL, MAX_POLL_INTERVAL);
             tokio::time::sleep(asked.map_or(interval, |pause| pause.min(MAX_RETRY_AFTER))).await;
-            interval = (interval * 2).min(MAX_POLL_INTERVAL);
             let writer = self.writer;
             let request = writer
                 .client
