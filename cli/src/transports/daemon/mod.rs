@@ -184,10 +184,14 @@ impl fmt::Display for ReadMethod {
                     "reading {read} of {all} from {engine}, which pushes them to imgsync"
                 )
             }
-            Self::Export { engine, reason } => {
-                write!(f, "exporting the whole image from {engine}")?;
-                reason.iter().try_for_each(|reason| write!(f, ": {reason}"))
-            }
+            Self::Export {
+                engine,
+                reason: Some(reason),
+            } => write!(f, "exporting the whole image from {engine}: {reason}"),
+            Self::Export {
+                engine,
+                reason: None,
+            } => write!(f, "exporting the whole image from {engine}"),
         }
     }
 }

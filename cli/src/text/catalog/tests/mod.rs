@@ -7,8 +7,16 @@ use std::collections::HashSet;
 use self::source_text::read_sources;
 use super::*;
 
-/// Texts in the files of messages that are no messages: a prefix that is compared.
-const UNTRANSLATED: [&str; 1] = ["a login for "];
+/// Texts without a translation: lines that say what was transferred, which are in English like the
+/// progress, and a prefix that is compared.
+const UNTRANSLATED: [&str; 6] = [
+    "{label}: already exists ({size}; {evidence})",
+    "{label}: already exists ({size}; found in the registry)",
+    "{label}: compressed by an earlier push",
+    "{label}: mounted from {from}",
+    "{source} to {target}: {tags} tag{plural}",
+    "a login for ",
+];
 
 /// Returns a format string without the names of its placeholders, of which several in a row are one.
 fn shape(text: &str) -> String {

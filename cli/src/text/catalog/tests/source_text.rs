@@ -22,7 +22,7 @@ pub(super) struct SourceText {
 }
 
 /// Calls whose strings are messages.
-const CALLS: [&str; 2] = ["with_hint", "note"];
+const CALLS: [&str; 3] = ["with_hint", "note", "detail"];
 /// Variables whose strings are messages.
 const VARIABLES: [&str; 2] = ["what", "hint"];
 
