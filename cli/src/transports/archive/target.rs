@@ -32,7 +32,8 @@ pub(crate) type ArchiveTarget = StorageTarget<ArchiveStorage>;
 #[derive(Debug, Clone)]
 pub(crate) struct ArchiveStorage {
     path: PathBuf,
-    existing: Option<Arc<ExistingArchive>>,
+    /// `None` also after it was replaced.
+    existing: Arc<Mutex<Option<Arc<ExistingArchive>>>>,
     state: Arc<Mutex<ArchiveState>>,
     /// The writer; a tar accepts one entry at a time.
     writer: Arc<tokio::sync::Mutex<Option<ArchiveWriter>>>,
@@ -71,7 +72,7 @@ impl ArchiveTarget {
             }
             Ok::<_, Failure>(ArchiveStorage {
                 path,
-                existing,
+                existing: Arc::new(Mutex::new(existing)),
                 state: Arc::new(Mutex::new(state)),
                 writer: Arc::default(),
             })
@@ -90,7 +91,7 @@ fn invalid_target(error: image::Error) -> Failure {
 impl BlobStore for ArchiveStorage {
     fn blob_size(&self, digest: &Digest) -> Option<u64> {
         let written = self.state().written.get(digest).map(Slice::len);
-        written.or_else(|| self.existing.as_ref()?.files.blob_size(digest))
+        written.or_else(|| self.existing()?.files.blob_size(digest))
     }
 
     fn manifest_bytes(&self, digest: &Digest) -> Option<Bytes> {
@@ -98,7 +99,7 @@ impl BlobStore for ArchiveStorage {
         match self.state().written.get(digest).cloned() {
             Some(slice) if slice.len() <= MAX_MANIFEST_BYTES as u64 => slice.read_all().ok(),
             Some(_) => None,
-            None => self.existing.as_ref()?.files.manifest_bytes(digest),
+            None => self.existing()?.files.manifest_bytes(digest),
         }
     }
 }
@@ -106,6 +107,14 @@ impl BlobStore for ArchiveStorage {
 impl ArchiveStorage {
     fn state(&self) -> MutexGuard<'_, ArchiveState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn existing(&self) -> Option<Arc<ExistingArchive>> {
+        self.lock_existing().clone()
+    }
+
+    fn lock_existing(&self) -> MutexGuard<'_, Option<Arc<ExistingArchive>>> {
+        self.existing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins the file that becomes the new archive.
@@ -123,7 +132,7 @@ impl ArchiveStorage {
         };
         let writer = writer.ok_or_else(|| busy("is being written by another imgsync"))?;
         // Another process may have replaced the archive before this one took the lock.
-        let is_unchanged = match (&self.existing, FileIdentity::of_path(&self.path)) {
+        let is_unchanged = match (self.existing(), FileIdentity::of_path(&self.path)) {
             (None, Err(_)) => true,
             (Some(existing), Ok(now)) => existing.identity == now,
             _ => false,
@@ -153,7 +162,7 @@ impl ArchiveStorage {
 
     /// Returns the blobs of the old archive that the new one needs.
     fn blobs_to_keep(&self, index: &LayoutIndex) -> Vec<PendingBlob> {
-        let Some(existing) = &self.existing else {
+        let Some(existing) = self.existing() else {
             return Vec::new();
         };
         let needed = walk::reachable_digests(self, index).into_iter();
@@ -238,6 +247,8 @@ impl LayoutStorage for ArchiveStorage {
             None => self.begin()?,
         };
         let images = docker_manifest_entries(self, &index, image_name);
+        // Windows does not replace an open file. Everything that is needed of the old one was copied.
+        self.lock_existing().take();
         let path = self.path.clone();
         let replaced = run_blocking(move || {
             if !images.is_empty() {
