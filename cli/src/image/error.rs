@@ -9,7 +9,7 @@ use imgsync_oci::{Digest, ParseError, Tag};
 
 use crate::disk::System;
 use crate::exit::{Failure, FailureKind};
-use unreachable::unreachable_hint;
+use unreachable::{unreachable_hint, unreachable_target_hint};
 
 /// The most tags of an image in a hint.
 const MAX_SHOWN_TAGS: usize = 10;
@@ -313,6 +313,18 @@ impl Error {
         Self::Spool {
             folder: folder.display().to_string(),
             source,
+        }
+    }
+
+    /// Returns a hint on how to solve the problem of the daemon that an image is copied to, if there is
+    /// one.
+    pub(crate) fn hint_for_target(&self) -> Option<String> {
+        match self {
+            Self::DaemonUnreachable {
+                is_forbidden: false,
+                ..
+            } => Some(unreachable_target_hint(System::CURRENT).to_owned()),
+            _ => self.hint(),
         }
     }
 

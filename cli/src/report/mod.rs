@@ -180,7 +180,10 @@ pub fn new(verbosity: Verbosity, is_json: bool, verb: TransferVerb) -> Arc<dyn R
 /// Returns the language that the user has chosen for the whole system, for example `zh-Hans-CN`. On
 /// Linux, the variables of the environment state it.
 fn system_language() -> Option<String> {
-    None
+    match System::CURRENT {
+        System::Unix => None,
+        System::MacOs | System::Windows => sys_locale::get_locale(),
+    }
 }
 
 /// The size of a blob that will be uploaded, in bytes.

@@ -1,4 +1,4 @@
-//! The hint for a daemon that cannot be reached, which depends on the system.
+//! The hints for a daemon that cannot be reached, which depend on the system.
 
 use super::EngineKind;
 use crate::disk::System;
@@ -38,6 +38,24 @@ pub(super) fn unreachable_hint(
     }
 }
 
+/// Returns what to do if a daemon that an image should be copied to cannot be reached.
+pub(super) fn unreachable_target_hint(system: System) -> &'static str {
+    match system {
+        System::Windows => {
+            "start Docker Desktop, or podman's machine. Set DOCKER_HOST for another named pipe. Without \
+             a daemon, use imgsync mirror with oci-archive:PATH"
+        }
+        System::MacOs => {
+            "start Docker Desktop, OrbStack or Colima. Set DOCKER_HOST for another socket, such as that \
+             of podman's machine. Without a daemon, use imgsync mirror with oci-archive:PATH"
+        }
+        System::Unix => {
+            "start Docker, or podman's socket (systemctl --user start podman.socket). Set DOCKER_HOST \
+             for another socket. Without a daemon, use imgsync mirror with oci-archive:PATH"
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,6 +71,10 @@ mod tests {
         ] {
             let hint = unreachable_hint(EngineKind::Docker, is_forbidden, system);
             assert!(hint.contains(words), "{hint}");
+            if !is_forbidden {
+                let hint = unreachable_target_hint(system);
+                assert!(hint.contains(words), "{hint}");
+            }
         }
         let podman = unreachable_hint(EngineKind::Podman, true, System::Unix);
         assert!(podman.contains("podman's socket"));

@@ -290,19 +290,8 @@ impl DaemonTarget {
 
 /// Converts a daemon's error to a failure of the target.
 fn target_failure(error: Error) -> Failure {
-    let hint = match error {
-        Error::DaemonUnreachable {
-            is_forbidden: false,
-            ..
-        } => Some(
-            "start Docker, or podman's socket (systemctl --user start podman.socket). Set DOCKER_HOST \
-             for another socket. Without a daemon, use imgsync mirror with oci-archive:PATH"
-                .to_owned(),
-        ),
-        _ => error.hint(),
-    };
     Failure {
-        hint,
+        hint: error.hint_for_target(),
         ..Failure::new(FailureKind::Target, format!("target: {error}"))
     }
 }
