@@ -68,7 +68,7 @@ archive() {
         gzip --no-name >"$output/$3"
 }
 
-# The same for Windows: archive_zip SYSTEM PROGRAM NAME.
+# Writes such an archive for Windows: archive_zip SYSTEM PROGRAM NAME.
 archive_zip() {
     have python3 || fail 'python3 is missing, which writes the archives for Windows'
     python3 - "$output/$3" "$programs/$1/$2" "$top/LICENSE-APACHE" "$top/LICENSE-MIT" <<'PYTHON'

@@ -17,8 +17,8 @@ have cargo-cyclonedx || fail 'cargo-cyclonedx is missing: cargo install --locked
 # The same commit gives the same bytes, without the path of the folder on this machine.
 SOURCE_DATE_EPOCH=$(source_date)
 export SOURCE_DATE_EPOCH
-# The dependencies are the same on both architectures. The tool writes one file beside each Cargo.toml.
-cargo cyclonedx --quiet --format json --spec-version 1.5 --target x86_64-unknown-linux-gnu --override-filename sbom
+# With the dependencies on all systems. cargo-cyclonedx writes one file beside each Cargo.toml.
+cargo cyclonedx --quiet --format json --spec-version 1.5 --target all --override-filename sbom
 sed "s|file://$top/|file:///|g" cli/sbom.json >"$output/imgsync.cdx.json"
 sed "s|file://$top/|file:///|g" server/sbom.json >"$output/imgsync-server.cdx.json"
 rm -f cli/sbom.json server/sbom.json oci/sbom.json

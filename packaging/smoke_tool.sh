@@ -17,15 +17,21 @@ scratch=$(mktemp -d)
 registry=
 finish() {
     status=$?
-    [ -z "$registry" ] || kill "$registry" 2>/dev/null || true
+    if [ -n "$registry" ]; then
+        kill "$registry" 2>/dev/null || true
+        wait "$registry" 2>/dev/null || true
+    fi
     if [ "$status" != 0 ]; then tail -n 30 "$scratch"/*.log >&2 || true; fi
-    rm -rf "$scratch"
+    # Windows deletes neither the current folder nor an open file.
+    cd "$here"
+    rm -rf "$scratch" || true
     exit "$status"
 }
 trap finish EXIT
 
 fail() { printf 'smoke_tool.sh: %s\n' "$*" >&2; exit 1; }
-run() { "${emulator[@]}" "$program" "$@"; }
+# An empty array is an unset variable for bash 3.2, which macOS has.
+run() { ${emulator[@]+"${emulator[@]}"} "$program" "$@"; }
 emulator=("$@")
 
 python=python3
