@@ -67,6 +67,8 @@ pub(super) struct AssemblyJobs<T> {
     /// Whether a worker is running.
     is_open: bool,
     queue: VecDeque<(AssemblyKey, T)>,
+    /// The assemblies whose requests are being checked, each with the one who asked, if known.
+    reserved: HashMap<AssemblyKey, (AssemblyProgress, Option<String>)>,
     working: HashMap<AssemblyKey, WorkingAssembly>,
     /// How the last assemblies ended, and when.
     results: HashMap<AssemblyKey, (AssemblyState, Instant)>,
@@ -77,6 +79,7 @@ impl<T> Default for AssemblyJobs<T> {
         Self {
             is_open: false,
             queue: VecDeque::new(),
+            reserved: HashMap::new(),
             working: HashMap::new(),
             results: HashMap::new(),
         }
@@ -107,9 +110,28 @@ impl<T> AssemblyJobs<T> {
             let working = self.working.get(key);
             user.is_some() && working.is_some_and(|working| working.user.as_deref() == user)
         };
+        let reserved = self.reserved.values();
+        let reserved = reserved.filter(|(_, owner)| user.is_some() && owner.as_deref() == user);
+        let own = self.queue.iter().filter(is_own).count() + reserved.count();
         self.is_open
-            && self.queue.len() < MAX_WAITING_JOBS
-            && self.queue.iter().filter(is_own).count() < MAX_WAITING_JOBS_OF_USER
+            && self.queue.len() + self.reserved.len() < MAX_WAITING_JOBS
+            && own < MAX_WAITING_JOBS_OF_USER
+    }
+
+    /// Counts an assembly as waiting while its request is checked.
+    pub(super) fn reserve(
+        &mut self,
+        key: AssemblyKey,
+        progress: AssemblyProgress,
+        user: Option<&str>,
+    ) {
+        let user = user.map(str::to_owned);
+        self.reserved.insert(key, (progress, user));
+    }
+
+    /// Ends the reservation of an assembly, which was queued or refused.
+    pub(super) fn release(&mut self, key: &AssemblyKey) {
+        self.reserved.remove(key);
     }
 
     /// Returns whether no job waits.
@@ -184,8 +206,9 @@ impl<T> AssemblyJobs<T> {
 
     /// Returns the state of an assembly, if it is known.
     pub(super) fn state(&self, key: &AssemblyKey) -> Option<AssemblyState> {
-        let working = self.working.get(key);
-        let working = working.map(|working| working.progress.state());
+        let working = self.working.get(key).map(|working| &working.progress);
+        let reserved = || self.reserved.get(key).map(|(progress, _)| progress);
+        let working = working.or_else(reserved).map(AssemblyProgress::state);
         working.or_else(|| Some(self.results.get(key)?.0.clone()))
     }
 }
@@ -270,6 +293,26 @@ mod tests {
         }
         assert!(!jobs.has_room(user));
         assert!(jobs.has_room(Some("bob")) && jobs.has_room(None));
+    }
+
+    #[test]
+    fn a_reservation_counts_as_a_waiting_job() {
+        let mut jobs = AssemblyJobs::<usize>::default();
+        jobs.open();
+        let user = Some("alice");
+        for number in 0..MAX_WAITING_JOBS_OF_USER {
+            assert!(jobs.has_room(user));
+            jobs.reserve(key(number), AssemblyProgress::new(7), user);
+        }
+        assert!(!jobs.has_room(user) && jobs.has_room(None));
+        let waiting = AssemblyState::Working { done: 0, of: 7 };
+        assert_eq!(jobs.state(&key(0)), Some(waiting));
+        for number in MAX_WAITING_JOBS_OF_USER..MAX_WAITING_JOBS {
+            jobs.reserve(key(number), AssemblyProgress::new(7), None);
+        }
+        assert!(!jobs.has_room(None));
+        jobs.release(&key(0));
+        assert!(jobs.has_room(user) && jobs.state(&key(0)).is_none());
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod jobs;
 mod plan;
+mod reservation;
 mod run;
 mod sources;
 mod start;
@@ -31,8 +32,6 @@ pub(super) struct Assemblies {
     jobs: Mutex<AssemblyJobs<PreparedAssembly>>,
     /// Notified when a job is queued, and when the worker must stop.
     changed: Condvar,
-    /// Lets one request at a time be checked and queued, so that two equal ones make one job.
-    starting: Mutex<()>,
 }
 
 impl Default for Assemblies {
@@ -46,7 +45,6 @@ impl Default for Assemblies {
             is_read_only: AtomicBool::new(false),
             jobs: Mutex::default(),
             changed: Condvar::new(),
-            starting: Mutex::default(),
         }
     }
 }

@@ -9,6 +9,10 @@ use imgsync_oci::{Algorithm, Digest};
 
 use super::super::error::{Error, Result};
 
+/// The most bytes that a delta has in addition to those of its layer, and to 1/64 of them: compressing
+/// bytes that do not compress makes them a little longer.
+const MAX_DELTA_OVERHEAD_BYTES: u64 = 1 << 20;
+
 /// A request whose fields are supported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct AssemblyPlan {
@@ -64,6 +68,24 @@ impl AssemblyPlan {
             raw_size: request.raw_size,
             max_base_bytes: max_layer_bytes,
         })
+    }
+
+    /// Checks that a delta has no more bytes than one of the layer can have, so that a short layer is
+    /// not a long work.
+    ///
+    /// # Errors
+    /// [`Error::AssemblyInvalid`].
+    pub(super) fn check_delta_size(&self, size: u64) -> Result<()> {
+        let overhead = self.raw_size / 64 + MAX_DELTA_OVERHEAD_BYTES;
+        let longest = self.raw_size.saturating_add(overhead);
+        if size <= longest {
+            return Ok(());
+        }
+        Err(Error::AssemblyInvalid(format!(
+            "the delta has {}, more than a layer of {} needs",
+            format_bytes(size),
+            format_bytes(self.raw_size)
+        )))
     }
 }
 

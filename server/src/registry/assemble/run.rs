@@ -13,7 +13,8 @@ use imgsync_oci::{Descriptor, Digest, Repository};
 use super::jobs::AssemblyProgress;
 use super::plan::AssemblyPlan;
 use super::sources::{
-    BlobSource, ClaimedScratch, CountedLayer, DraftWriter, LayerSource, StopCheck, StopReason,
+    BlobSource, ClaimedScratch, CountedLayer, DeltaSource, DraftWriter, LayerSource, StopCheck,
+    StopReason,
 };
 use crate::registry::Registry;
 use crate::registry::blobs::OpenBlob;
@@ -101,7 +102,11 @@ impl PreparedAssembly {
             let checked = check_bases(bases.iter().map(DecodedBase::index));
             checked.map_err(|error| failure_of_delta(&error))?;
         }
-        let (delta, size) = (self.delta.open()?, self.delta.size());
+        let (bytes, size) = (self.delta.open()?, self.delta.size());
+        let delta = DeltaSource {
+            bytes,
+            stop: stop.clone(),
+        };
         let reader = DeltaReader::open(delta, size, bases, self.plan.raw_size);
         let layer = CountedLayer {
             reader: reader.map_err(|error| failure_of_delta(&error))?,

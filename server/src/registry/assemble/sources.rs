@@ -16,7 +16,7 @@ use crate::registry::blobs::OpenBlob;
 use crate::registry::error::{Error, Result};
 use crate::registry::space::ScratchClaim;
 use crate::registry::uploads::SealedUpload;
-use crate::store::{BlobDraft, ScratchFile};
+use crate::store::{BlobDraft, ObjectCursor, ScratchFile};
 
 /// The room for temporary files that is claimed at a time, if their size is not known before.
 const SCRATCH_CLAIM_BYTES: u64 = 16 * 1024 * 1024;
@@ -85,6 +85,25 @@ impl Read for BlobSource<'_> {
         self.blob.read_into(self.offset, &mut buffer[..len])?;
         self.offset += len as u64;
         Ok(len)
+    }
+}
+
+/// The bytes of a delta. Some of them make no bytes of the layer, so reading them ends by itself, too.
+pub(super) struct DeltaSource {
+    pub(super) bytes: ObjectCursor,
+    pub(super) stop: StopCheck,
+}
+
+impl Read for DeltaSource {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stop.check()?;
+        self.bytes.read(buffer)
+    }
+}
+
+impl Seek for DeltaSource {
+    fn seek(&mut self, target: io::SeekFrom) -> io::Result<u64> {
+        self.bytes.seek(target)
     }
 }
 

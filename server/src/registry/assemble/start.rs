@@ -1,6 +1,5 @@
 //! Answers requests to assemble a layer, and tells how far an assembly is.
 
-use std::sync::PoisonError;
 use std::time::Instant;
 
 use imgsync_oci::endpoint::UploadId;
@@ -10,6 +9,7 @@ use imgsync_oci::{Descriptor, Digest, Repository};
 
 use super::jobs::{AssemblyProgress, WorkingAssembly};
 use super::plan::AssemblyPlan;
+use super::reservation::Reservation;
 use super::run::{AssemblyBase, PreparedAssembly};
 use crate::registry::Registry;
 use crate::registry::error::{Error, Result};
@@ -36,8 +36,6 @@ impl Registry {
         if let Some(user) = user {
             self.check_upload_owner(repository, plan.session, user)?;
         }
-        let starting = assemblies.starting.lock();
-        let _starting = starting.unwrap_or_else(PoisonError::into_inner);
         let key = (repository.clone(), plan.diff_id.clone());
         let state = assemblies.jobs().state(&key);
         let working = state.filter(|state| matches!(state, AssemblyState::Working { .. }));
@@ -54,13 +52,14 @@ impl Registry {
             }
             return Ok(AssemblyState::Held { blob });
         }
-        if let Some(working) = working {
-            return Ok(working);
-        }
-        if !assemblies.jobs().has_room(user) {
-            return Err(Error::TooManyAssemblies);
-        }
+        // Until the job is queued, so that two equal requests make one job. Hashing the delta may take a
+        // while, for which no other request waits.
+        let _place = match assemblies.reserve(&key, plan.raw_size, user)? {
+            Reservation::Reserved(place) => place,
+            Reservation::Working(state) => return Ok(state),
+        };
         let writer = self.open_upload_writer(repository, plan.session, None)?;
+        plan.check_delta_size(self.upload_offset(repository, plan.session)?)?;
         let bases = self.open_bases(repository, &plan.bases)?;
         let job = PreparedAssembly {
             repository: repository.clone(),
@@ -88,7 +87,14 @@ impl Registry {
             bases: bases.clone(),
         };
         let key = (repository.clone(), job.plan.diff_id.clone());
-        self.assemblies.jobs().push(key, working, job);
+        {
+            let mut jobs = self.assemblies.jobs();
+            // The server stops, or became read-only, while the delta was hashed.
+            if !jobs.is_open() {
+                return Err(Error::TooManyAssemblies);
+            }
+            jobs.push(key, working, job);
+        }
         self.assemblies.changed.notify_all();
         // A purge that removes a base later finds the job.
         for base in &bases {

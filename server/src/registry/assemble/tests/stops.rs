@@ -3,6 +3,7 @@
 use super::super::jobs::AssemblyProgress;
 use super::super::plan::AssemblyPlan;
 use super::super::run::PreparedAssembly;
+use super::super::sources::{DeltaSource, StopCheck};
 use super::super::worker::run_job;
 use super::*;
 
@@ -22,6 +23,25 @@ impl Fixture {
         let state = self.registry.assembly_state(&self.repository, &diff_id);
         assert!(matches!(state, Err(Error::BlobUnknown(_))), "{state:?}");
     }
+}
+
+/// A part of a delta can be long and make no bytes of the layer.
+#[test]
+fn reading_the_delta_ends_when_the_assembly_is_cancelled() {
+    let root = tempfile::tempdir().unwrap();
+    let fixture = Fixture::new(root.path());
+    fixture.start(&fixture.request(fixture.upload())).unwrap();
+    let (_, job) = fixture.registry.assemblies.jobs().take().unwrap();
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(3600);
+    let mut source = DeltaSource {
+        bytes: job.delta.open().unwrap(),
+        stop: StopCheck::new(&fixture.registry, &job.delta, deadline),
+    };
+    let mut buffer = [0; 10];
+    assert_eq!(source.read(&mut buffer).unwrap(), 10);
+    let interrupted = job.delta.interrupted_flag();
+    interrupted.store(true, std::sync::atomic::Ordering::Relaxed);
+    source.read(&mut buffer).unwrap_err();
 }
 
 /// A purge removes one blob after the other. The assembly is requested in between.
