@@ -52,6 +52,7 @@ impl Imgsync {
     fn windows_command(&self, program: &Path) -> Command {
         let mut command = wine::command(program, &self.home);
         command.env("XDG_CACHE_HOME", wine::profile() + r"\cache");
+        command.env("XDG_STATE_HOME", wine::profile() + r"\.local\state");
         command
     }
 

@@ -40,6 +40,7 @@ impl WindowsFixture {
     fn command(&self) -> Command {
         let mut command = self.imgsync.command();
         command.env_remove("XDG_CACHE_HOME");
+        command.env_remove("XDG_STATE_HOME");
         command.env_remove("DOCKER_HOST");
         command
     }
