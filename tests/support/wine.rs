@@ -36,6 +36,15 @@ pub fn command(program: &Path, home: &Path) -> Command {
     command
 }
 
+/// Ends wine's server for a home folder, which can keep the sockets of a killed program open for
+/// seconds. Windows closes them at once.
+pub fn stop_server(home: &Path) {
+    let mut server = Command::new("/usr/lib/wine/wineserver64");
+    let server = server.arg("--kill").env("WINEPREFIX", home.join(PREFIX));
+    // It may have ended.
+    let _ = server.status();
+}
+
 /// Returns the path of a file as a program for Windows spells it, on the drive of the root folder.
 pub fn path(file: &Path) -> String {
     format!("Z:{}", file.to_str().expect("UTF-8").replace('/', "\\"))

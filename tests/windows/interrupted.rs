@@ -74,6 +74,7 @@ fn a_killed_push_continues() {
         child.lock().unwrap().try_wait().unwrap()
     });
     assert_eq!(status.code(), None, "the push ended by itself");
+    wine::stop_server(&push.fixture.scratch.path("home"));
     push.assert_continues();
 }
 
