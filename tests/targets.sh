@@ -23,8 +23,13 @@ install=no
 # shellcheck source=tests/targets/wine.sh
 . tests/targets/wine.sh
 
-# Tests of the other areas with a program that the environment names. Those in `windows` run only here.
-tests=(windows::)
+# Those in `windows` run only here. The others are tests of Linux, with the Windows program instead.
+tests=(windows:: browse:: mirror::offline mirror::referrers mirror::selection push::cuts push::names push::planning
+    push::repeated push::verification)
+# wine has no way to what these tests need: Docker's Unix socket, variables that are not UTF-8, and connections
+# that end with a killed program. A test in `windows` has a way around the last one.
+skipped=(from_the_daemon the_forms_of_docker_push pull_copies_an_image_into_docker
+    mirrors_from_a_configuration_file bytes_of_an_interrupted_push_do_not_count)
 
 last=tests
 while [ $# -gt 0 ]; do
@@ -68,5 +73,5 @@ have cargo || PATH=$PATH:${HOME:-/root}/.cargo/bin
 cargo build --workspace --bins
 cargo test --package imgsync --test flows --no-run
 step 'tests under wine'
-run_under_wine cargo test --package imgsync --test flows -- --include-ignored "${tests[@]}"
+run_under_wine cargo test --package imgsync --test flows -- --include-ignored "${tests[@]}" "${skipped[@]/#/--skip=}"
 step
