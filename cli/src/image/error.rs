@@ -1,5 +1,6 @@
 //! Errors of image sources.
 
+mod engine_kind;
 mod unreachable;
 
 use std::io;
@@ -9,6 +10,7 @@ use imgsync_oci::{Digest, ParseError, Tag};
 
 use crate::disk::System;
 use crate::exit::{Failure, FailureKind};
+pub use engine_kind::EngineKind;
 use unreachable::{unreachable_hint, unreachable_target_hint};
 
 /// The most tags of an image in a hint.
@@ -222,25 +224,6 @@ pub enum Error {
     },
 }
 
-/// The engine that was asked for an image.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum EngineKind {
-    /// Docker, or an engine that did not tell its name.
-    #[default]
-    Docker,
-    /// podman.
-    Podman,
-}
-
-impl std::fmt::Display for EngineKind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Docker => "the Docker daemon",
-            Self::Podman => "podman",
-        })
-    }
-}
-
 fn list(names: &[String], none: &str) -> String {
     match names {
         [] => none.to_owned(),
@@ -316,14 +299,12 @@ impl Error {
         }
     }
 
-    /// Returns a hint on how to solve the problem of the daemon that an image is copied to, if there is
-    /// one.
+    /// Returns the hint for a daemon that an image is copied to, if there is one.
     pub(crate) fn hint_for_target(&self) -> Option<String> {
         match self {
-            Self::DaemonUnreachable {
-                is_forbidden: false,
-                ..
-            } => Some(unreachable_target_hint(System::CURRENT).to_owned()),
+            Self::DaemonUnreachable { is_forbidden, .. } if !is_forbidden => {
+                Some(unreachable_target_hint(System::CURRENT).to_owned())
+            }
             _ => self.hint(),
         }
     }
