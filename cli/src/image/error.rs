@@ -3,8 +3,7 @@
 mod engine_kind;
 mod unreachable;
 
-use std::io;
-use std::path::Path;
+use std::{io, path::Path};
 
 use imgsync_oci::{Digest, ParseError, Tag};
 
