@@ -16,7 +16,7 @@ use crate::wall_clock::unix_now;
 
 /// How often a failure is logged that lasts, with the same reason.
 const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(60);
-/// How long the sender waits after a failure of this server.
+/// How long the sender waits after it could not read the queue.
 const INTERNAL_BACKOFF: Duration = Duration::from_secs(1);
 
 /// What became of the entries of a receiver since the start.
@@ -54,20 +54,18 @@ impl Sender {
     /// Sends until the task is aborted. The entry that is being sent then is sent again later.
     pub(super) async fn run(self) {
         let mut attempts = self.receiver.attempts();
-        let mut last_logged: Option<(Instant, String)> = None;
+        let mut logged = LoggedFailure::default();
         let mut done = 0;
         loop {
             // Asked for again before each attempt: meanwhile, the entry may have been replaced.
-            let queue = Arc::clone(&self.queue);
-            let next = tokio::task::spawn_blocking(move || queue.next(done)).await;
-            let entry = match next {
+            let entry = match self.next(done).await {
                 Ok(Some(entry)) => entry,
                 Ok(None) => {
                     self.queue.wait().await;
                     continue;
                 }
-                Err(error) => {
-                    tracing::error!(%error, "cannot read waiting events");
+                Err(reason) => {
+                    self.report(&mut logged, format!("cannot read what waits: {reason}"));
                     sleep(INTERNAL_BACKOFF).await;
                     continue;
                 }
@@ -78,12 +76,13 @@ impl Sender {
                     *self.counts.lock_error() = None;
                     attempts.succeed();
                     done = entry.number;
-                    if last_logged.take().is_some() {
+                    if logged.end() {
                         tracing::info!("{}: events are delivered again", self.receiver.name);
                     }
                 }
                 Err(error) if self.receiver.gives_up(&error) => {
-                    self.count_failure(&error);
+                    self.counts.failed_attempts.fetch_add(1, Relaxed);
+                    *self.counts.lock_error() = Some(error.to_string());
                     self.queue.count_refused();
                     done = entry.number;
                     tracing::error!(
@@ -92,19 +91,23 @@ impl Sender {
                     );
                 }
                 Err(error) => {
-                    self.count_failure(&error);
-                    let reason = error.to_string();
-                    let is_logged = last_logged.as_ref().is_some_and(|(time, logged)| {
-                        time.elapsed() < FAILURE_LOG_INTERVAL && *logged == reason
-                    });
-                    if !is_logged {
-                        last_logged = Some((Instant::now(), reason));
-                        self.log_failure(&error);
-                    }
+                    self.counts.failed_attempts.fetch_add(1, Relaxed);
+                    self.report(&mut logged, error.to_string());
                     sleep(attempts.fail()).await;
                 }
             }
         }
+    }
+
+    /// Returns the entry after `done`.
+    ///
+    /// # Errors
+    /// The reason why the queue cannot be read.
+    async fn next(&self, done: u64) -> Result<Option<QueueEntry>, String> {
+        let queue = Arc::clone(&self.queue);
+        let next = tokio::task::spawn_blocking(move || queue.next(done)).await;
+        let next = next.map_err(|error| error.to_string())?;
+        next.map_err(|error| error.to_string())
     }
 
     async fn send(&self, entry: &QueueEntry) -> Result<(), DeliveryError> {
@@ -113,16 +116,33 @@ impl Sender {
         delivery::post(&self.client, url, &headers, &body, *timeout).await
     }
 
-    fn count_failure(&self, error: &DeliveryError) {
-        self.counts.failed_attempts.fetch_add(1, Relaxed);
-        *self.counts.lock_error() = Some(error.to_string());
+    /// Stores why the queue does not go on, and logs it if it was not logged lately.
+    fn report(&self, logged: &mut LoggedFailure, reason: String) {
+        *self.counts.lock_error() = Some(reason.clone());
+        if logged.is_due(&reason) {
+            tracing::warn!(
+                waiting = self.queue.waiting(),
+                "{}: cannot deliver events, trying again: {reason}",
+                self.receiver.name
+            );
+            logged.0 = Some((Instant::now(), reason));
+        }
+    }
+}
+
+/// When a failure was last logged, and its reason.
+#[derive(Default)]
+struct LoggedFailure(Option<(Instant, String)>);
+
+impl LoggedFailure {
+    fn is_due(&self, reason: &str) -> bool {
+        self.0
+            .as_ref()
+            .is_none_or(|(time, logged)| time.elapsed() >= FAILURE_LOG_INTERVAL || logged != reason)
     }
 
-    fn log_failure(&self, error: &DeliveryError) {
-        tracing::warn!(
-            waiting = self.queue.waiting(),
-            "{}: cannot deliver events, trying again: {error}",
-            self.receiver.name
-        );
+    /// Forgets the failure. Returns whether there was one.
+    fn end(&mut self) -> bool {
+        self.0.take().is_some()
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of notifications and webhooks, with a receiver that behaves badly.
 
+mod failures;
 mod notifications;
 pub(crate) mod receiver;
 mod webhooks;

@@ -10,7 +10,7 @@ use crate::support::launch::{Setup, stdout};
 use crate::support::prelude::*;
 
 /// Returns the variables of a server with an endpoint.
-fn endpoint(url: &str) -> Vec<(&'static str, String)> {
+pub(super) fn endpoint(url: &str) -> Vec<(&'static str, String)> {
     let variable = |name, value: &str| (name, value.to_owned());
     vec![
         variable("REGISTRY_NOTIFICATIONS_ENDPOINTS_0_NAME", "test"),
@@ -22,7 +22,7 @@ fn endpoint(url: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn start(root: &Path, variables: &[(&'static str, String)]) -> Server {
+pub(super) fn start(root: &Path, variables: &[(&'static str, String)]) -> Server {
     let variables = variables.iter();
     let variables: Vec<_> = variables
         .map(|(name, value)| (*name, value.as_str()))

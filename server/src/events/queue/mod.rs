@@ -143,25 +143,25 @@ impl EventQueue {
     }
 
     /// Removes the entries up to `done`, and returns the one after it. Blocks on the disk.
-    pub(super) fn next(&self, done: u64) -> Option<QueueEntry> {
+    ///
+    /// # Errors
+    /// The errors of the disk. Nothing is removed then, and no later entry is returned instead.
+    pub(super) fn next(&self, done: u64) -> Result<Option<QueueEntry>, store::Error> {
         let mut disk = self.lock_disk();
         let mut sent = self.sent.fetch_max(done, Relaxed).max(done);
         let next = loop {
             let stored = disk.as_mut().map(|segments| segments.first_after(sent));
-            let stored = stored.transpose().unwrap_or_else(|error| {
-                tracing::error!(%error, "cannot read waiting events");
-                None
-            });
+            let stored = stored.transpose()?.flatten();
             let mut memory = self.lock_memory();
             let end = disk.as_ref().map_or(0, Segments::end);
             warn_about_damage(disk.as_mut());
-            if stored.as_ref().is_some_and(Option::is_none) && end > sent {
+            if stored.is_none() && end > sent {
                 // The rest of the segments is damaged.
                 self.lose_up_to(end);
                 sent = end;
             }
             memory.remove_up_to(sent);
-            let next = stored.flatten().or_else(|| memory.first().cloned());
+            let next = stored.or_else(|| memory.first().cloned());
             let Some(entry) = next else {
                 break None;
             };
@@ -179,7 +179,7 @@ impl EventQueue {
             }
         }
         self.superseded.forget_up_to(sent);
-        next
+        Ok(next)
     }
 
     /// Waits until an entry is added. One that was added since the last call counts.

@@ -143,9 +143,16 @@ impl Segments {
     }
 
     /// Returns the first entry after `sent`, and stays there; `None` if all were sent.
+    ///
+    /// # Errors
+    /// The errors of the disk. A further call reads from the same position.
     pub(super) fn first_after(&mut self, sent: u64) -> Result<Option<QueueEntry>, store::Error> {
         while self.segments.len() > 1 && self.segments[1].first <= sent + 1 {
-            self.remove_oldest()?;
+            if let Err(error) = self.remove_oldest() {
+                // What waits can be read nevertheless. The next call tries again.
+                tracing::debug!(%error, "cannot remove events that were sent");
+                break;
+            }
         }
         if self.end <= sent {
             return Ok(None);

@@ -17,6 +17,22 @@ fn open_in(store: &Arc<Store>, key: Option<EntryKey>) -> EventQueue {
     EventQueue::open("endpoint a", store.queue_files(NAME), key)
 }
 
+/// Returns a store on which no change succeeds while the flag is set.
+fn failing_store(root: &Path) -> (Arc<Store>, Arc<AtomicBool>) {
+    let is_failing = Arc::new(AtomicBool::new(false));
+    let hook = {
+        let is_failing = Arc::clone(&is_failing);
+        move || {
+            if is_failing.load(Relaxed) {
+                return Err(std::io::ErrorKind::StorageFull.into());
+            }
+            Ok(())
+        }
+    };
+    let store = Store::open_with_hook(root, hook).unwrap();
+    (Arc::new(store), is_failing)
+}
+
 fn add_durably(queue: &EventQueue, text: &str) {
     queue.add(text.into(), Importance::Durable);
     queue.flush(true).unwrap();
@@ -26,13 +42,13 @@ fn add_durably(queue: &EventQueue, text: &str) {
 fn drain(queue: &EventQueue, limit: usize) -> (Vec<String>, u64) {
     let (mut texts, mut done) = (Vec::new(), 0);
     while texts.len() < limit
-        && let Some(entry) = queue.next(done)
+        && let Some(entry) = queue.next(done).unwrap()
     {
         assert!(entry.number > done);
         done = entry.number;
         texts.push(entry.text.to_string());
     }
-    queue.next(done);
+    queue.next(done).unwrap();
     (texts, done)
 }
 
@@ -75,13 +91,13 @@ fn an_entry_that_was_not_confirmed_comes_again() {
     for text in texts(0..3) {
         add_durably(&queue, &text);
     }
-    assert_eq!(&*queue.next(0).unwrap().text, "event 0");
-    let first = queue.next(0).unwrap();
+    assert_eq!(&*queue.next(0).unwrap().unwrap().text, "event 0");
+    let first = queue.next(0).unwrap().unwrap();
     assert_eq!(&*first.text, "event 0");
-    assert_eq!(&*queue.next(first.number).unwrap().text, "event 1");
+    assert_eq!(&*queue.next(first.number).unwrap().unwrap().text, "event 1");
     drop(queue);
     let queue = open(root.path());
-    assert_eq!(&*queue.next(0).unwrap().text, "event 1");
+    assert_eq!(&*queue.next(0).unwrap().unwrap().text, "event 1");
 }
 
 #[test]
@@ -143,11 +159,11 @@ fn only_the_last_entry_with_a_key_is_sent_also_after_a_restart() {
     for text in ["a 1", "b 1", "a 2", "c 1", "a 3"] {
         add_durably(&queue, text);
     }
-    let first = queue.next(0).unwrap();
+    let first = queue.next(0).unwrap().unwrap();
     assert_eq!(&*first.text, "b 1");
     // What is being sent is replaced, too.
     add_durably(&queue, "b 2");
-    assert_eq!(&*queue.next(0).unwrap().text, "c 1");
+    assert_eq!(&*queue.next(0).unwrap().unwrap().text, "c 1");
     drop(queue);
     let queue = open_in(&store, Some(key));
     assert_eq!(drain(&queue, usize::MAX).0, ["c 1", "a 3", "b 2"]);
@@ -181,17 +197,7 @@ fn damaged_lines_are_skipped() {
 #[test]
 fn entries_wait_in_memory_while_the_disk_is_full() {
     let root = tempfile::tempdir().unwrap();
-    let is_full = Arc::new(AtomicBool::new(false));
-    let hook = {
-        let is_full = Arc::clone(&is_full);
-        move || {
-            if is_full.load(Relaxed) {
-                return Err(std::io::ErrorKind::StorageFull.into());
-            }
-            Ok(())
-        }
-    };
-    let store = Arc::new(Store::open_with_hook(root.path(), hook).unwrap());
+    let (store, is_full) = failing_store(root.path());
     let queue = open_in(&store, None);
     add_durably(&queue, "event 0");
     is_full.store(true, Relaxed);
@@ -202,7 +208,7 @@ fn entries_wait_in_memory_while_the_disk_is_full() {
     assert_eq!(drain(&queue, 2).0, texts(0..2));
     is_full.store(false, Relaxed);
     queue.flush(true).unwrap();
-    queue.next(2);
+    queue.next(2).unwrap();
     let queue = open_in(&store, None);
     assert_eq!(drain(&queue, usize::MAX).0, texts(2..4));
     is_full.store(true, Relaxed);
@@ -212,6 +218,42 @@ fn entries_wait_in_memory_while_the_disk_is_full() {
     assert!(queue.flush(true).is_err());
     assert_eq!((queue.waiting(), queue.lost()), (1000, 100));
     assert_eq!(drain(&queue, usize::MAX).0, texts(100..1100));
+}
+
+#[test]
+fn an_entry_in_memory_does_not_pass_those_that_cannot_be_read() {
+    let root = tempfile::tempdir().unwrap();
+    let queue = open(root.path());
+    for text in texts(0..3) {
+        add_durably(&queue, &text);
+    }
+    let folder = root.path().join("imgsync/events-1").join(NAME);
+    let (segment, moved) = (folder.join(format!("{:020}", 1)), root.path().join("moved"));
+    std::fs::rename(&segment, &moved).unwrap();
+    std::fs::create_dir(&segment).unwrap();
+    queue.add("event 3".into(), Importance::BestEffort);
+    assert!(queue.next(0).is_err());
+    assert!(queue.flush(true).is_err());
+    assert!(queue.next(0).is_err());
+    assert_eq!((queue.waiting(), queue.lost()), (4, 0));
+    std::fs::remove_dir(&segment).unwrap();
+    std::fs::rename(&moved, &segment).unwrap();
+    assert_eq!(drain(&queue, usize::MAX).0, texts(0..4));
+    assert_eq!((queue.waiting(), queue.lost()), (0, 0));
+}
+
+#[test]
+fn a_segment_that_cannot_be_removed_keeps_back_no_entry() {
+    let root = tempfile::tempdir().unwrap();
+    let (store, is_failing) = failing_store(root.path());
+    let queue = open_in(&store, None);
+    let texts: Vec<_> = (0..12).map(|number| format!("{number:0600}")).collect();
+    for text in &texts {
+        add_durably(&queue, text);
+    }
+    is_failing.store(true, Relaxed);
+    assert_eq!(drain(&queue, usize::MAX).0, texts);
+    assert_eq!((queue.waiting(), queue.lost()), (0, 0));
 }
 
 #[test]
@@ -245,7 +287,7 @@ fn a_power_cut_loses_no_durable_entry() {
         queue.flush(true).unwrap();
         durable.push(recording.len());
         if index % 2 == 1 {
-            let entry = queue.next(done).unwrap();
+            let entry = queue.next(done).unwrap().unwrap();
             assert_eq!(&*entry.text, texts[sent.len()]);
             sent.push(recording.len());
             done = entry.number;
