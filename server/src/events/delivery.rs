@@ -15,6 +15,8 @@ const USER_AGENT: &str = concat!("imgsync-server/", env!("CARGO_PKG_VERSION"));
 const MAX_REDIRECTS: usize = 5;
 /// How much of a response is read so that its connection can be used again.
 const MAX_RESPONSE_BYTES: usize = 64 * 1024;
+/// How long it is read. A receiver may send the output of a command that runs for minutes.
+const MAX_RESPONSE_TIME: Duration = Duration::from_millis(200);
 
 /// Why a receiver did not accept a request. The text has no URL, because a URL can contain secrets.
 #[derive(Debug, thiserror::Error)]
@@ -62,7 +64,8 @@ fn is_loopback(url: &Url) -> bool {
     }
 }
 
-/// Sends a body with these headers. Any 2xx answer means that the receiver has accepted it.
+/// Sends a body with these headers. Any 2xx answer means that the receiver has accepted it, whatever
+/// becomes of the body of the answer.
 ///
 /// Redirects that keep the method (307, 308) are followed on the same host, and never from HTTPS to
 /// HTTP, so that no other server gets the headers. Another redirect is an error: a client that
@@ -78,18 +81,21 @@ pub(super) async fn post(
     timeout: Duration,
 ) -> Result<(), DeliveryError> {
     let sending = follow(client, url, headers, body);
-    match tokio::time::timeout(timeout, sending).await {
-        Ok(answer) => answer,
-        Err(_elapsed) => Err(DeliveryError::TimedOut(timeout)),
-    }
+    let answer = tokio::time::timeout(timeout, sending).await;
+    let answer = answer.map_err(|_elapsed| DeliveryError::TimedOut(timeout))?;
+    let reading = read_bounded(answer?);
+    // A connection with an unread body is closed.
+    let _ = tokio::time::timeout(MAX_RESPONSE_TIME, reading).await;
+    Ok(())
 }
 
+/// Sends the body, and returns the answer if it is a 2xx. Its body is not read.
 async fn follow(
     client: &Client,
     url: &Url,
     headers: &HeaderMap,
     body: &str,
-) -> Result<(), DeliveryError> {
+) -> Result<Response, DeliveryError> {
     let mut url = url.clone();
     for _ in 0..=MAX_REDIRECTS {
         let request = client.post(url.clone()).headers(headers.clone());
@@ -97,8 +103,7 @@ async fn follow(
         let response = response.map_err(|error| DeliveryError::NoAnswer(root_cause(&error)))?;
         let status = response.status();
         if status.is_success() {
-            read_bounded(response).await;
-            return Ok(());
+            return Ok(response);
         }
         if !status.is_redirection() {
             return Err(DeliveryError::Status(status));
