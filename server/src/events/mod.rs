@@ -43,7 +43,8 @@ use crate::wall_clock;
 
 /// The time between two writes of entries that are not durable, and between two looks at losses.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(1);
-/// How long the queue of a receiver is kept that is not in the configuration.
+/// How long the queue of a receiver is kept, at least, that is not in the configuration. It is removed
+/// at the first start or reload after that.
 const MAX_UNUSED_QUEUE_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// How often, in seconds, it is logged that events cannot be stored.
@@ -92,7 +93,9 @@ pub(crate) struct ReceiverStatus {
     pub(crate) delivered: u64,
     /// How many attempts failed since the start.
     pub(crate) failed_attempts: u64,
-    /// How many entries were lost since the start.
+    /// How many entries the receiver rejected since the start. They are not sent again.
+    pub(crate) rejected: u64,
+    /// How many entries were lost since the start, because too many waited or their file is damaged.
     pub(crate) lost: u64,
     /// Why the last attempt failed; `None` if it succeeded.
     pub(crate) error: Option<String>,
@@ -330,6 +333,7 @@ impl Events {
                 added: queue.added(),
                 delivered: counts.delivered.load(Relaxed),
                 failed_attempts: counts.failed_attempts.load(Relaxed),
+                rejected: counts.rejected.load(Relaxed),
                 lost: queue.lost(),
                 error: counts.last_error(),
             }

@@ -24,6 +24,8 @@ const INTERNAL_BACKOFF: Duration = Duration::from_secs(1);
 pub(super) struct DeliveryCounts {
     /// Entries that the receiver accepted.
     pub(super) delivered: AtomicU64,
+    /// Entries that the receiver rejected, and that are not sent again.
+    pub(super) rejected: AtomicU64,
     /// Attempts that failed.
     pub(super) failed_attempts: AtomicU64,
     last_error: Mutex<Option<String>>,
@@ -83,7 +85,7 @@ impl Sender {
                 Err(error) if self.receiver.gives_up(&error) => {
                     self.counts.failed_attempts.fetch_add(1, Relaxed);
                     *self.counts.lock_error() = Some(error.to_string());
-                    self.queue.count_refused();
+                    self.counts.rejected.fetch_add(1, Relaxed);
                     done = entry.number;
                     tracing::error!(
                         "{} rejects a request, which is not repeated: {error}",

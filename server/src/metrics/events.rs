@@ -32,8 +32,13 @@ pub(super) fn families(receivers: &[ReceiverStatus]) -> Vec<MetricFamily> {
         ),
         counter(
             "imgsync_notifications_lost_total",
-            "Events that were lost because too many waited, or that a webhook rejected.",
+            "Events that were lost because too many waited, or because their file is damaged.",
             of_all(|receiver| receiver.lost),
+        ),
+        counter(
+            "imgsync_notifications_rejected_total",
+            "Events that a webhook rejected. They are not sent again.",
+            of_all(|receiver| receiver.rejected),
         ),
     ]
 }

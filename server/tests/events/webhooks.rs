@@ -16,7 +16,12 @@ fn start(root: &Path, url: &str) -> Server {
     let list = format!(
         "[{{url: '{url}', secret: {SECRET}, repositories: ['team/**'], tags: [v*], timeout: 1s}}]"
     );
-    Server::start_with(root, &[("REGISTRY_IMGSYNC_WEBHOOKS", &list)])
+    let variables = [
+        ("REGISTRY_IMGSYNC_WEBHOOKS", &*list),
+        ("REGISTRY_HTTP_DEBUG_ADDR", "127.0.0.1:0"),
+        ("REGISTRY_HTTP_DEBUG_PROMETHEUS_ENABLED", "true"),
+    ];
+    Server::start_with(root, &variables)
 }
 
 /// Returns the body of a request with a valid signature.
@@ -85,7 +90,7 @@ async fn the_newest_push_of_each_tag_arrives_with_a_signature() {
 }
 
 #[tokio::test]
-async fn a_rejected_webhook_is_given_up_and_logged() {
+async fn a_rejected_webhook_is_given_up_logged_and_not_lost() {
     let root = tempfile::tempdir().unwrap();
     let receiver = EventReceiver::start_with(|_, request| {
         let text = String::from_utf8_lossy(&request.body);
@@ -100,6 +105,15 @@ async fn a_rejected_webhook_is_given_up_and_logged() {
     });
     let log = server.wait_for_log("rejects a request, which is not repeated");
     assert!(!log.contains(SECRET), "{log}");
+    let (_, url) = log.split_once("metrics at ").unwrap();
+    let url = url.split_whitespace().next().unwrap();
+    let metrics = client().get(url).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    for (name, count) in [("rejected", 1), ("lost", 0)] {
+        let series =
+            format!("imgsync_notifications_{name}_total{{to=\"webhook 1 (127.0.0.1)\"}} {count}\n");
+        assert!(metrics.contains(&series), "{metrics}");
+    }
 }
 
 #[tokio::test]

@@ -203,11 +203,6 @@ impl EventQueue {
         self.added.load(Relaxed)
     }
 
-    /// Counts an entry that the receiver will never accept.
-    pub(super) fn count_refused(&self) {
-        self.lost.fetch_add(1, Relaxed);
-    }
-
     /// Removes the oldest entries if there are too many in memory.
     fn drop_excess(&self) {
         let last = self.lock_memory().drop_excess();

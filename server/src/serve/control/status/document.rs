@@ -142,6 +142,8 @@ pub(super) struct EventReceiverStatus {
     pub(super) waiting: u64,
     /// How many events the receiver has accepted since the start.
     pub(super) delivered: u64,
+    /// How many events the receiver has rejected since the start. They are not sent again.
+    pub(super) rejected: u64,
     /// How many events were lost since the start.
     pub(super) lost: u64,
     /// Why the last attempt failed.

@@ -187,6 +187,7 @@ fn event_receivers(server: &ServerState) -> Vec<EventReceiverStatus> {
             receiver: receiver.name,
             waiting: receiver.waiting,
             delivered: receiver.delivered,
+            rejected: receiver.rejected,
             lost: receiver.lost,
             error: receiver.error,
         })

@@ -177,9 +177,14 @@ fn describe_receiver(status: &EventReceiverStatus) -> String {
         receiver,
         waiting,
         delivered,
+        rejected,
         lost,
         error,
     } = status;
+    let rejected = match rejected {
+        0 => String::new(),
+        rejected => format!(", {rejected} rejected"),
+    };
     let lost = match lost {
         0 => String::new(),
         lost => format!(", {lost} LOST"),
@@ -188,7 +193,7 @@ fn describe_receiver(status: &EventReceiverStatus) -> String {
         Some(error) => format!("; the last attempt failed: {error}"),
         None => String::new(),
     };
-    format!("events for {receiver}: {waiting} wait, {delivered} delivered{lost}{error}")
+    format!("events for {receiver}: {waiting} wait, {delivered} delivered{rejected}{lost}{error}")
 }
 
 fn describe_certificate(certificate: &CertificateStatus) -> String {
