@@ -130,3 +130,29 @@ fn mirrors_to_files_and_back_keep_every_digest() {
         assert_eq!(found, pushed, "{carried}");
     }
 }
+
+#[test]
+#[ignore = "tests/targets.sh runs it"]
+fn a_folder_of_somebody_else_names_no_files_outside_of_it() {
+    let fixture = WindowsFixture::new();
+    let entries = fixture.image.docker_archive("app:v1");
+    let folder = fixture.user_folder().join("foreign");
+    archive::write_folder(&entries, &folder);
+    let manifest_path = folder.join("manifest.json");
+    let manifest = std::fs::read(&manifest_path).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
+    let config = folder.join(manifest[0]["Config"].as_str().unwrap());
+    std::fs::copy(config, fixture.user_folder().join("secret")).unwrap();
+    let source = format!("docker-archive:{}", fixture.on_drive_c("foreign"));
+    for outside in [r"..\secret".to_owned(), fixture.on_drive_c("secret")] {
+        let mut manifest = manifest.clone();
+        manifest[0]["Config"] = outside.clone().into();
+        std::fs::write(&manifest_path, manifest.to_string()).unwrap();
+        let outcome = fixture.run(&["push", &source, &fixture.remote("app:v1")]);
+        outcome.failed(3, &["unsafe name"]);
+    }
+    std::fs::write(&manifest_path, manifest.to_string()).unwrap();
+    let outcome = fixture.run(&["push", &source, &fixture.remote("app:v1")]);
+    outcome.succeeded();
+    fixture.assert_pushed("app:v1");
+}

@@ -22,7 +22,7 @@ use unix as platform;
 use windows as platform;
 
 pub(crate) use lock::{LockedFile, mark_being_written, mark_in_use, remove_if_unused};
-pub(crate) use path_syntax::{is_explicit_path, split_path};
+pub(crate) use path_syntax::{is_explicit_path, path_below, split_path};
 pub(crate) use platform::{
     FileIdentity, PRIVATE_FOLDER_ADVICE, check_own_folder, create_private_folder,
     create_user_folder, effective_user, follow_link, is_private_file, open_to_use,

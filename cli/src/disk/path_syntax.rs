@@ -1,7 +1,22 @@
-//! Paths in the arguments of the user, where a colon separates a path from a name. Pure: a path is
-//! not looked up.
+//! Paths in the arguments of the user, where a colon separates a path from a name, and names of files
+//! in a folder. Pure: a path is not looked up.
+
+use std::path::{Path, PathBuf};
 
 use super::System;
+
+/// Returns the path of a file in a folder. The name comes from somebody else, has `/` as its separator
+/// and no component `..`. `None` if the system takes the name for a path that leads out of the folder
+/// or has another meaning: on Windows `..\x`, `C:\x`, `\\server\share`, `file:stream`, and `x.`, which
+/// is `x`.
+pub(crate) fn path_below(folder: &Path, name: &str, system: System) -> Option<PathBuf> {
+    let is_plain = |part: &str| !part.contains(['\\', ':']) && !part.ends_with(['.', ' ']);
+    let is_safe = match system {
+        System::Windows => name.split('/').all(is_plain),
+        System::Unix | System::MacOs => true,
+    };
+    (is_safe && !name.starts_with('/')).then(|| folder.join(name))
+}
 
 /// Splits `PATH:REST` at the first colon that is no part of the path; `None` for the rest if there
 /// is none. As for skopeo, a path has no colon other than that of a drive on Windows (`C:\x`).
@@ -98,6 +113,36 @@ mod tests {
                 assert_eq!(split_path(text, system), (path, rest), "{text} {system:?}");
             }
         }
+    }
+
+    #[test]
+    fn names_of_others_do_not_lead_out_of_a_folder() {
+        let below = |name: &str, system| path_below(Path::new("folder"), name, system);
+        for name in ["manifest.json", "blobs/sha256/0a", ".x", "語/a..b"] {
+            for system in [System::Unix, System::MacOs, System::Windows] {
+                let expected = Path::new("folder").join(name);
+                assert_eq!(below(name, system), Some(expected), "{name} {system:?}");
+            }
+        }
+        for name in [
+            r"..\secret",
+            r"a\..\..\secret",
+            r"C:\secret",
+            "C:secret",
+            "C:/secret",
+            r"\secret",
+            r"\\host\share\x",
+            r"\\?\C:\secret",
+            "a/b:stream",
+            "a/.. /secret",
+            "a/.../secret",
+            "secret.",
+        ] {
+            assert_eq!(below(name, System::Windows), None, "{name}");
+            assert!(below(name, System::Unix).is_some(), "{name}");
+        }
+        assert_eq!(below("/secret", System::Unix), None);
+        assert_eq!(below("//host/share/x", System::Windows), None);
     }
 
     #[test]

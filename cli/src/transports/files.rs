@@ -10,6 +10,7 @@ use imgsync_oci::{Descriptor, Digest};
 use serde::de::DeserializeOwned;
 
 use super::archive::tar_reader;
+use crate::disk::{self, System};
 use crate::image::{Error, Slice};
 
 /// The most links that are followed.
@@ -132,7 +133,9 @@ impl SourceFiles {
     pub(crate) fn has(&self, name: &str) -> bool {
         match &self.entries {
             FileBackend::Map(map) => map.contains_key(name),
-            FileBackend::Folder(folder) => folder.join(name).exists(),
+            FileBackend::Folder(folder) => {
+                disk::path_below(folder, name, System::CURRENT).is_some_and(|path| path.exists())
+            }
         }
     }
 
@@ -142,12 +145,16 @@ impl SourceFiles {
     /// Returns an error if the name does not exist, is no file, or leads out of the source, or if
     /// links form a cycle.
     pub(super) fn find(&self, name: &str) -> Result<FileContent, Error> {
-        let mut key = tar_reader::entry_key(name.as_bytes()).ok_or_else(|| Error::UnsafeName {
+        let is_unsafe = || Error::UnsafeName {
             from: self.source_name.clone(),
             name: name.to_owned(),
-        })?;
+        };
+        let mut key = tar_reader::entry_key(name.as_bytes()).ok_or_else(is_unsafe)?;
         let map = match &self.entries {
-            FileBackend::Folder(folder) => return self.file(folder.join(key), name),
+            FileBackend::Folder(folder) => {
+                let path = disk::path_below(folder, &key, System::CURRENT);
+                return self.file(path.ok_or_else(is_unsafe)?, name);
+            }
             FileBackend::Map(map) => map,
         };
         for _ in 0..MAX_LINK_HOPS {

@@ -1,4 +1,5 @@
-//! Normalizes the names of entries to keys of a map. They never become paths on a disk.
+//! Normalizes the names of entries to keys of a map. For a folder in place of an archive,
+//! `disk::path_below` makes paths of them.
 
 /// Returns the key of a name: its components without `.` and empty ones. `None` for a name that is
 /// absolute, has `..`, is not UTF-8 or has control characters.
