@@ -8,6 +8,7 @@ use imgsync_oci::Registry;
 use imgsync_oci::client::Credentials;
 
 use super::echo_guard::EchoGuard;
+use super::password_prompt::read_password;
 use crate::args::{LoginArgs, WithScheme};
 use crate::exit::Failure;
 use crate::login::credentials::CredentialVariables;
@@ -98,7 +99,7 @@ fn prompt(terminal: &Term, username: Option<String>) -> std::io::Result<(String,
         }
     };
     terminal.write_str("Password: ")?;
-    let password = terminal.read_secure_line()?;
+    let password = read_password(terminal)?;
     for (name, value) in [("username", &username), ("password", &password)] {
         if value.is_empty() {
             return Err(std::io::Error::other(format!("the {name} is empty")));

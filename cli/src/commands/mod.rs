@@ -10,6 +10,7 @@ mod login;
 mod ls;
 mod manual;
 mod mirror;
+mod password_prompt;
 mod push;
 mod rm;
 mod rm_repository;
