@@ -14,6 +14,7 @@ use imgsync_oci::{Registry, RemoteName};
 
 use crate::args::{AccessArgs, ConnectArgs, PushArgs, SourceAccessArgs, WithScheme, split_scheme};
 use crate::cache::UserFolders;
+use crate::disk::{System, advised_certificate_path};
 use crate::exit::Failure;
 use crate::image::{self, ImageLocation};
 use crate::login::credentials::{CredentialVariables, from_environment};
@@ -166,11 +167,11 @@ impl RegistryAccess {
         } else if args.connect.plain_http {
             Some("write http:// before the name of an image in a registry that uses it".to_owned())
         } else if args.connect != ConnectArgs::default() {
-            Some(
-                "save the certificate of the CA of each registry as \
-                 /etc/docker/certs.d/REGISTRY/ca.crt, and log in with imgsync login REGISTRY"
-                    .to_owned(),
-            )
+            let path = advised_certificate_path("REGISTRY", "ca.crt", System::CURRENT);
+            Some(format!(
+                "save the certificate of the CA of each registry as {path}, and log in with \
+                 imgsync login REGISTRY"
+            ))
         } else {
             None
         };

@@ -55,7 +55,7 @@ async fn preview(
 /// Adds to a failure of the network whose remedy is not known that `imgsync doctor` examines it.
 fn suggest_doctor(mut failure: Failure, registry: &Registry) -> Failure {
     // A hint with an option or a path names the remedy.
-    let is_open = |hint: &str| !hint.contains("--") && !hint.contains("/etc/");
+    let is_open = |hint: &str| !hint.contains("--") && !hint.contains("certs.d");
     if failure.kind == FailureKind::Network && failure.hint.as_deref().is_none_or(is_open) {
         failure.hint = Some(match failure.hint {
             Some(hint) => format!("{hint}; imgsync doctor {registry} examines this"),

@@ -5,6 +5,7 @@
 //! This module does not know what the files hold. Start reading at `TemporaryFile` and
 //! `LockedFile`.
 
+mod certificate_names;
 mod lock;
 mod path_syntax;
 mod replace;
@@ -21,6 +22,7 @@ use unix as platform;
 #[cfg(windows)]
 use windows as platform;
 
+pub(crate) use certificate_names::{advised_certificate_path, registry_folder};
 pub(crate) use lock::{LockedFile, mark_being_written, mark_in_use, remove_if_unused};
 pub(crate) use path_syntax::{is_explicit_path, path_below, split_path};
 pub(crate) use platform::{
@@ -35,6 +37,6 @@ pub(crate) use replace::{
 pub use space::{DiskFull, free_bytes, is_disk_full};
 pub(crate) use system::System;
 pub(crate) use user_paths::{
-    cache_folder, config_folder, docker_config_folder, docker_daemon_files, docker_system_folder,
+    cache_folder, certificate_folders, config_folder, docker_config_folder, docker_daemon_files,
     env_path, home, state_folder,
 };

@@ -28,7 +28,7 @@ pub(crate) fn state_folder() -> Option<PathBuf> {
 /// Returns the user's folder for configuration files of other programs. Docker and podman accept a
 /// relative path too.
 pub(crate) fn config_folder() -> Option<PathBuf> {
-    env_path("XDG_CONFIG_HOME").or_else(|| Some(home()?.join(".config")))
+    UserPaths::CURRENT.config()
 }
 
 /// Returns the folder with the configuration of Docker's client.
@@ -36,9 +36,9 @@ pub(crate) fn docker_config_folder() -> Option<PathBuf> {
     env_path("DOCKER_CONFIG").or_else(|| Some(home()?.join(".docker")))
 }
 
-/// Returns the folder with the configuration of Docker for all users.
-pub(crate) fn docker_system_folder() -> Option<PathBuf> {
-    UserPaths::CURRENT.docker_system()
+/// Returns the `certs.d` folders of Docker and podman in their order, those of the system first.
+pub(crate) fn certificate_folders() -> Vec<PathBuf> {
+    UserPaths::CURRENT.certificates()
 }
 
 /// Returns the configuration files of Docker's daemons: that of the system first, then those of the
@@ -95,24 +95,37 @@ impl<V: Fn(&str) -> Option<PathBuf>> UserPaths<V> {
         })
     }
 
-    fn docker_system(&self) -> Option<PathBuf> {
+    fn config(&self) -> Option<PathBuf> {
+        let below_home = || Some(self.home()?.join(".config"));
+        self.get("XDG_CONFIG_HOME").or_else(below_home)
+    }
+
+    /// Returns the folders for all users of this machine that only an administrator can write to. On
+    /// Windows every user can create `\etc` on a drive, and a folder of Docker in `%ProgramData%`
+    /// that Docker did not create.
+    fn system_folders(&self) -> &'static [&'static str] {
         match self.system {
-            System::Windows => Some(self.get("ProgramData")?.join("docker")),
-            System::Unix | System::MacOs => Some("/etc/docker".into()),
+            System::Windows => &[],
+            System::Unix | System::MacOs => &["/etc/docker", "/etc/containers"],
         }
     }
 
+    fn certificates(&self) -> Vec<PathBuf> {
+        let system = self.system_folders().iter().map(PathBuf::from);
+        let docker = self.home().map(|home| home.join(".docker"));
+        let config = |name: &str| self.config().map(|folder| folder.join(name));
+        let user = [docker, config("docker"), config("containers")];
+        let folders = system.chain(user.into_iter().flatten());
+        folders.map(|folder| folder.join("certs.d")).collect()
+    }
+
     fn docker_daemons(&self) -> Vec<PathBuf> {
-        let system = self.docker_system();
         let rootless = || Some(self.home()?.join(".config/docker/daemon.json"));
         let desktop = || Some(self.home()?.join(".docker/daemon.json"));
         let files = match self.system {
-            System::Unix => [system.map(|folder| folder.join("daemon.json")), rootless()],
+            System::Unix => [Some("/etc/docker/daemon.json".into()), rootless()],
             System::MacOs => [rootless(), desktop()],
-            System::Windows => [
-                system.map(|folder| folder.join("config").join("daemon.json")),
-                desktop(),
-            ],
+            System::Windows => [desktop(), None],
         };
         files.into_iter().flatten().collect()
     }
@@ -135,20 +148,22 @@ impl<V: Fn(&str) -> Option<PathBuf>> UserPaths<V> {
 mod tests {
     use super::*;
 
-    /// Returns home, cache, state and Docker's system folder, with `/` as the separator.
-    fn folders(system: System, variables: &[(&str, &str)]) -> [String; 4] {
+    /// Returns home, cache and state, with `/` as the separator.
+    fn folders(system: System, variables: &[(&str, &str)]) -> [String; 3] {
+        let paths = with_variables(system, variables);
+        let folders = [paths.home(), paths.cache(), paths.state()];
+        folders.map(|folder| folder.map_or_else(String::new, |path| path.display().to_string()))
+    }
+
+    fn with_variables(
+        system: System,
+        variables: &[(&str, &str)],
+    ) -> UserPaths<impl Fn(&str) -> Option<PathBuf>> {
         let variable = |name: &str| {
             let found = variables.iter().find(|(variable, _)| *variable == name);
             found.map(|(_, value)| PathBuf::from(value))
         };
-        let paths = UserPaths { system, variable };
-        let folders = [
-            paths.home(),
-            paths.cache(),
-            paths.state(),
-            paths.docker_system(),
-        ];
-        folders.map(|folder| folder.map_or_else(String::new, |path| path.display().to_string()))
+        UserPaths { system, variable }
     }
 
     #[test]
@@ -156,60 +171,67 @@ mod tests {
         let home = &[("HOME", "/h")][..];
         assert_eq!(
             folders(System::Unix, home),
-            [
-                "/h",
-                "/h/.cache/imgsync",
-                "/h/.local/state/imgsync",
-                "/etc/docker"
-            ]
+            ["/h", "/h/.cache/imgsync", "/h/.local/state/imgsync"]
         );
         assert_eq!(
             folders(System::MacOs, home),
             [
                 "/h",
                 "/h/Library/Caches/imgsync",
-                "/h/Library/Application Support/imgsync",
-                "/etc/docker"
+                "/h/Library/Application Support/imgsync"
             ]
         );
         let windows = [
             ("HOME", "/git"),
             ("LOCALAPPDATA", "/u/me/AppData/Local"),
-            ("ProgramData", "/p"),
             ("USERPROFILE", "/u/me"),
         ];
         let local = "/u/me/AppData/Local/imgsync";
         let (cache, state) = (format!("{local}/cache"), format!("{local}/state"));
-        let expected = ["/u/me", &cache, &state, "/p/docker"];
+        let expected = ["/u/me", &cache, &state];
         assert_eq!(folders(System::Windows, &windows), expected);
         assert_eq!(folders(System::Windows, &windows[2..]), expected);
         assert_eq!(folders(System::Windows, home)[0], "/h");
     }
 
+    /// Other users of Windows can write to these folders.
+    const SHARED: [(&str, &str); 2] = [("HOME", "/h"), ("ProgramData", "/p")];
+
     #[test]
     fn the_daemons_of_each_system_have_their_files() {
+        let unix = ["/etc/docker/daemon.json", "/h/.config/docker/daemon.json"];
+        let mac = ["/h/.config/docker/daemon.json", "/h/.docker/daemon.json"];
         for (system, expected) in [
-            (
-                System::Unix,
-                ["/etc/docker/daemon.json", "/h/.config/docker/daemon.json"],
-            ),
-            (
-                System::MacOs,
-                ["/h/.config/docker/daemon.json", "/h/.docker/daemon.json"],
-            ),
-            (
-                System::Windows,
-                ["/p/docker/config/daemon.json", "/h/.docker/daemon.json"],
-            ),
+            (System::Unix, &unix[..]),
+            (System::MacOs, &mac),
+            (System::Windows, &["/h/.docker/daemon.json"]),
         ] {
-            let variable = |name: &str| match name {
-                "HOME" => Some(PathBuf::from("/h")),
-                "ProgramData" => Some(PathBuf::from("/p")),
-                _ => None,
-            };
-            let found = UserPaths { system, variable }.docker_daemons();
-            assert_eq!(found, expected.map(PathBuf::from), "{system:?}");
+            let found = with_variables(system, &SHARED).docker_daemons();
+            assert_eq!(found, paths(expected), "{system:?}");
         }
+    }
+
+    #[test]
+    fn certificates_are_read_from_folders_that_other_users_cannot_write_to() {
+        let all = [
+            "/etc/docker/certs.d",
+            "/etc/containers/certs.d",
+            "/h/.docker/certs.d",
+            "/h/.config/docker/certs.d",
+            "/h/.config/containers/certs.d",
+        ];
+        for (system, expected) in [
+            (System::Unix, &all[..]),
+            (System::MacOs, &all),
+            (System::Windows, &all[2..]),
+        ] {
+            let found = with_variables(system, &SHARED).certificates();
+            assert_eq!(found, paths(expected), "{system:?}");
+        }
+    }
+
+    fn paths(texts: &[&str]) -> Vec<PathBuf> {
+        texts.iter().map(PathBuf::from).collect()
     }
 
     #[test]
@@ -221,10 +243,10 @@ mod tests {
             ("XDG_STATE_HOME", "/s"),
         ];
         for system in [System::Unix, System::MacOs, System::Windows] {
-            let [_, cache, state, _] = folders(system, &all);
+            let [_, cache, state] = folders(system, &all);
             assert_eq!([&*cache, &*state], ["/c/imgsync", "/s/imgsync"]);
             let relative = [("XDG_CACHE_HOME", "c"), ("XDG_STATE_HOME", "s")];
-            let [_, cache, state, _] = folders(system, &relative);
+            let [_, cache, state] = folders(system, &relative);
             assert_eq!([&*cache, &*state], ["", ""], "{system:?}");
         }
     }

@@ -7,6 +7,7 @@ use imgsync_oci::certificate::CertificateInfo;
 use imgsync_oci::client::{ConnectErrorKind, Error};
 
 use super::finding::{DoctorCheck, Finding, Verdict};
+use crate::disk::{System, advised_certificate_path};
 use crate::exit::Failure;
 use crate::text::format_timestamp;
 
@@ -126,10 +127,11 @@ fn explain(
                     "  ssl_certificate /etc/letsencrypt/live/NAME/fullchain.pem;".to_owned(),
                 ]);
             }
+            let path = advised_certificate_path(registry.as_str(), "ca.crt", System::CURRENT);
             remedy.extend([
                 "for your own CA, copy its certificate to this machine, for Docker and imgsync:"
                     .to_owned(),
-                format!("  /etc/docker/certs.d/{registry}/ca.crt"),
+                format!("  {path}"),
                 "for imgsync alone, pass --ca-file ca.crt".to_owned(),
             ]);
             (what, remedy)

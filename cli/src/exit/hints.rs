@@ -7,6 +7,7 @@ use imgsync_oci::client::{ConnectErrorKind, CredentialUse, Error};
 use imgsync_oci::{ApiError, ErrorCode, Registry};
 
 use super::body_limit;
+use crate::disk::{System, advised_certificate_path};
 
 /// The variables of which the HTTP library reads the first one that is set, for each kind of URL.
 pub(crate) const PROXY_VARIABLES: [&str; 6] = [
@@ -38,7 +39,9 @@ pub(super) fn hint(error: &Error) -> Option<String> {
              a store, correct the Host and X-Forwarded headers that a proxy in front of the registry \
              sets (nginx: proxy_set_header Host $http_host;)"
         )),
-        Error::Connect { registry, kind, .. } => Some(hint_for_connect_error(registry, *kind)),
+        Error::Connect { registry, kind, .. } => {
+            Some(hint_for_connect_error(registry, *kind, System::CURRENT))
+        }
         Error::ConnectionLost { operation, .. }
             if operation.starts_with("GET ") || operation.starts_with("HEAD ") =>
         {
@@ -51,7 +54,8 @@ pub(super) fn hint(error: &Error) -> Option<String> {
     }
 }
 
-fn hint_for_connect_error(registry: &Registry, kind: ConnectErrorKind) -> String {
+fn hint_for_connect_error(registry: &Registry, kind: ConnectErrorKind, system: System) -> String {
+    let saved_as = |file: &str| advised_certificate_path(registry.as_str(), file, system);
     match kind {
         ConnectErrorKind::Network => {
             let proxy = PROXY_VARIABLES.into_iter().find(|name| is_set(name));
@@ -72,8 +76,9 @@ fn hint_for_connect_error(registry: &Registry, kind: ConnectErrorKind) -> String
              unencrypted"
         ),
         ConnectErrorKind::UnknownAuthority => format!(
-            "pass the certificate of the CA with --ca-file, or save it as \
-             /etc/docker/certs.d/{registry}/ca.crt; --insecure skips the verification"
+            "pass the certificate of the CA with --ca-file, or save it as {}; --insecure skips the \
+             verification",
+            saved_as("ca.crt")
         ),
         ConnectErrorKind::Certificate => format!(
             "use a host name that the certificate is valid for, or install another certificate on \
@@ -85,8 +90,8 @@ fn hint_for_connect_error(registry: &Registry, kind: ConnectErrorKind) -> String
              skips the verification"
         ),
         ConnectErrorKind::ClientCertificate => format!(
-            "save your client certificate and its key as client.cert and client.key in \
-             /etc/docker/certs.d/{registry}/"
+            "save your client certificate and its key as client.cert and client.key in {}",
+            saved_as("")
         ),
         ConnectErrorKind::Handshake => {
             format!(
@@ -225,4 +230,39 @@ fn hint_for_status(error: &Error) -> Option<String> {
         _ => return None,
     };
     Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_are_saved_where_the_system_can_have_them() {
+        let registry: Registry = "nas:5000".parse().unwrap();
+        for (kind, system, expected) in [
+            (
+                ConnectErrorKind::UnknownAuthority,
+                System::Unix,
+                "save it as /etc/docker/certs.d/nas:5000/ca.crt; --insecure",
+            ),
+            (
+                ConnectErrorKind::UnknownAuthority,
+                System::Windows,
+                r"save it as %USERPROFILE%\.docker\certs.d\nas5000\ca.crt; --insecure",
+            ),
+            (
+                ConnectErrorKind::ClientCertificate,
+                System::Unix,
+                "client.key in /etc/docker/certs.d/nas:5000/",
+            ),
+            (
+                ConnectErrorKind::ClientCertificate,
+                System::MacOs,
+                "client.key in ~/.docker/certs.d/nas:5000/",
+            ),
+        ] {
+            let hint = hint_for_connect_error(&registry, kind, system);
+            assert!(hint.contains(expected), "{hint}");
+        }
+    }
 }

@@ -22,8 +22,9 @@ pub(super) fn load_certificates(
     let mut tls = TlsOptions::default();
     let mut has_certificates = false;
     let mut has_client_certificate = false;
-    for folder in folders() {
-        for path in list_files(&folder.join(folder_name(registry, System::CURRENT))) {
+    let name = disk::registry_folder(registry.as_str(), System::CURRENT);
+    for folder in disk::certificate_folders() {
+        for path in list_files(&folder.join(&name)) {
             let added = match path.extension().and_then(|extension| extension.to_str()) {
                 Some("crt") => read(&path).and_then(|pem| tls.add_ca_certificates(&pem)),
                 // A TLS client presents one certificate: the first one by file name.
@@ -42,28 +43,6 @@ pub(super) fn load_certificates(
         }
     }
     (tls, has_certificates)
-}
-
-/// Returns the name of a registry's folder. As for Docker, it has no colon on Windows, where no file
-/// name has one.
-fn folder_name(registry: &Registry, system: System) -> String {
-    match system {
-        System::Windows => registry.as_str().replace(':', ""),
-        System::Unix | System::MacOs => registry.as_str().to_owned(),
-    }
-}
-
-/// Returns the folders in the order of Docker and podman, those of the system first.
-fn folders() -> Vec<PathBuf> {
-    let mut folders = Vec::new();
-    folders.extend(disk::docker_system_folder().map(|folder| folder.join("certs.d")));
-    folders.push(PathBuf::from("/etc/containers/certs.d"));
-    folders.extend(disk::home().map(|home| home.join(".docker/certs.d")));
-    if let Some(config) = disk::config_folder() {
-        folders.push(config.join("docker/certs.d"));
-        folders.push(config.join("containers/certs.d"));
-    }
-    folders
 }
 
 /// Lists the files of a folder by name.
@@ -86,18 +65,4 @@ fn read_with_key(certificate: &Path) -> Result<Vec<u8>, String> {
 fn read(path: &Path) -> Result<Vec<u8>, String> {
     let content = std::fs::read(path).map_err(|error| error.to_string())?;
     Ok(decode_text_file(content))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_folder_of_a_registry_has_its_name_as_far_as_the_system_allows() {
-        let registry: Registry = "localhost:5000".parse().unwrap();
-        let name = |system| folder_name(&registry, system);
-        assert_eq!(name(System::Unix), "localhost:5000");
-        assert_eq!(name(System::MacOs), "localhost:5000");
-        assert_eq!(name(System::Windows), "localhost5000");
-    }
 }
