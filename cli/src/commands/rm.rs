@@ -4,13 +4,12 @@ use std::sync::Arc;
 
 use imgsync_oci::Reference;
 use imgsync_oci::client::{Client, DeleteOutcome};
-use imgsync_oci::ext::trash::RESTORE_CALL;
 
 use super::{not_found, resolve, rm_repository};
 use crate::args::{ContentName, ManifestName, RmArgs, WithScheme};
 use crate::exit::{Failure, FailureKind};
 use crate::login::RegistryAccess;
-use crate::report::{Report, Verbosity};
+use crate::report::Report;
 
 /// Deletes one manifest, tag or repository after the other, and prints each. What cannot be deleted
 /// does not keep the rest.
@@ -82,25 +81,20 @@ async fn delete_name(
     if by_digest {
         name = resolve(&client, &name).await?;
     }
-    delete(&client, &name).await?;
+    let is_restorable = delete(&client, &name).await?;
     report.output().print(&format!("deleted {name}"));
-    // A registry that does not answer this keeps no trash, as far as the user is concerned.
-    let has_trash = report.verbosity() != Verbosity::Quiet
-        && client
-            .has_extension_call(RESTORE_CALL)
-            .await
-            .unwrap_or_default();
-    if has_trash {
+    if is_restorable {
         report.note(&format!("to restore it: imgsync undelete {name}"));
     }
     Ok(())
 }
 
-async fn delete(client: &Client, name: &ManifestName) -> Result<(), Failure> {
+/// Deletes a tag or manifest, and returns whether the registry can restore it.
+async fn delete(client: &Client, name: &ManifestName) -> Result<bool, Failure> {
     let registry = &name.registry;
     let deleted = client.delete_manifest(&name.repository, &name.reference);
     match (deleted.await?, &name.reference) {
-        (DeleteOutcome::Deleted, _) => Ok(()),
+        (DeleteOutcome::Deleted { is_restorable }, _) => Ok(is_restorable),
         (DeleteOutcome::NotFound, _) => Err(not_found(name)),
         (DeleteOutcome::Unsupported, Reference::Tag(tag)) => {
             let resolved = resolve(client, name).await;

@@ -113,7 +113,7 @@ async fn delete_tag(
     let reference = Reference::Tag(tag.clone());
     let deleted = client.delete_manifest(&name.repository, &reference).await?;
     match deleted {
-        DeleteOutcome::Deleted | DeleteOutcome::NotFound => return Ok(TagDeletion::Deleted),
+        DeleteOutcome::Deleted { .. } | DeleteOutcome::NotFound => return Ok(TagDeletion::Deleted),
         DeleteOutcome::Disabled => return Ok(TagDeletion::Refused),
         DeleteOutcome::Unsupported => {}
     }
@@ -130,7 +130,7 @@ async fn delete_tag(
     let by_digest = resolve(client, &manifest).await?;
     let deleted = client.delete_manifest(&name.repository, &by_digest.reference);
     Ok(match deleted.await? {
-        DeleteOutcome::Deleted | DeleteOutcome::NotFound => TagDeletion::Deleted,
+        DeleteOutcome::Deleted { .. } | DeleteOutcome::NotFound => TagDeletion::Deleted,
         DeleteOutcome::Unsupported | DeleteOutcome::Disabled => TagDeletion::Refused,
     })
 }

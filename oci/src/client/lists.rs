@@ -7,6 +7,7 @@ use serde::Deserialize;
 use super::paging::NextPage;
 use super::{Client, Error, response_headers};
 use crate::endpoint::{Pagination, RegistryOperation, RepositoryOperation};
+use crate::ext::trash::RESTORABLE_HEADER;
 use crate::{Endpoint, Reference, Repository, Tag};
 
 /// The number of names to request in a page; the stock registry accepts no more.
@@ -27,7 +28,10 @@ pub struct ListPage<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeleteOutcome {
     /// The manifest or tag was deleted.
-    Deleted,
+    Deleted {
+        /// Whether the registry can restore it; see [`crate::ext::trash`].
+        is_restorable: bool,
+    },
     /// The manifest or tag does not exist.
     NotFound,
     /// The registry does not support deleting, or not by this kind of reference.
@@ -169,7 +173,9 @@ impl Client {
         let allowed = response_headers::text(response.headers(), &ALLOW);
         let is_disabled = allowed.is_some_and(|methods| !methods.contains("DELETE"));
         match (response.status(), reference) {
-            (status, _) if status.is_success() => Ok(DeleteOutcome::Deleted),
+            (status, _) if status.is_success() => Ok(DeleteOutcome::Deleted {
+                is_restorable: response.headers().contains_key(RESTORABLE_HEADER),
+            }),
             (StatusCode::NOT_FOUND, _) => Ok(DeleteOutcome::NotFound),
             (StatusCode::METHOD_NOT_ALLOWED, _) if is_disabled => Ok(DeleteOutcome::Disabled),
             (StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED, _)

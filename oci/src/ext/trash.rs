@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Digest, ParseError, Reference};
 
-/// The name of the call that restores, in the list of extensions.
-pub const RESTORE_CALL: &str = "trash/restore";
+/// The header of the response to a deletion that can be undone. Its value is `true`.
+pub const RESTORABLE_HEADER: &str = "imgsync-restorable";
 /// The size in bytes of the largest request.
 pub const MAX_TRASH_REQUEST_BYTES: usize = 4096;
 /// The most names of a kind in a response.

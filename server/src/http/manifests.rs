@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, LAST_MODIFIED};
+use hyper::header::{
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED,
+};
 use hyper::{Response, StatusCode};
 use imgsync_oci::endpoint::RepositoryOperation;
+use imgsync_oci::ext::trash::RESTORABLE_HEADER;
 use imgsync_oci::{Endpoint, ErrorCode, MAX_MANIFEST_BYTES, Reference, Repository, Tag};
 
 use super::app::App;
@@ -290,6 +293,11 @@ pub(super) async fn delete(
     let delete = move |walk: &Walk<'_>| registry.delete_manifest(&target, &deleted, walk);
     let tags = app.walks.run(client, delete).await?;
     let mut response = responses::empty(StatusCode::ACCEPTED);
+    if !app.config.load().imgsync.gc.undo.is_zero() {
+        let (name, value) = (HeaderName::from_static(RESTORABLE_HEADER), "true");
+        let headers = response.headers_mut();
+        headers.insert(name, HeaderValue::from_static(value));
+    }
     changes::note_all(app, &mut response, order, || {
         let manifest = match &reference {
             Reference::Digest(digest) => Some(RegistryChange::deleted(&repository, digest)),

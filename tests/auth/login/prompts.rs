@@ -26,7 +26,7 @@ fn typed_text_is_shown_again_after_ctrl_c() {
     let htpasswd = format!("{server} htpasswd {file} alice");
     for command in [login, htpasswd] {
         let mut shell = Command::new("sh");
-        shell.env("HOME", fixture.home());
+        shell.env("HOME", fixture.home()).env("LC_ALL", "C");
         let screen = interrupt_prompt(shell, &command);
         assert!(screen.contains("\nerror: interrupted"), "{screen}");
         // Nothing continues where a login has stopped.

@@ -145,7 +145,7 @@ impl MirrorRunner<'_> {
             DeleteOutcome::Unsupported
         };
         Ok(Some(match deleted {
-            DeleteOutcome::Deleted | DeleteOutcome::NotFound => {
+            DeleteOutcome::Deleted { .. } | DeleteOutcome::NotFound => {
                 record.forget(tag);
                 TagOutcome::Pruned(digest, reason)
             }

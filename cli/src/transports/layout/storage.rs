@@ -125,7 +125,9 @@ impl<S: LayoutStorage> CopyTarget for StorageTarget<S> {
         let tag = tag.clone();
         let was_present = self.storage.edit_index(move |index| index.remove(&tag));
         Ok(if was_present.await? {
-            DeleteOutcome::Deleted
+            DeleteOutcome::Deleted {
+                is_restorable: false,
+            }
         } else {
             DeleteOutcome::NotFound
         })

@@ -86,7 +86,7 @@ async fn stored_images_are_read_back_and_existing_ones_stay() {
     assert!(read.locate_blob(&absent).await.is_err());
 
     let deleted = second.delete_tag(&tag("same")).await.unwrap();
-    assert!(matches!(deleted, DeleteOutcome::Deleted));
+    assert!(matches!(deleted, DeleteOutcome::Deleted { .. }));
     let again = second.delete_tag(&tag("same")).await.unwrap();
     assert!(matches!(again, DeleteOutcome::NotFound));
     assert_eq!(digest_at(&second, "same").await, None);
