@@ -53,7 +53,9 @@ pub(super) async fn post(
         Error::UploadBusy { .. } => ErrorResponse::busy(ErrorCode::Unavailable, error.to_string()),
         error => error.into(),
     })?;
-    let mut response = state_response(app, &repository, StatusCode::ACCEPTED, &state);
+    let mut response = state_response(StatusCode::ACCEPTED, &state);
+    // The request ends the push of a layer that the repository holds already.
+    note_push(app, &mut response, &repository, &state);
     let headers = response.headers_mut();
     headers.insert(LOCATION, header_value(location.path()));
     Ok(response)
@@ -68,8 +70,17 @@ pub(super) async fn get(
 ) -> Result<Response<ResponseBody>, ErrorResponse> {
     check_access(app, caller, &repository)?;
     let (registry, target) = (app.registry.clone(), repository.clone());
-    let state = try_blocking(move || registry.assembly_state(&target, &diff_id)).await?;
-    Ok(state_response(app, &repository, StatusCode::OK, &state))
+    let (state, is_first) = try_blocking(move || {
+        let state = registry.assembly_state(&target, &diff_id)?;
+        Ok::<_, Error>((state, registry.report_assembled(&target, &diff_id)))
+    })
+    .await?;
+    let mut response = state_response(StatusCode::OK, &state);
+    // The layer was assembled while no request ran.
+    if is_first {
+        note_push(app, &mut response, &repository, &state);
+    }
+    Ok(response)
 }
 
 /// Checks that delta uploads are enabled, and that the caller may also pull: the layer consists of what
@@ -84,19 +95,20 @@ fn check_access(app: &App, caller: &Caller, repository: &Repository) -> Result<(
     Ok(())
 }
 
-/// Builds the response with a state. To be told that the repository holds the layer counts as its
-/// push: the layer was assembled while no request ran.
-fn state_response(
+fn state_response(status: StatusCode, state: &AssemblyState) -> Response<ResponseBody> {
+    responses::json(status, format!("{}\n", json!(state)))
+}
+
+/// Notes the push of the layer, if the repository holds it.
+fn note_push(
     app: &App,
+    response: &mut Response<ResponseBody>,
     repository: &Repository,
-    status: StatusCode,
     state: &AssemblyState,
-) -> Response<ResponseBody> {
-    let mut response = responses::json(status, format!("{}\n", json!(state)));
+) {
     if let AssemblyState::Held { blob } = state {
-        changes::note(app, &mut response, || {
+        changes::note(app, response, || {
             RegistryChange::blob(ChangeAction::Push, repository, &blob.digest, blob.size)
         });
     }
-    response
 }

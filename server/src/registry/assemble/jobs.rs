@@ -61,6 +61,15 @@ pub(super) struct WorkingAssembly {
     pub(super) bases: Vec<Digest>,
 }
 
+/// How an assembly ended.
+#[derive(Debug)]
+struct AssemblyResult {
+    state: AssemblyState,
+    ended_at: Instant,
+    /// Whether [`AssemblyJobs::report`] must not return true any more.
+    is_reported: bool,
+}
+
 /// The assemblies. `T` is what the worker needs for one.
 #[derive(Debug)]
 pub(super) struct AssemblyJobs<T> {
@@ -70,8 +79,8 @@ pub(super) struct AssemblyJobs<T> {
     /// The assemblies whose requests are being checked, each with the one who asked, if known.
     reserved: HashMap<AssemblyKey, (AssemblyProgress, Option<String>)>,
     working: HashMap<AssemblyKey, WorkingAssembly>,
-    /// How the last assemblies ended, and when.
-    results: HashMap<AssemblyKey, (AssemblyState, Instant)>,
+    /// How the last assemblies ended.
+    results: HashMap<AssemblyKey, AssemblyResult>,
 }
 
 impl<T> Default for AssemblyJobs<T> {
@@ -179,24 +188,36 @@ impl<T> AssemblyJobs<T> {
     /// Records how a job ended at `now`; `None` if nobody should be told.
     pub(super) fn finish(&mut self, key: AssemblyKey, result: Option<AssemblyState>, now: Instant) {
         self.working.remove(&key);
-        let is_recent = |ended_at: Instant| now.saturating_duration_since(ended_at) < RESULT_AGE;
-        self.results.retain(|_, (_, ended_at)| is_recent(*ended_at));
+        let age = |ended_at: Instant| now.saturating_duration_since(ended_at);
+        self.results
+            .retain(|_, result| age(result.ended_at) < RESULT_AGE);
         if self.results.len() >= MAX_RESULTS {
-            let oldest = self
-                .results
-                .iter()
-                .min_by_key(|(_, (_, ended_at))| *ended_at);
+            let results = self.results.iter();
+            let oldest = results.min_by_key(|(_, result)| result.ended_at);
             let oldest = oldest.map(|(key, _)| key.clone());
             oldest.map(|key| self.results.remove(&key));
         }
-        if let Some(result) = result {
-            self.results.insert(key, (result, now));
+        if let Some(state) = result {
+            let result = AssemblyResult {
+                state,
+                ended_at: now,
+                is_reported: false,
+            };
+            self.results.insert(key, result);
         }
     }
 
-    /// Records that the repository holds a layer already.
+    /// Records that the repository holds a layer that was not assembled.
     pub(super) fn insert_held(&mut self, key: AssemblyKey, blob: Descriptor, now: Instant) {
-        self.finish(key, Some(AssemblyState::Held { blob }), now);
+        self.finish(key.clone(), Some(AssemblyState::Held { blob }), now);
+        self.report(&key);
+    }
+
+    /// Returns whether the layer was assembled, and this is called for the first time since.
+    pub(super) fn report(&mut self, key: &AssemblyKey) -> bool {
+        let result = self.results.get_mut(key);
+        let assembled = result.filter(|result| matches!(result.state, AssemblyState::Held { .. }));
+        assembled.is_some_and(|result| !std::mem::replace(&mut result.is_reported, true))
     }
 
     /// Forgets how a job ended.
@@ -209,7 +230,7 @@ impl<T> AssemblyJobs<T> {
         let working = self.working.get(key).map(|working| &working.progress);
         let reserved = || self.reserved.get(key).map(|(progress, _)| progress);
         let working = working.or_else(reserved).map(AssemblyProgress::state);
-        working.or_else(|| Some(self.results.get(key)?.0.clone()))
+        working.or_else(|| Some(self.results.get(key)?.state.clone()))
     }
 }
 
@@ -313,6 +334,20 @@ mod tests {
         assert!(!jobs.has_room(None));
         jobs.release(&key(0));
         assert!(jobs.has_room(user) && jobs.state(&key(0)).is_none());
+    }
+
+    #[test]
+    fn a_layer_is_reported_once_and_only_if_it_was_assembled() {
+        let (mut jobs, now) = (AssemblyJobs::<()>::default(), Instant::now());
+        let blob = || Descriptor::new("m/t", Digest::of(b"layer"), 5);
+        let held = || AssemblyState::Held { blob: blob() };
+        assert!(!jobs.report(&key(0)));
+        jobs.finish(key(0), Some(held()), now);
+        assert_eq!([(); 3].map(|()| jobs.report(&key(0))), [true, false, false]);
+        jobs.finish(key(1), Some(failed("why")), now);
+        jobs.insert_held(key(2), blob(), now);
+        assert!(!jobs.report(&key(1)) && !jobs.report(&key(2)));
+        assert_eq!(jobs.state(&key(2)), Some(held()));
     }
 
     #[test]

@@ -135,6 +135,13 @@ impl Registry {
         Ok(state)
     }
 
+    /// Returns whether the layer was assembled, and this is called for the first time since. So its
+    /// push is recorded once.
+    pub(crate) fn report_assembled(&self, repository: &Repository, diff_id: &Digest) -> bool {
+        let key = (repository.clone(), diff_id.clone());
+        self.assemblies.jobs().report(&key)
+    }
+
     /// Cancels the assemblies in these repositories, and those that have one of these bases. Returns the
     /// number of those that go on nevertheless.
     ///

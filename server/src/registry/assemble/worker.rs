@@ -11,6 +11,7 @@ use imgsync_oci::{Descriptor, Digest, Repository};
 use super::jobs::AssemblyKey;
 use super::run::{AssemblyFailure, PreparedAssembly};
 use crate::registry::Registry;
+use crate::registry::uploads::SealedUpload;
 
 /// The lowest priority of a Unix process (nice 19).
 const WORKER_NICENESS: i32 = 19;
@@ -91,6 +92,16 @@ pub(super) fn run_next(registry: &Registry) -> bool {
 
 /// Runs a job, and records how it ended.
 pub(super) fn run_job(registry: &Registry, key: AssemblyKey, job: PreparedAssembly) {
+    let (repository, diff_id) = &key;
+    if let Some(blob) = find_arrived_layer(registry, repository, diff_id) {
+        tracing::info!(%repository, %diff_id, "the layer was pushed while its assembly waited");
+        remove_delta(&key, job.delta);
+        registry
+            .assemblies
+            .jobs()
+            .insert_held(key, blob, Instant::now());
+        return;
+    }
     let result = run_logged(registry, &key, job);
     let mut jobs = registry.assemblies.jobs();
     jobs.finish(key, result, Instant::now());
@@ -108,30 +119,20 @@ fn wait_for_job(registry: &Registry) -> Option<(AssemblyKey, PreparedAssembly)> 
 /// Runs a job, logs it, and returns what its client is told; `None` if the job was stopped.
 fn run_logged(
     registry: &Registry,
-    (repository, diff_id): &AssemblyKey,
+    key: &AssemblyKey,
     mut job: PreparedAssembly,
 ) -> Option<AssemblyState> {
+    let (repository, diff_id) = key;
     let (started_at, delta_bytes) = (Instant::now(), job.delta.size());
     let raw_bytes = job.plan.raw_size;
     let bases = job.bases.len();
     tracing::info!(%repository, %diff_id, delta_bytes, raw_bytes, bases, "assembling a layer");
-    let arrived = find_arrived_layer(registry, repository, diff_id);
-    let is_needed = arrived.is_none();
-    let result = match arrived {
-        Some(blob) => Ok(blob),
-        None => run_catching_panics(registry, &mut job),
-    };
-    if !matches!(result, Err(AssemblyFailure::Stopped))
-        && let Err(error) = job.delta.remove()
-    {
-        tracing::warn!(%repository, %diff_id, %error, "cannot remove a delta");
+    let result = run_catching_panics(registry, &mut job);
+    if !matches!(result, Err(AssemblyFailure::Stopped)) {
+        remove_delta(key, job.delta);
     }
     let milliseconds = started_at.elapsed().as_millis();
     let reason = match result {
-        Ok(blob) if !is_needed => {
-            tracing::info!(%repository, %diff_id, "the layer was pushed while its assembly waited");
-            return Some(AssemblyState::Held { blob });
-        }
         Ok(blob) => {
             let (digest, bytes) = (&blob.digest, blob.size);
             tracing::info!(
@@ -156,6 +157,13 @@ fn run_logged(
     };
     tracing::warn!(%repository, %diff_id, reason, milliseconds, "cannot assemble a layer");
     Some(AssemblyState::Failed { reason })
+}
+
+/// Removes a delta with its session.
+fn remove_delta((repository, diff_id): &AssemblyKey, delta: SealedUpload) {
+    if let Err(error) = delta.remove() {
+        tracing::warn!(%repository, %diff_id, %error, "cannot remove a delta");
+    }
 }
 
 /// Returns the layer of a job if the repository holds it meanwhile.

@@ -15,6 +15,7 @@ mod layer_pairs;
 #[allow(clippy::expect_used, dead_code, unreachable_pub, reason = "as above")]
 mod zip;
 
+mod events;
 mod interruptions;
 mod layers;
 mod memory;
