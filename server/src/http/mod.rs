@@ -40,6 +40,7 @@ mod request_body;
 mod request_id;
 mod resolve_layers;
 mod responses;
+mod restored_pushes;
 mod trash;
 mod uploads;
 mod walks;

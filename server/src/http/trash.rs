@@ -18,7 +18,8 @@ use super::client_presence::ClientPresence;
 use super::error_response::ErrorResponse;
 use super::request_body::RequestBody;
 use super::responses;
-use crate::events::RegistryChange;
+use super::restored_pushes::restored_pushes;
+use crate::events::{OrderGuard, RegistryChange};
 use crate::registry::{
     ContentTarget, DeletedRepository, Registry, RestoreReport, TrashEntry, Walk,
 };
@@ -55,9 +56,26 @@ pub(super) async fn restore(
     let buffered = app.body_buffers.read(body, limit, too_long).await?;
     let reference = RestoreRequest::parse(&buffered.bytes)
         .map_err(|error| ErrorResponse::new(ErrorCode::BodyInvalid, error.to_string()))?;
-    let response = restore_content(app, &repository, reference).await?;
-    let body = json!(response);
-    Ok(responses::json(StatusCode::OK, format!("{body}\n")))
+    let restored = restore_content(app, &repository, reference).await?;
+    let body = json!(restored.response);
+    let mut response = responses::json(StatusCode::OK, format!("{body}\n"));
+    restored.note_pushes(app, &mut response);
+    Ok(response)
+}
+
+/// The result of a restoration.
+pub(super) struct RestoredContent {
+    /// The answer to the client.
+    pub(super) response: RestoreResponse,
+    pushes: Vec<RegistryChange>,
+    order: Option<OrderGuard>,
+}
+
+impl RestoredContent {
+    /// Notes in a response what the receivers of events are told.
+    pub(super) fn note_pushes(self, app: &App, response: &mut Response<ResponseBody>) {
+        changes::note_all(app, response, self.order, || self.pushes);
+    }
 }
 
 /// Restores a tag, a manifest, or all of a repository.
@@ -68,7 +86,7 @@ pub(super) async fn restore_content(
     app: &App,
     repository: &Repository,
     reference: Option<Reference>,
-) -> Result<RestoreResponse, ErrorResponse> {
+) -> Result<RestoredContent, ErrorResponse> {
     let target = match &reference {
         None => ContentTarget::Repository(repository.clone()),
         Some(Reference::Tag(tag)) => ContentTarget::Tag(repository.clone(), tag.clone()),
@@ -76,13 +94,15 @@ pub(super) async fn restore_content(
             ContentTarget::Manifest(repository.clone(), digest.clone())
         }
     };
-    let registry = app.registry.clone();
-    let (report, is_present) = try_blocking({
+    let (registry, events) = (app.registry.clone(), app.events.clone());
+    let order = events.order(repository).await;
+    let (report, pushes, is_present) = try_blocking({
         let (repository, reference) = (repository.clone(), reference.clone());
         move || {
             let report = registry.restore(&target)?;
+            let pushes = restored_pushes(&events, &registry, &report);
             let is_present = is_present(&registry, &repository, reference.as_ref())?;
-            Ok::<_, crate::registry::Error>((report, is_present))
+            Ok::<_, crate::registry::Error>((report, pushes, is_present))
         }
     })
     .await?;
@@ -111,7 +131,11 @@ pub(super) async fn restore_content(
         };
         return Err(ErrorResponse::new(ErrorCode::NotInTrash, detail));
     }
-    Ok(response)
+    Ok(RestoredContent {
+        response,
+        pushes,
+        order,
+    })
 }
 
 /// Returns whether the content exists, so that there is nothing to restore.

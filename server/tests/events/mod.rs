@@ -3,4 +3,5 @@
 mod failures;
 mod notifications;
 pub(crate) mod receiver;
+mod restores;
 mod webhooks;

@@ -73,12 +73,17 @@ async fn a_tag_is_deleted_and_restored() {
     let response = browser.form("restore", &missing).send().await.unwrap();
     assert!(response.text().await.unwrap().contains("not in the trash"));
     server.wait_for_log("path=/_imgsync/delete");
-    let is_deletion = |event: &serde_json::Value| {
-        event["action"] == "delete"
-            && event["target"]["tag"] == "v1"
-            && event["actor"]["name"] == "alice"
+    let actions = || {
+        let events = receiver.events().into_iter();
+        let own = events.filter(|event| {
+            event["target"]["tag"] == "v1"
+                && event["actor"]["name"] == "alice"
+                && event["action"] != "pull"
+        });
+        own.map(|event| event["action"].as_str().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
-    wait_until(async || receiver.events().iter().any(is_deletion)).await;
+    wait_until(async || actions().ends_with(&["delete".to_owned(), "push".to_owned()])).await;
 }
 
 #[tokio::test]

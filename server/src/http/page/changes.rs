@@ -58,8 +58,13 @@ pub(super) async fn restore(
     let restore = Endpoint::within(&target.repository, RepositoryOperation::Restore);
     request.authorize(&restore)?;
     let reference = target.tag.clone().map(Reference::Tag);
-    trash::restore_content(request.app, &target.repository, reference).await?;
-    Ok(show_change(request, ChangeKind::Restored, &target))
+    let PageRequest { app, parts, .. } = request;
+    let restored = trash::restore_content(app, &target.repository, reference).await?;
+    let mut response = show_change(request, ChangeKind::Restored, &target);
+    restored.note_pushes(app, &mut response);
+    let caller = &request.visitor.caller;
+    changes::record(app, caller, request.forwarded, parts, &mut response).await;
+    Ok(response)
 }
 
 /// Sends the browser to the page that shows what was changed.
