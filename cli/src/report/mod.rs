@@ -1,13 +1,14 @@
 //! Reports progress and results while a command runs: as progress bars on a terminal, as lines
 //! elsewhere, or as JSON.
 //!
-//! `progress` has the state, `screen` lays it out, and `live_region` draws it.
+//! `progress` has the state, `screen` lays it out, and `live_region` draws it for `display`.
 //!
 //! The modules that do the work know only the trait [`Report`]. Messages for people go to stderr;
 //! results and JSON go to stdout. This module does not decide what is done. Start reading at
 //! [`Report`].
 
 mod copy;
+mod display;
 mod formatting;
 mod json;
 mod live_region;

@@ -4,18 +4,16 @@
 //!
 //! Start reading at [`TextReport`].
 
-use std::io::{Stderr, Write};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-use console::Term;
 use imgsync_oci::Digest;
 
+use super::display::{Display, write_stderr};
 use super::live_region::LiveRegion;
 use super::mirror::{summary_line, tag_line};
 use super::progress::Progress;
-use super::screen::{TerminalSize, layout};
-use super::style::{Palette, Tone};
+use super::style::Palette;
 use super::{
     MirrorSummary, MirroredTag, PlannedSize, PushSummary, Report, StdoutWriter, TagOutcome,
     TransferVerb, Verbosity, push_summary_line,
@@ -28,10 +26,6 @@ use crate::text::{Language, format_bytes, sanitize, translate};
 const DRAW_INTERVAL: Duration = Duration::from_millis(100);
 /// The time between two checks whether a line is due elsewhere.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// The time between two lines about the progress, where there is no terminal. CI systems stop jobs
-/// that print nothing for several minutes.
-const LINE_INTERVAL: Duration = Duration::from_secs(30);
-
 /// A report for people.
 #[derive(Debug)]
 pub(super) struct TextReport {
@@ -41,25 +35,6 @@ pub(super) struct TextReport {
     language: Language,
     output: StdoutWriter,
     display: Arc<Mutex<Display>>,
-}
-
-/// The text that is shown, and its place.
-#[derive(Debug)]
-struct Display {
-    progress: Progress,
-    palette: Palette,
-    /// The lines at the bottom of the terminal; `None` if stderr is no terminal.
-    region: Option<LiveRegion<Stderr>>,
-    /// Whether a mirror is running, which may transfer very many blobs.
-    is_mirror: bool,
-    /// Whether the only result is that of one image, so that there are no totals.
-    is_single_image: bool,
-    /// The time of the last line; `None` if nothing was done then.
-    last_line: Option<Instant>,
-    /// Whether a thread calls [`Display::tick`].
-    has_ticker: bool,
-    /// Whether an error was printed, after which nothing else may be.
-    is_closed: bool,
 }
 
 impl TextReport {
@@ -123,85 +98,6 @@ impl TextReport {
         if self.verbosity != Verbosity::Quiet {
             display.print(&sanitize(line), Instant::now());
         }
-    }
-}
-
-impl Display {
-    /// Prints a line that is safe to print.
-    fn print(&mut self, line: &str, now: Instant) {
-        if self.is_closed {
-            return;
-        }
-        self.last_line = self.progress.is_busy().then_some(now);
-        match &mut self.region {
-            Some(region) => {
-                region.print(line);
-                self.draw(now);
-            }
-            None => write_stderr(line),
-        }
-    }
-
-    /// Draws the progress, or prints a line about it if one is due.
-    fn tick(&mut self, now: Instant) {
-        if self.is_closed {
-            return;
-        }
-        if self.region.is_some() {
-            self.draw(now);
-        } else if let Some(line) = self.due_line(now) {
-            write_stderr(&line);
-        }
-    }
-
-    /// Returns a line about the progress if nothing was printed for [`LINE_INTERVAL`] while
-    /// something was done.
-    fn due_line(&mut self, now: Instant) -> Option<String> {
-        let line = self.progress.line(now);
-        if line.is_none() {
-            self.last_line = None;
-            return None;
-        }
-        let last = *self.last_line.get_or_insert(now);
-        if now.duration_since(last) < LINE_INTERVAL {
-            return None;
-        }
-        self.last_line = Some(now);
-        line
-    }
-
-    fn draw(&mut self, now: Instant) {
-        let Some(region) = &mut self.region else {
-            return;
-        };
-        let size = Term::stderr().size_checked().unwrap_or((24, 80));
-        let size = TerminalSize {
-            rows: size.0.into(),
-            columns: size.1.into(),
-        };
-        let palette = self.palette;
-        let paint = |(tone, text): &(Tone, String)| palette.paint(*tone, text);
-        let lines = layout(&self.progress, size, now);
-        let lines = lines.iter().map(|line| line.iter().map(paint).collect());
-        region.draw(lines.collect());
-    }
-
-    /// Removes what is not shown any more without waiting, because a result may follow.
-    fn draw_if_idle(&mut self) {
-        if !self.progress.is_busy() {
-            self.erase();
-        }
-    }
-
-    fn erase(&mut self) {
-        self.region.iter_mut().for_each(LiveRegion::erase);
-    }
-
-    /// Prints an error as the last text of the command.
-    fn close(&mut self, error: &str) {
-        self.erase();
-        write_stderr(error);
-        self.is_closed = true;
     }
 }
 
@@ -351,12 +247,6 @@ fn tick_until_closed(shown: &Weak<Mutex<Display>>, interval: Duration) {
 
 fn lock(display: &Mutex<Display>) -> MutexGuard<'_, Display> {
     display.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Prints a line to stderr that is safe to print. Errors are ignored, because a log that cannot be
-/// written is no reason to stop.
-fn write_stderr(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 #[cfg(test)]
