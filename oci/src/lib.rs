@@ -33,7 +33,7 @@ pub use endpoint::Endpoint;
 pub use instruction::dockerfile_instruction;
 pub use manifest::{Descriptor, Manifest};
 pub use name::{DOCKER_HUB, LocalName, Reference, Registry, RemoteName, Repository, Tag};
-pub use parse_error::ParseError;
+pub use parse_error::{ParseError, quoted};
 pub use text_file::decode_text_file;
 
 /// The largest manifest that the client and the server accept, in bytes. OCI distribution-spec,

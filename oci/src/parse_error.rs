@@ -26,7 +26,7 @@ impl ParseError {
 
 /// Returns a text in quotes, with escapes for control characters. Backslashes are not doubled, because
 /// the text may be a path of Windows.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     format!("{text:?}").replace(r"\\", r"\")
 }
 

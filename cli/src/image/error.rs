@@ -1,25 +1,23 @@
 //! Errors of image sources.
 
 mod engine_kind;
+mod hint;
 mod unreachable;
 
 use std::{io, path::Path};
 
-use imgsync_oci::{Digest, ParseError, Tag};
+use imgsync_oci::{Digest, ParseError, Tag, quoted};
 
 use crate::disk::System;
 use crate::exit::{Failure, FailureKind};
 pub use engine_kind::EngineKind;
-use unreachable::{unreachable_hint, unreachable_target_hint};
-
-/// The most tags of an image in a hint.
-const MAX_SHOWN_TAGS: usize = 10;
+use unreachable::unreachable_target_hint;
 
 /// The reason why an image cannot be read. `from` names the source, such as `the archive app.tar`.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The argument is no image.
-    #[error("\"{input}\" is not an image: {reason}")]
+    #[error("{} is not an image: {reason}", quoted(.input))]
     InvalidLocation {
         /// The argument.
         input: String,
@@ -310,83 +308,7 @@ impl Error {
 
     /// Returns a hint on how to solve the problem, if there is one.
     pub fn hint(&self) -> Option<String> {
-        let hint = match self {
-            Self::InvalidLocation { .. } | Self::Invalid(_) => {
-                "give an image name such as app:v1, the path of an archive or OCI layout, '-' for \
-                 standard input, or a name with docker-daemon:, docker-archive:, oci: or \
-                 oci-archive:"
-            }
-            Self::Open { .. }
-            | Self::Read { .. }
-            | Self::TooLarge { .. }
-            | Self::ContentStore { .. } => return None,
-            Self::Spool { .. } => {
-                "free some disk space, or set XDG_CACHE_HOME to a folder on another disk"
-            }
-            Self::Empty { .. } => {
-                "see the error of the program that writes the archive: it has written nothing"
-            }
-            Self::Truncated { .. } => "create the archive again",
-            Self::Malformed { .. } | Self::UnsafeName { .. } => {
-                "create it again with docker save, podman save, skopeo or docker buildx"
-            }
-            Self::CompressedArchive { kind, .. } => {
-                return Some(format!(
-                    "decompress it in a pipe: {kind} -dc FILE | imgsync push - REMOTE"
-                ));
-            }
-            Self::DigestMismatch { .. } => "the source is damaged: export or build the image again",
-            Self::Missing { .. } => {
-                "the source is incomplete; if the image was pulled for one platform only, export it \
-                 with docker save --platform"
-            }
-            Self::Ambiguous { .. } | Self::ImageNotFound { .. } => {
-                "select one of them: docker-archive:PATH:NAME, docker-archive:PATH:@NUMBER, \
-                 oci:PATH:TAG or oci:PATH:@NUMBER"
-            }
-            Self::PlatformNotFound { .. } => {
-                "choose one of them with --platform, or omit it to push all of them"
-            }
-            Self::Unsupported { instead, .. } => return Some(instead.clone()),
-            Self::DockerContext { .. } => {
-                "list the contexts with docker context ls; DOCKER_HOST takes precedence over them"
-            }
-            Self::DaemonUnreachable {
-                engine,
-                is_forbidden,
-                ..
-            } => unreachable_hint(*engine, *is_forbidden, System::CURRENT),
-            Self::NoSuchImage { tags, .. } if !tags.is_empty() => {
-                let rest = tags.len().saturating_sub(MAX_SHOWN_TAGS);
-                let shown = tags.iter().rev().take(MAX_SHOWN_TAGS).map(Tag::to_string);
-                let shown = shown.collect::<Vec<_>>().join(", ");
-                let more = if rest > 0 {
-                    format!(" and {rest} more")
-                } else {
-                    String::new()
-                };
-                return Some(format!("the image has these tags: {shown}{more}"));
-            }
-            Self::NoSuchImage {
-                engine: EngineKind::Podman,
-                ..
-            } => {
-                "list the images with podman image ls, as the user of podman's socket; for an archive \
-                 in this folder, write its path, as in ./app.tar"
-            }
-            Self::NoSuchImage { .. } => {
-                "list the images with docker image ls; for an archive in this folder, write its \
-                 path, as in ./app.tar"
-            }
-            Self::DaemonError {
-                engine: EngineKind::Podman,
-                ..
-            } => "see the log of podman, often with journalctl --user -u podman",
-            Self::DaemonError { .. } | Self::EmbeddedError { .. } => {
-                "see the log of the daemon, often with journalctl -u docker"
-            }
-        };
-        Some(hint.to_owned())
+        hint::hint(self)
     }
 }
 
@@ -396,5 +318,17 @@ impl From<Error> for Failure {
             hint: error.hint(),
             ..Self::new(FailureKind::Source, format!("source: {error}"))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_argument_is_shown_on_one_line_with_its_backslashes() {
+        let shown = |input| Error::invalid_location(input, "it is a test").to_string();
+        assert_eq!(shown(r"C:\x"), r#""C:\x" is not an image: it is a test"#);
+        assert_eq!(shown("a\nb"), r#""a\nb" is not an image: it is a test"#);
     }
 }
