@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{SigningKey, VerifiedBlobs};
-use crate::disk;
+use crate::disk::{self, System};
 use crate::exit::{Failure, FailureKind};
 
 /// The folders that imgsync writes to.
@@ -19,7 +19,8 @@ pub struct UserFolders {
 impl UserFolders {
     /// Returns the folders set by the environment: below `XDG_CACHE_HOME`, else in the home folder
     /// or the profile, else a private folder in the system's folder for temporary files. The latter is
-    /// used as well if somebody else can write to the folder that the environment names.
+    /// used as well if somebody else can write to the folder that the environment names; on Windows,
+    /// the default folder in the profile is used then, if possible.
     ///
     /// # Errors
     /// In the last two cases, fails if the folder cannot be created or belongs to another user.
@@ -59,8 +60,30 @@ impl UserFolders {
 
 fn temporary_folder() -> Result<PathBuf, Failure> {
     let shared: &Path = &std::env::temp_dir();
-    disk::create_user_folder(shared).map_err(|what| {
-        let hint = "set HOME, or set XDG_CACHE_HOME to a folder that only you can write to";
-        Failure::new(FailureKind::Usage, what).with_hint(hint)
+    disk::create_user_folder(shared).map_err(|reason| no_private_folder(reason, System::CURRENT))
+}
+
+/// Returns the failure for a cache that no folder can hold, with what passes the check of the system.
+fn no_private_folder(reason: String, system: System) -> Failure {
+    Failure::new(FailureKind::Usage, reason).with_hint(match system {
+        System::Unix | System::MacOs => {
+            "set HOME, or set XDG_CACHE_HOME to a folder that only you can write to"
+        }
+        System::Windows => {
+            "set USERPROFILE to the folder of your profile, and XDG_CACHE_HOME to a folder in it"
+        }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hint_names_a_folder_that_the_system_accepts() {
+        let hint = |system| no_private_folder("it failed".to_owned(), system).hint;
+        assert!(hint(System::Unix).unwrap().contains("HOME, or"));
+        let on_windows = hint(System::Windows).unwrap();
+        assert!(on_windows.contains("your profile"), "{on_windows}");
+    }
 }

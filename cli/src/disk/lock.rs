@@ -119,8 +119,8 @@ pub(crate) fn mark_in_use(file: &File) {
     platform::lock_shared(file);
 }
 
-/// Does the same as [`mark_in_use`] for a file that this process writes. Only clones of this handle
-/// can read the file, until it is complete and [`mark_in_use`] is called.
+/// Takes a lock as [`mark_in_use`] does, on a file that this process writes. On Windows, only clones of
+/// this handle can read the file, until it is complete and [`mark_in_use`] is called.
 pub(crate) fn mark_being_written(file: &File) {
     platform::lock_for_writing(file);
 }

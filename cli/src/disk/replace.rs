@@ -14,8 +14,9 @@ use super::{create_private_folder, platform, sync_folder, write_at};
 /// The prefix of the names of temporary files that are renamed at once.
 const TEMPORARY_PREFIX: &str = ".tmp";
 
-/// A new file that gets its final name when it is complete. Only this user can read it (mode 0600).
-/// Dropping it deletes its name; a kill leaves a file with a temporary name.
+/// A new file that gets its final name when it is complete. On Unix, only this user can read it (mode
+/// 0600); on Windows, it has the permissions of its folder. Dropping it deletes its name; a kill leaves
+/// a file with a temporary name.
 #[derive(Debug)]
 pub(crate) struct TemporaryFile {
     pub(crate) file: File,
@@ -62,7 +63,7 @@ impl TemporaryFile {
 }
 
 /// Replaces the content of a file in one step. After a crash of the system the file may be empty,
-/// so this is for content that can be lost. Only this user can read the file.
+/// so this is for content that can be lost. The file has the permissions of a [`TemporaryFile`].
 ///
 /// # Errors
 /// Fails if the file cannot be written. The path then keeps its old content.
@@ -71,8 +72,8 @@ pub(crate) fn replace_unsynced(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Replaces the content of a file in one step, and returns the open file, with the end of the
-/// content as its position. The content and the name are on the disk when this returns. Only this
-/// user can read the file.
+/// content as its position. The content and the name are on the disk when this returns. The file has
+/// the permissions of a [`TemporaryFile`].
 ///
 /// # Errors
 /// Fails if the file cannot be written. The path then keeps its old content.
@@ -85,9 +86,11 @@ pub(crate) fn replace_synced(path: &Path, bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
-/// Replaces the content of a file in one step, and keeps its owner and its permissions. Follows a
-/// symbolic link, which stays. Only this user can read a new file, and the missing folders that are
-/// created for it. The content is on the disk before the name.
+/// Replaces the content of a file in one step. Follows a symbolic link, which stays. The content is on
+/// the disk before the name.
+///
+/// On Unix, the file keeps its owner and its permissions, and only this user can read a new file and
+/// the missing folders that are created for it. On Windows, they have the permissions of their folder.
 ///
 /// # Errors
 /// Fails if the file cannot be written. The path then keeps its old content.

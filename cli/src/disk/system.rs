@@ -22,4 +22,12 @@ impl System {
     } else {
         Self::Unix
     };
+
+    /// Returns the variable that names the user's home folder.
+    pub(crate) fn home_variable(self) -> &'static str {
+        match self {
+            Self::Unix | Self::MacOs => "HOME",
+            Self::Windows => "USERPROFILE",
+        }
+    }
 }

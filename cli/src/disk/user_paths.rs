@@ -20,6 +20,12 @@ pub(crate) fn cache_folder() -> Option<PathBuf> {
     UserPaths::CURRENT.cache()
 }
 
+/// Returns the folder for data that can be lost, where the user has not named another one.
+#[cfg(windows)]
+pub(super) fn default_cache_folder() -> Option<PathBuf> {
+    UserPaths::CURRENT.default_cache()
+}
+
 /// Returns the folder for data that is kept between runs.
 pub(crate) fn state_folder() -> Option<PathBuf> {
     UserPaths::CURRENT.state()
@@ -76,12 +82,15 @@ impl<V: Fn(&str) -> Option<PathBuf>> UserPaths<V> {
     }
 
     fn cache(&self) -> Option<PathBuf> {
-        self.xdg("XDG_CACHE_HOME").or_else(|| {
-            Some(match self.system {
-                System::Unix => self.home()?.join(".cache/imgsync"),
-                System::MacOs => self.home()?.join("Library/Caches/imgsync"),
-                System::Windows => self.local_data()?.join("imgsync").join("cache"),
-            })
+        self.xdg("XDG_CACHE_HOME").or_else(|| self.default_cache())
+    }
+
+    /// Returns the folder of [`Self::cache`] where no variable of XDG is set.
+    fn default_cache(&self) -> Option<PathBuf> {
+        Some(match self.system {
+            System::Unix => self.home()?.join(".cache/imgsync"),
+            System::MacOs => self.home()?.join("Library/Caches/imgsync"),
+            System::Windows => self.local_data()?.join("imgsync").join("cache"),
         })
     }
 

@@ -6,6 +6,7 @@ use imgsync_oci::{Digest, Reference, Registry, Repository};
 
 use super::MirrorRunner;
 use crate::cache;
+use crate::disk::System;
 use crate::exit::{Failure, FailureKind};
 use crate::mirror::job::{MirrorJob, MirrorTarget};
 use crate::mirror::location::{LayoutLocation, SourceLocation};
@@ -148,7 +149,8 @@ impl MirrorRunner<'_> {
         };
         if record.is_none() && job.prune {
             let what = "pruning needs a record of copied tags, and there is no folder for it";
-            let hint = "set HOME or XDG_STATE_HOME, or pass --state FILE";
+            let home = System::CURRENT.home_variable();
+            let hint = format!("set {home} or XDG_STATE_HOME, or pass --state FILE");
             return Err(Failure::new(FailureKind::Source, what).with_hint(hint));
         }
         if record.is_none() {

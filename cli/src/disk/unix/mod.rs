@@ -41,8 +41,7 @@ impl FileIdentity {
     }
 }
 
-/// Reads bytes at an offset. The file has no position that matters to others who read or write it at
-/// offsets.
+/// Reads bytes at an offset. The position of the file is neither used nor moved.
 pub(crate) fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     file.read_at(buffer, offset)
 }
@@ -67,9 +66,10 @@ pub(super) fn lock_shared(file: &File) {
     let _ = file.try_lock_shared();
 }
 
-/// Takes a lock on a file that this process writes. Others cannot take an exclusive one.
+/// Takes a lock on a file that this process writes. A shared one is enough, because locks keep nobody
+/// from writing here, and others can then read the file.
 pub(super) fn lock_for_writing(file: &File) {
-    let _ = file.try_lock_shared();
+    lock_shared(file);
 }
 
 /// Writes the entries of a folder to the disk (`fsync`).

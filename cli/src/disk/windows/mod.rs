@@ -61,11 +61,14 @@ pub(crate) fn write_at(mut file: &File, bytes: &[u8], offset: u64) -> io::Result
     written
 }
 
-/// Opens a file for reading, so that the time of its last use can be set.
+/// Opens a file for reading, so that the time of its last use can be set if the user has the right to.
 pub(crate) fn open_to_use(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.access_mode(GENERIC_READ | FILE_WRITE_ATTRIBUTES);
-    options.open(path)
+    match options.open(path) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => File::open(path),
+        opened => opened,
+    }
 }
 
 /// Does nothing: a new file has the permissions of its folder.

@@ -6,6 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::disk::env_path;
+use crate::disk::user_paths::default_cache_folder;
 
 /// How the user makes the cache usable.
 pub(crate) const PRIVATE_FOLDER_ADVICE: &str =
@@ -50,13 +51,19 @@ pub(crate) fn check_own_folder(folder: &Path) -> Result<(), String> {
     }
 }
 
-/// Returns this user's own folder below the folder for temporary files, which is in the user's
-/// profile, too, and creates it if needed.
+/// Returns a folder of this user for data that can be lost, and creates it if needed: the default cache,
+/// or one below the folder for temporary files, which is often in the user's profile, too.
 ///
 /// # Errors
 /// Returns the reason as text if the folder cannot be created, or is not in the profile.
 pub(crate) fn create_user_folder(shared: &Path) -> Result<PathBuf, String> {
-    let folder = shared.join("imgsync");
+    let in_profile = default_cache_folder().ok_or_else(|| "there is no profile".to_owned());
+    in_profile
+        .and_then(create_own_folder)
+        .or_else(|_| create_own_folder(shared.join("imgsync")))
+}
+
+fn create_own_folder(folder: PathBuf) -> Result<PathBuf, String> {
     let created = create_private_folder(&folder);
     created.map_err(|error| format!("cannot create the folder {}: {error}", folder.display()))?;
     check_own_folder(&folder).map(|()| folder)

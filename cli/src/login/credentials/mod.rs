@@ -11,6 +11,7 @@ use imgsync_oci::client::Credentials;
 use imgsync_oci::{Registry, Repository};
 
 use super::FoundLogin;
+use crate::disk::System;
 use crate::exit::{Failure, FailureKind};
 use docker_config::DockerConfig;
 use helper::CredentialHelper;
@@ -156,8 +157,9 @@ pub async fn erase(registry: &Registry) -> Result<bool, Failure> {
 
 fn read_docker_config() -> Result<(std::path::PathBuf, DockerConfig), Failure> {
     let path = files::docker_config_path().ok_or_else(|| {
-        failure("there is no folder to store credentials in: HOME is not set")
-            .with_hint("set HOME or DOCKER_CONFIG")
+        let home = System::CURRENT.home_variable();
+        let what = format!("there is no folder to store credentials in: {home} is not set");
+        failure(what).with_hint(format!("set {home} or DOCKER_CONFIG"))
     })?;
     let config = files::read(&path)?;
     Ok((path, config))

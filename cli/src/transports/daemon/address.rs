@@ -81,15 +81,29 @@ impl DaemonAddress {
         program: DialProgram,
     ) -> Result<Self, Error> {
         let unsupported = |what: &str| {
-            let instead = "run imgsync where the daemon is, or pipe: docker save IMAGE | \
-                           imgsync push - REMOTE";
+            let instead = match system {
+                // PowerShell before version 7.4 changes binary data in a pipe.
+                System::Windows => {
+                    "run imgsync where the daemon is, or save the image: docker save -o app.tar \
+                     IMAGE, then imgsync push ./app.tar REMOTE"
+                }
+                System::Unix | System::MacOs => {
+                    "run imgsync where the daemon is, or pipe: docker save IMAGE | imgsync push - \
+                     REMOTE"
+                }
+            };
             Error::unsupported(format!("{origin}={host}: {what}"), instead)
         };
         let (scheme, rest) = match host.split_once("://") {
             Some(parts) => parts,
             // Docker's client treats an address without a scheme as a host, too.
             None if !host.contains('/') => ("tcp", host),
-            None => return Err(unsupported("an address without unix://, tcp:// or ssh://")),
+            None => {
+                return Err(unsupported(match system {
+                    System::Windows => "an address without npipe://, tcp:// or ssh://",
+                    System::Unix | System::MacOs => "an address without unix://, tcp:// or ssh://",
+                }));
+            }
         };
         match scheme {
             "npipe" if system == System::Windows => match parse_pipe(rest) {
@@ -180,6 +194,7 @@ mod tests {
         ] {
             let error = parse_host(System::Windows, host).unwrap_err();
             assert!(error.to_string().contains(host), "{host}");
+            assert!(!error.hint().unwrap().contains('|'), "{error:?}");
         }
         let tcp = parse_host(System::Windows, "tcp://127.0.0.1:2375").unwrap();
         assert_eq!(tcp, DaemonAddress::Tcp("127.0.0.1:2375".to_owned()));

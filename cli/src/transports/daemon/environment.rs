@@ -12,9 +12,10 @@ use crate::image::Error;
 
 const DOCKER_SOCKET: &str = "/var/run/docker.sock";
 const PODMAN_SOCKET: &str = "/run/podman/podman.sock";
-/// The sockets of Docker Desktop, OrbStack and Colima in the home folder.
-const DESKTOP_SOCKETS: [&str; 3] = [
+/// The sockets of Docker Desktop on macOS and on Linux, of OrbStack and of Colima in the home folder.
+const DESKTOP_SOCKETS: [&str; 4] = [
     ".docker/run/docker.sock",
+    ".docker/desktop/docker.sock",
     ".orbstack/run/docker.sock",
     ".colima/default/docker.sock",
 ];
@@ -112,7 +113,8 @@ impl DaemonEnvironment {
             let Some(name) = self.context.clone() else {
                 return Ok(None);
             };
-            let reason = "neither DOCKER_CONFIG nor HOME is set".to_owned();
+            let home = self.system.home_variable();
+            let reason = format!("neither DOCKER_CONFIG nor {home} is set");
             return Err(Error::DockerContext { name, reason });
         };
         let name = match &self.context {
@@ -286,6 +288,14 @@ mod tests {
         assert_eq!(chosen(&environment), "ssh://me@far");
         environment.context = Some("nowhere".to_owned());
         assert!(chosen(&environment).contains("\"nowhere\""));
+        for (system, variable) in [(System::Unix, "HOME"), (System::Windows, "USERPROFILE")] {
+            let homeless = DaemonEnvironment {
+                system,
+                context: Some("lab".to_owned()),
+                ..DaemonEnvironment::default()
+            };
+            assert!(chosen(&homeless).contains(&format!("nor {variable} is set")));
+        }
         environment.container_host = Some("unix:///podman.sock".to_owned());
         assert_eq!(chosen(&environment), "unix:///podman.sock");
         environment.docker_host = Some("unix:///docker.sock".to_owned());
