@@ -2,28 +2,23 @@
 
 use std::time::Duration;
 
-use imgsync_oci::manifest::Descriptor;
 use imgsync_oci::units::format_bytes;
-use imgsync_oci::{Manifest, Reference, Repository};
+use imgsync_oci::{Reference, Repository};
 use maud::{Markup, html};
-use serde::Deserialize;
 
 use super::bounded_rows::{MAX_LAYERS_BYTES, MAX_TEXT_BYTES, bounded_rows};
+use super::config_facts::{ConfigFacts, History};
 use super::format::{digest_start, duration_words, link, short_digest, size, untrusted_time};
-use super::image_facts::{ConfigFacts, MAX_ENTRIES, platform_text, total_bytes};
+use super::image_facts::total_bytes;
 use super::image_reader::{ImageReader, ReadManifest};
 use super::layers::{layer_rows, render_layers};
 use super::layout::{Frame, Section};
+use super::manifest_facts::{ChildFacts, ManifestContent};
 use super::referrer_rows::ReferrerRows;
 use super::text_pairs::TextPairs;
 use super::texts::{Texts, fill};
 use super::untrusted::{ShortUntrusted, Untrusted};
 use crate::registry::{Error, Registry, Walk};
-
-/// How many images of an index are shown.
-const SHOWN_CHILDREN: usize = 100;
-/// The annotation of attestations that BuildKit adds to an index.
-const ATTESTATION_ANNOTATION: &str = "vnd.docker.reference.type";
 
 /// An image or an index.
 #[derive(Debug)]
@@ -33,18 +28,9 @@ pub(crate) struct ImageView {
     manifest: ReadManifest,
     /// `None` if the config is not here.
     config: Option<ConfigFacts>,
-    children: Vec<ChildRow>,
-    annotations: Vec<(String, String)>,
+    /// The size of the content of each image of an index in bytes; `None` if it is not here.
+    child_sizes: Vec<Option<u64>>,
     referrers: ReferrerRows,
-}
-
-/// An image of an index.
-#[derive(Debug)]
-struct ChildRow {
-    descriptor: Descriptor,
-    platform: Option<String>,
-    /// The size of its content in bytes; `None` if it is not here.
-    bytes: Option<u64>,
 }
 
 impl ImageView {
@@ -62,21 +48,15 @@ impl ImageView {
         let reader = ImageReader::new(registry, repository, walk);
         let read = reader.manifest(reference)?;
         let manifest = read.ok_or_else(|| Error::ManifestUnknown(reference.clone()))?;
-        let (mut config, mut children) = (None, Vec::new());
-        match &manifest.manifest {
-            Manifest::Image {
-                config: descriptor, ..
-            } => {
-                config = reader.config(&descriptor.digest)?;
-            }
-            Manifest::Index { manifests, .. } => {
-                for child in manifests.iter().take(SHOWN_CHILDREN) {
-                    let blobs = reader.child_blobs(child)?;
-                    children.push(ChildRow {
-                        descriptor: child.clone(),
-                        platform: child.platform.as_ref().and_then(platform_text),
-                        bytes: (!blobs.is_empty()).then(|| total_bytes(&blobs)),
-                    });
+        let (mut config, mut child_sizes) = (None, Vec::new());
+        match &manifest.facts.content {
+            ManifestContent::Image {
+                config: described, ..
+            } => config = reader.config(&described.digest)?,
+            ManifestContent::Index { children, .. } => {
+                for child in children {
+                    let blobs = reader.child_blobs(&child.digest)?;
+                    child_sizes.push((!blobs.is_empty()).then(|| total_bytes(&blobs)));
                 }
             }
         }
@@ -85,10 +65,9 @@ impl ImageView {
         Ok(Self {
             repository: repository.clone(),
             reference: reference.clone(),
-            annotations: annotations(&manifest.bytes),
             manifest,
             config,
-            children,
+            child_sizes,
             referrers,
         })
     }
@@ -107,17 +86,18 @@ impl ImageView {
             (self.facts(frame))
             h2 { (texts.pull) }
             (self.pull_commands(frame))
-            @match &self.manifest.manifest {
-                Manifest::Index { manifests, .. } => (self.child_table(frame, manifests.len())),
-                Manifest::Image { layers, .. } => {
+            @match &self.manifest.facts.content {
+                ManifestContent::Index { children, count } => (self.child_table(frame, children, *count)),
+                ManifestContent::Image { layers, .. } => {
                     h2 { (texts.layers) }
                     p.trail { (texts.layers_hint) }
-                    @let history = self.config.as_ref().map(|config| config.history.as_slice());
-                    (render_layers(texts, &layer_rows(layers, history.unwrap_or_default()), layers.len()))
+                    @let unknown = History::default();
+                    @let history = self.config.as_ref().map_or(&unknown, |config| &config.history);
+                    (render_layers(texts, &layer_rows(layers, history)))
                     (self.settings(frame))
                 }
             }
-            (pairs(texts, texts.annotations, &self.annotations))
+            (pairs(texts, texts.annotations, &self.manifest.facts.annotations))
             h2 { (texts.referrers) }
             (self.referrers.render(frame, &self.repository))
             @if let (Some(undo), Reference::Tag(_)) = (undo, &self.reference) { (self.delete_form(frame, undo)) }
@@ -138,9 +118,13 @@ impl ImageView {
     fn facts(&self, frame: &Frame) -> Markup {
         let texts = frame.texts();
         let manifest = &self.manifest;
-        let bytes = match &manifest.manifest {
-            Manifest::Image { config, layers, .. } => total_bytes(layers.iter().chain([config])),
-            Manifest::Index { .. } => self.children.iter().filter_map(|child| child.bytes).sum(),
+        let bytes = match &manifest.facts.content {
+            ManifestContent::Image { config, layers } => total_bytes(layers.iter().chain([config])),
+            ManifestContent::Index { .. } => self
+                .child_sizes
+                .iter()
+                .flatten()
+                .fold(0, |sum: u64, size| sum.saturating_add(*size)),
         };
         let config = self.config.as_ref();
         html! {
@@ -174,12 +158,12 @@ impl ImageView {
         }
     }
 
-    fn child_table(&self, frame: &Frame, count: usize) -> Markup {
+    fn child_table(&self, frame: &Frame, children: &[ChildFacts], count: usize) -> Markup {
         let texts = frame.texts();
-        let rows = self
-            .children
+        let rows = children
             .iter()
-            .map(|child| self.child_row(frame, child));
+            .zip(&self.child_sizes)
+            .map(|(child, bytes)| self.child_row(frame, child, *bytes));
         let bounded = bounded_rows(MAX_LAYERS_BYTES, rows);
         html! {
             h2 { (texts.images) }
@@ -197,28 +181,24 @@ impl ImageView {
         }
     }
 
-    fn child_row(&self, frame: &Frame, child: &ChildRow) -> Markup {
+    fn child_row(&self, frame: &Frame, child: &ChildFacts, bytes: Option<u64>) -> Markup {
         let texts = frame.texts();
-        let digest = child.descriptor.digest.to_string();
+        let digest = child.digest.to_string();
         let to_image = link(
             "image",
             &[("name", self.repository.as_str()), ("reference", &digest)],
         );
-        let is_attestation = child
-            .descriptor
-            .annotation(ATTESTATION_ANNOTATION)
-            .is_some();
         html! {
             tr {
                 th scope="row" {
-                    @match &child.platform {
+                    @match child.platform() {
                         Some(platform) => (ShortUntrusted(platform)),
-                        None if is_attestation => span.none { (texts.attestation) },
+                        None if child.is_attestation() => span.none { (texts.attestation) },
                         None => span.none { (texts.unknown) },
                     }
                 }
-                td.digest data-label=(texts.digest) { a href=(to_image) { (short_digest(&child.descriptor.digest)) } }
-                td.number data-label=(texts.size) { span { (size(child.bytes)) } }
+                td.digest data-label=(texts.digest) { a href=(to_image) { (short_digest(&child.digest)) } }
+                td.number data-label=(texts.size) { span { (size(bytes)) } }
             }
         }
     }
@@ -236,9 +216,12 @@ impl ImageView {
             (texts.exposed_ports, &config.ports),
         ];
         let settings = settings.into_iter();
-        let settings: Vec<(String, String)> = settings
-            .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)))
-            .collect();
+        let settings = TextPairs {
+            pairs: settings
+                .filter_map(|(name, value)| Some((name.to_owned(), value.clone()?)))
+                .collect(),
+            is_truncated: false,
+        };
         html! {
             (pairs(texts, texts.settings, &settings))
             (pairs(texts, texts.labels, &config.labels))
@@ -264,17 +247,6 @@ impl ImageView {
     }
 }
 
-/// Returns the annotations of a manifest.
-fn annotations(manifest: &[u8]) -> Vec<(String, String)> {
-    #[derive(Deserialize)]
-    struct Annotated {
-        #[serde(default)]
-        annotations: TextPairs,
-    }
-    let parsed: Option<Annotated> = serde_json::from_slice(manifest).ok();
-    parsed.map_or_else(Vec::new, |parsed| parsed.annotations.0)
-}
-
 /// A command with a button that copies it. The button appears with the script.
 fn command(frame: &Frame, id: &str, text: &str) -> Markup {
     let texts = frame.texts();
@@ -287,12 +259,19 @@ fn command(frame: &Frame, id: &str, text: &str) -> Markup {
 }
 
 /// A table of names and values that others wrote; nothing if there are none.
-fn pairs(texts: &Texts, title: &str, pairs: &[(String, String)]) -> Markup {
+fn pairs(
+    texts: &Texts,
+    title: &str,
+    TextPairs {
+        pairs,
+        is_truncated,
+    }: &TextPairs,
+) -> Markup {
     let rows = pairs.iter().map(|(name, value)| {
         html! { tr { th scope="row" { (Untrusted(name)) } td.mono { (Untrusted(value)) } } }
     });
     let bounded = bounded_rows(MAX_TEXT_BYTES, rows);
-    let is_truncated = bounded.count < pairs.len() || pairs.len() >= MAX_ENTRIES;
+    let is_truncated = *is_truncated || bounded.count < pairs.len();
     html! {
         @if !pairs.is_empty() {
             h2 { (title) }

@@ -2,12 +2,12 @@
 
 use std::cell::Cell;
 
-use imgsync_oci::manifest::Descriptor;
-use imgsync_oci::{Digest, Manifest, Reference, Repository};
+use imgsync_oci::{Digest, Reference, Repository};
 
-use super::image_facts::{
-    ConfigFacts, ImageSummary, MAX_READ_CHILDREN, index_platforms, total_bytes,
-};
+use super::config_facts::ConfigFacts;
+use super::image_facts::{ImageSummary, MAX_READ_CHILDREN, index_platforms, total_bytes};
+use super::manifest_facts::{BlobFacts, ManifestContent, ManifestFacts};
+use super::untrusted::short_part;
 use crate::registry::{Error, Registry, Walk};
 
 /// The largest config that is read. Real ones have a few kilobytes.
@@ -25,13 +25,14 @@ pub(super) struct ImageReader<'a> {
     bytes_left: Cell<usize>,
 }
 
-/// A manifest, and its bytes.
+/// A manifest that was read.
 #[derive(Debug)]
 pub(super) struct ReadManifest {
     pub(super) digest: Digest,
     pub(super) media_type: String,
-    pub(super) manifest: Manifest,
-    pub(super) bytes: Vec<u8>,
+    pub(super) facts: ManifestFacts,
+    /// The size of the manifest itself in bytes.
+    pub(super) size: usize,
 }
 
 impl<'a> ImageReader<'a> {
@@ -78,38 +79,43 @@ impl<'a> ImageReader<'a> {
             Err(error) => return Err(error),
         };
         self.count(stored.bytes.len())?;
-        let parsed = Manifest::parse(&stored.bytes, None).ok();
-        Ok(parsed.map(|(media_type, manifest)| ReadManifest {
+        let facts = ManifestFacts::parse(&stored.media_type, &stored.bytes);
+        Ok(facts.map(|facts| ReadManifest {
             digest: stored.digest,
-            media_type,
-            manifest,
-            bytes: stored.bytes,
+            media_type: stored.media_type,
+            facts,
+            size: stored.bytes.len(),
         }))
     }
 
     /// Sums up an image; `None` if its manifest is not here.
     pub(super) fn summarize(&self, digest: &Digest) -> Result<Option<ImageSummary>, Error> {
         let read = self.manifest(&Reference::Digest(digest.clone()))?;
-        let Some(ReadManifest { manifest, .. }) = read else {
+        let Some(ReadManifest { facts, .. }) = read else {
             return Ok(None);
         };
-        Ok(Some(match manifest {
-            Manifest::Image { config, layers, .. } => {
-                let facts = self.config(&config.digest)?;
+        Ok(Some(match facts.content {
+            ManifestContent::Image { config, layers } => {
+                let platform = self
+                    .config(&config.digest)?
+                    .and_then(|facts| facts.platform);
                 ImageSummary {
-                    platforms: facts.and_then(|facts| facts.platform).into_iter().collect(),
+                    platforms: platform
+                        .iter()
+                        .map(|text| short_part(text).to_owned())
+                        .collect(),
                     bytes: total_bytes(layers.iter().chain([&config])),
                 }
             }
-            Manifest::Index { manifests, .. } => {
+            ManifestContent::Index { children, .. } => {
                 let mut blobs = Vec::new();
-                for child in manifests.iter().take(MAX_READ_CHILDREN) {
+                for child in children.iter().take(MAX_READ_CHILDREN) {
                     if blobs.len() < MAX_SUMMED_BLOBS {
-                        blobs.extend(self.child_blobs(child)?);
+                        blobs.extend(self.child_blobs(&child.digest)?);
                     }
                 }
                 ImageSummary {
-                    platforms: index_platforms(&manifests),
+                    platforms: index_platforms(&children),
                     bytes: total_bytes(&blobs),
                 }
             }
@@ -117,10 +123,10 @@ impl<'a> ImageReader<'a> {
     }
 
     /// Returns the blobs of an image of an index; none if the image is not here.
-    pub(super) fn child_blobs(&self, child: &Descriptor) -> Result<Vec<Descriptor>, Error> {
-        let read = self.manifest(&Reference::Digest(child.digest.clone()))?;
-        Ok(match read.map(|read| read.manifest) {
-            Some(Manifest::Image { config, layers, .. }) => {
+    pub(super) fn child_blobs(&self, child: &Digest) -> Result<Vec<BlobFacts>, Error> {
+        let read = self.manifest(&Reference::Digest(child.clone()))?;
+        Ok(match read.map(|read| read.facts.content) {
+            Some(ManifestContent::Image { config, layers }) => {
                 layers.into_iter().chain([config]).collect()
             }
             _ => Vec::new(),

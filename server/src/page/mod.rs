@@ -7,6 +7,7 @@
 mod assets;
 mod bounded_rows;
 mod chart;
+mod config_facts;
 mod deleted_tags;
 mod format;
 mod image;
@@ -14,7 +15,9 @@ mod image_facts;
 mod image_reader;
 mod layers;
 mod layout;
+mod lenient;
 mod login;
+mod manifest_facts;
 mod notice;
 mod referrer_rows;
 mod repositories;

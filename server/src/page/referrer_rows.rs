@@ -94,7 +94,7 @@ impl ReferrerRows {
                 kind,
                 name,
                 digest: read.digest,
-                bytes: read.bytes.len() as u64,
+                bytes: read.size as u64,
                 created: None,
             }));
         }

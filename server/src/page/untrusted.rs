@@ -27,6 +27,21 @@ impl Render for ShortUntrusted<'_> {
     }
 }
 
+/// Returns the part of a text of which [`Untrusted`] shows the same, with its sign that there is more.
+pub(super) fn shown_part(text: &str) -> &str {
+    first_chars(text, MAX_SHOWN.0 + 1)
+}
+
+/// Returns the part of a text of which [`ShortUntrusted`] shows the same.
+pub(super) fn short_part(text: &str) -> &str {
+    first_chars(text, MAX_SHORT.0 + 1)
+}
+
+fn first_chars(text: &str, count: usize) -> &str {
+    let end = text.char_indices().nth(count);
+    &text[..end.map_or(text.len(), |(end, _)| end)]
+}
+
 fn render(text: &str, (max_chars, max_bytes): (usize, usize)) -> Markup {
     let mut output = String::new();
     let mut chars = text.chars().take(max_chars).peekable();
@@ -123,6 +138,10 @@ mod tests {
         assert!(!shown(&"x".repeat(max_chars)).contains('…'));
         let marks = shown(&"\u{ad}\u{34f}".repeat(max_chars));
         assert!(marks.ends_with("…</bdi>") && marks.len() < max_bytes + 100);
+        for text in ["語".repeat(max_chars + 9), "\u{ad}".repeat(max_chars + 9)] {
+            assert_eq!(shown(shown_part(&text)), shown(&text));
+        }
+        assert_eq!(short_part("語語"), "語語");
         let short = ShortUntrusted(&"x".repeat(max_chars))
             .render()
             .into_string();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::{Response, StatusCode};
-use imgsync_oci::ErrorCode;
+use imgsync_oci::{ErrorCode, MAX_MANIFEST_BYTES};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -21,8 +21,9 @@ use crate::registry::{Error, Walk};
 /// The most pages that are built at a time. Fewer than the long walks, so that pages leave some of
 /// those to the API.
 const MAX_CONCURRENT_PAGES: usize = 3;
-/// The memory that a page needs while it is built: a manifest and a config, and what is kept of them.
-const BUILD_MEMORY_BYTES: u64 = 4 * 1024 * 1024;
+/// The memory that a page needs while it is built: a manifest of the largest size, a text in it that is
+/// as long, and what is kept of others.
+const BUILD_MEMORY_BYTES: u64 = 2 * MAX_MANIFEST_BYTES as u64;
 /// How long a request waits until its page can be built.
 const MAX_WAIT: Duration = Duration::from_secs(10);
 
