@@ -111,17 +111,37 @@ pub struct Children {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RawManifest {
+#[serde(rename_all = "camelCase", bound(deserialize = "D: Deserialize<'de>"))]
+struct RawManifest<D> {
     #[serde(default)]
     schema_version: u64,
     media_type: Option<String>,
-    config: Option<Descriptor>,
+    config: Option<D>,
     #[serde(default, deserialize_with = "descriptors")]
-    layers: Option<Vec<Descriptor>>,
+    layers: Option<Vec<D>>,
     #[serde(default, deserialize_with = "descriptors")]
-    manifests: Option<Vec<Descriptor>>,
-    subject: Option<Descriptor>,
+    manifests: Option<Vec<D>>,
+    subject: Option<D>,
+}
+
+/// A descriptor whose URLs and annotations are skipped.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct BareDescriptor {
+    #[serde(default, deserialize_with = "deserialize_null_as_default")]
+    media_type: String,
+    digest: Digest,
+    size: u64,
+    platform: Option<Platform>,
+}
+
+impl From<BareDescriptor> for Descriptor {
+    fn from(bare: BareDescriptor) -> Self {
+        Self {
+            platform: bare.platform,
+            ..Self::new(&bare.media_type, bare.digest, bare.size)
+        }
+    }
 }
 
 /// The fields of a manifest that determine its type, parsed without keeping their content.
@@ -150,9 +170,10 @@ fn urls<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Er
     Ok(urls.unwrap_or_default())
 }
 
-fn descriptors<'de, D>(deserializer: D) -> Result<Option<Vec<Descriptor>>, D::Error>
+fn descriptors<'de, D, T>(deserializer: D) -> Result<Option<Vec<T>>, D::Error>
 where
     D: Deserializer<'de>,
+    T: Deserialize<'de>,
 {
     deserializer.deserialize_option(BoundedList::new(MAX_DESCRIPTORS))
 }
@@ -208,7 +229,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for BoundedList<T> {
 }
 
 impl ManifestOutline {
-    fn of(raw: &RawManifest) -> Self {
+    fn of<D>(raw: &RawManifest<D>) -> Self {
         Self {
             schema_version: raw.schema_version,
             media_type: raw.media_type.clone(),
@@ -275,18 +296,35 @@ impl Manifest {
     /// ignore the case, read as another field; on more than [`MAX_DESCRIPTORS`] layers or manifests,
     /// or more than [`MAX_DESCRIPTOR_URLS`] URLs in one of them.
     pub fn parse(bytes: &[u8], declared: Option<&str>) -> Result<(String, Self), ParseError> {
-        let raw: RawManifest = read(bytes)?;
+        Self::parse_as::<Descriptor>(bytes, declared)
+    }
+
+    /// Parses a manifest as [`Manifest::parse`] does without a declared type. Its descriptors have
+    /// neither URLs nor annotations, which take many times the memory of their bytes.
+    ///
+    /// # Errors
+    /// As [`Manifest::parse`], except for errors in URLs and annotations.
+    pub fn parse_bare(bytes: &[u8]) -> Result<(String, Self), ParseError> {
+        Self::parse_as::<BareDescriptor>(bytes, None)
+    }
+
+    fn parse_as<'a, D: Deserialize<'a> + Into<Descriptor>>(
+        bytes: &'a [u8],
+        declared: Option<&str>,
+    ) -> Result<(String, Self), ParseError> {
+        let raw: RawManifest<D> = read(bytes)?;
         field_names::check_field_names(bytes).map_err(|error| invalid_json(&error))?;
         let media_type = ManifestOutline::of(&raw).media_type(declared)?;
-        let subject = raw.subject;
+        let all = |list: Option<Vec<D>>| list.into_iter().flatten().map(Into::into).collect();
+        let subject = raw.subject.map(Into::into);
         if media::is_index(&media_type) {
-            let manifests = raw.manifests.unwrap_or_default();
+            let manifests = all(raw.manifests);
             return Ok((media_type, Self::Index { manifests, subject }));
         }
         let missing = || ParseError::new("manifest", &format!("{media_type} without config"));
         let image = Self::Image {
-            config: raw.config.ok_or_else(missing)?,
-            layers: raw.layers.unwrap_or_default(),
+            config: raw.config.ok_or_else(missing)?.into(),
+            layers: all(raw.layers),
             subject,
         };
         Ok((media_type, image))

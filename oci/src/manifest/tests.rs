@@ -184,3 +184,17 @@ fn names_that_programs_in_go_read_as_another_field_are_rejected() {
     image["extra"] = serde_json::json!({"Config": [1, -2, 0.5, true, null, {"Digest": "x"}]});
     Manifest::parse(image.to_string().as_bytes(), None).unwrap();
 }
+
+#[test]
+fn bare_manifests_have_no_urls_and_annotations() {
+    let mut image = image();
+    image["subject"] = descriptor("a/b", "subject");
+    let plain = Manifest::parse(image.to_string().as_bytes(), None).unwrap();
+    image["config"]["annotations"] = serde_json::json!({"a": "b"});
+    image["layers"][0]["urls"] = serde_json::json!(["https://example.com/"]);
+    let bytes = image.to_string();
+    assert_eq!(Manifest::parse_bare(bytes.as_bytes()).unwrap(), plain);
+    assert_ne!(Manifest::parse(bytes.as_bytes(), None).unwrap(), plain);
+    image["layers"][0]["digest"] = serde_json::json!("none");
+    assert!(Manifest::parse_bare(image.to_string().as_bytes()).is_err());
+}

@@ -11,7 +11,7 @@ const MAX_PAGE_BYTES: usize = 256 * 1024;
 const MAX_GROWTH_KIB: u64 = 96 * 1024;
 const REQUESTS: usize = 50;
 /// How much pages may add whose manifests and configs are as hostile as possible.
-const MAX_PARSING_GROWTH_KIB: u64 = 24 * 1024;
+const MAX_PARSING_GROWTH_KIB: u64 = 48 * 1024;
 
 /// Returns names and values of 2000 characters that nobody sees, and after them of ones that must be
 /// escaped.

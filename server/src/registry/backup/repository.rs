@@ -175,7 +175,7 @@ impl Backup<'_> {
                 }
             },
         };
-        match Manifest::parse(&bytes, None) {
+        match Manifest::parse_bare(&bytes) {
             Ok((_, manifest)) => self.copy_children(copy, digest, &manifest.children())?,
             // A format that this server does not support, but the stock registry may.
             Err(_) => {

@@ -66,7 +66,7 @@ impl Registry {
                 Err(Error::ManifestUnknown(_) | Error::ManifestDamaged(_)) => continue,
                 Err(error) => return Err(error),
             };
-            let Ok((_, manifest)) = Manifest::parse(&bytes, None) else {
+            let Ok((_, manifest)) = Manifest::parse_bare(&bytes) else {
                 continue;
             };
             let children = manifest.children();

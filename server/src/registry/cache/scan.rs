@@ -87,7 +87,7 @@ impl Registry {
         digest: &Digest,
     ) -> Result<Option<Manifest>> {
         match self.get_manifest(repository, &Reference::Digest(digest.clone())) {
-            Ok(stored) => Ok(Manifest::parse(&stored.bytes, None)
+            Ok(stored) => Ok(Manifest::parse_bare(&stored.bytes)
                 .ok()
                 .map(|(_, manifest)| manifest)),
             Err(Error::ManifestUnknown(_) | Error::ManifestDamaged(_)) => Ok(None),

@@ -67,7 +67,7 @@ impl Check<'_> {
             .store
             .get(ObjectKey::Blob(&stored), MAX_MANIFEST_BYTES + 1)?;
         // A manifest whose format this server does not support is not damaged.
-        let Ok((_, manifest)) = Manifest::parse(&bytes.unwrap_or_default(), None) else {
+        let Ok((_, manifest)) = Manifest::parse_bare(&bytes.unwrap_or_default()) else {
             return Ok(Vec::new());
         };
         let children = manifest.children();
@@ -190,7 +190,7 @@ impl Registry {
         };
         let limit = MAX_MANIFEST_BYTES + 1;
         let bytes = self.store.get(ObjectKey::Blob(&stored), limit)?;
-        let Ok((_, manifest)) = Manifest::parse(&bytes.unwrap_or_default(), None) else {
+        let Ok((_, manifest)) = Manifest::parse_bare(&bytes.unwrap_or_default()) else {
             return Ok(Vec::new());
         };
         let children = manifest.children().manifests.into_iter();

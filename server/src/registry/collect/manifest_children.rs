@@ -61,7 +61,7 @@ impl Registry {
             return Ok(NamedContent::Absent);
         };
         let is_intact = Digest::of_with(target.algorithm(), &bytes) == *target;
-        Ok(match Manifest::parse(&bytes, None) {
+        Ok(match Manifest::parse_bare(&bytes) {
             Ok((_, manifest)) if is_intact => {
                 let children = manifest.children();
                 NamedContent::Children(child_digests(&children).cloned().collect())
@@ -73,7 +73,7 @@ impl Registry {
 
 /// Returns what the bytes of a manifest name; of a damaged one, the digests in its text.
 pub(in crate::registry) fn digests_named_in(bytes: &[u8]) -> BTreeSet<Digest> {
-    match Manifest::parse(bytes, None) {
+    match Manifest::parse_bare(bytes) {
         Ok((_, manifest)) => child_digests(&manifest.children()).cloned().collect(),
         Err(_) => digests_in(bytes),
     }

@@ -34,7 +34,7 @@ impl ManifestGraph {
 
     /// Adds what the bytes of a manifest name; returns false if they are no manifest.
     pub(super) fn add_bytes(&mut self, digest: &Digest, bytes: &[u8]) -> bool {
-        let Ok((_, manifest)) = Manifest::parse(bytes, None) else {
+        let Ok((_, manifest)) = Manifest::parse_bare(bytes) else {
             return false;
         };
         for child in &manifest.children().manifests {

@@ -139,7 +139,7 @@ impl Registry {
             Err(Error::ManifestUnknown(_) | Error::ManifestDamaged(_)) => return Ok(None),
             Err(error) => return Err(error),
         };
-        Ok(match Manifest::parse(&stored.bytes, None) {
+        Ok(match Manifest::parse_bare(&stored.bytes) {
             Ok((_, Manifest::Image { config, .. })) => Some(config.digest),
             _ => None,
         })

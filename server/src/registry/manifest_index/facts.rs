@@ -37,12 +37,16 @@ pub(in crate::registry) struct ReferrerFacts {
 impl ManifestFacts {
     /// Returns the facts about the manifest with these bytes.
     pub(super) fn of(digest: &Digest, bytes: &[u8]) -> Self {
-        let config = match Manifest::parse(bytes, None) {
-            Ok((_, Manifest::Image { config, .. })) => Some(config.digest),
+        let manifest = Manifest::parse_bare(bytes).map(|(_, manifest)| manifest);
+        let subject = manifest.as_ref().ok().and_then(Manifest::subject);
+        // Most manifests have no subject. A whole one takes many times the memory of its bytes.
+        let referrer = subject.map(|_| referrers::parse_referrer(bytes, digest));
+        let referrer = match referrer {
+            Some(Ok(Some((subject, descriptor)))) => Some(ReferrerFacts::new(subject, descriptor)),
             _ => None,
         };
-        let referrer = match referrers::parse_referrer(bytes, digest) {
-            Ok(Some((subject, descriptor))) => Some(ReferrerFacts::new(subject, descriptor)),
+        let config = match manifest {
+            Ok(Manifest::Image { config, .. }) => Some(config.digest),
             _ => None,
         };
         Self {
