@@ -1,4 +1,5 @@
-//! What has just happened: a deletion, which can be undone, or a restoration.
+//! What has just happened: a deletion, which can be undone, or a restoration, which may have left tags
+//! alone.
 
 use imgsync_oci::{Repository, Tag};
 use maud::{Markup, html};
@@ -7,11 +8,16 @@ use super::format::link;
 use super::layout::Frame;
 use super::texts::fill;
 
-/// What can be done to a tag or a repository.
+/// What was done to a tag or a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ChangeKind {
     Deleted,
-    Restored,
+    Restored {
+        /// The number of tags that were not restored, because they point at other images now.
+        kept_tags: usize,
+    },
+    /// Nothing was restored, because the tags point at other images now.
+    Kept,
 }
 
 /// Returns the address of the page that tells of a change, relative to the other pages. `token` proves
@@ -25,7 +31,12 @@ pub(crate) fn changed_link(
     let (page, done) = match (kind, tag) {
         (ChangeKind::Deleted, None) => (".", "deleted"),
         (ChangeKind::Deleted, Some(_)) => ("repository", "deleted"),
-        (ChangeKind::Restored, _) => ("repository", "restored"),
+        (ChangeKind::Restored { .. }, _) => ("repository", "restored"),
+        (ChangeKind::Kept, _) => ("repository", "kept"),
+    };
+    let kept_tags = match kind {
+        ChangeKind::Restored { kept_tags } if kept_tags > 0 => kept_tags.to_string(),
+        _ => String::new(),
     };
     let mut parameters = vec![
         ("name", repository.as_str()),
@@ -33,6 +44,9 @@ pub(crate) fn changed_link(
         ("change", token),
     ];
     parameters.extend(tag.map(|tag| ("tag", tag.as_str())));
+    if !kept_tags.is_empty() {
+        parameters.push(("kept", &kept_tags));
+    }
     link(page, &parameters)
 }
 
@@ -47,34 +61,46 @@ fn undelete_command(frame: &Frame, repository: &Repository, tag: Option<&Tag>) -
     format!("imgsync undelete {host}/{repository}{tag}")
 }
 
-/// What has just happened.
+/// What has just happened to a tag, or without one to the whole repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Notice {
-    /// A tag was deleted, or the whole repository.
-    Deleted(Repository, Option<Tag>),
-    /// A tag was restored, or the whole repository.
-    Restored(Repository, Option<Tag>),
+pub(crate) struct Notice {
+    pub(crate) kind: ChangeKind,
+    pub(crate) repository: Repository,
+    pub(crate) tag: Option<Tag>,
 }
 
 impl Notice {
     pub(super) fn render(&self, frame: &Frame) -> Markup {
         let texts = frame.texts();
-        let text = match self {
-            Self::Deleted(_, Some(tag)) => fill(texts.tag_deleted, &[tag]),
-            Self::Deleted(repository, None) => fill(texts.repository_deleted, &[repository]),
-            Self::Restored(_, Some(tag)) => fill(texts.tag_restored, &[tag]),
-            Self::Restored(repository, None) => fill(texts.repository_restored, &[repository]),
+        let Self {
+            kind,
+            repository,
+            tag,
+        } = self;
+        let text = match (kind, tag) {
+            (ChangeKind::Deleted, Some(tag)) => fill(texts.tag_deleted, &[tag]),
+            (ChangeKind::Deleted, None) => fill(texts.repository_deleted, &[repository]),
+            (ChangeKind::Restored { .. }, Some(tag)) => fill(texts.tag_restored, &[tag]),
+            (ChangeKind::Restored { .. }, None) => fill(texts.repository_restored, &[repository]),
+            (ChangeKind::Kept, Some(tag)) => fill(texts.tag_kept, &[tag]),
+            (ChangeKind::Kept, None) => fill(texts.repository_kept, &[repository]),
         };
         html! {
             div.notice role="status" {
                 span {
                     (text)
-                    @if let Self::Deleted(repository, tag) = self {
-                        br;
-                        (texts.undo_later) " " code { (undelete_command(frame, repository, tag.as_ref())) }
+                    @match kind {
+                        ChangeKind::Deleted => {
+                            br;
+                            (texts.undo_later) " " code { (undelete_command(frame, repository, tag.as_ref())) }
+                        }
+                        ChangeKind::Restored { kept_tags } if *kept_tags > 0 => {
+                            " " (fill(texts.tags_kept, &[kept_tags]))
+                        }
+                        ChangeKind::Restored { .. } | ChangeKind::Kept => {}
                     }
                 }
-                @if let Self::Deleted(repository, tag) = self {
+                @if *kind == ChangeKind::Deleted {
                     form method="post" action="restore" {
                         (frame.token_field())
                         input type="hidden" name="name" value=(repository);

@@ -113,6 +113,53 @@ async fn a_repository_is_deleted_and_restored() {
     assert!(exists(&server, "v1").await && exists(&server, "v2").await);
 }
 
+/// Pushes the image of a tag under another tag.
+async fn retag(server: &Server, from: &str, to: &str) {
+    let url = |tag: &str| server.url(&format!("/v2/team/app/manifests/{tag}"));
+    let login = |request: reqwest::RequestBuilder| request.basic_auth("alice", Some(PASSWORD));
+    let image = login(client().get(url(from))).send().await.unwrap();
+    let image = image.bytes().await.unwrap();
+    let put = client().put(url(to)).body(image);
+    let put = login(put.header("content-type", media::OCI_MANIFEST));
+    assert_eq!(put.send().await.unwrap().status(), 201);
+}
+
+#[tokio::test]
+async fn a_tag_that_was_pushed_again_is_not_restored() {
+    let root = tempfile::tempdir().unwrap();
+    let server = start(root.path(), &[]).await;
+    let browser = Browser::logged_in(&server).await;
+    let token = browser.token().await;
+    let send = async |page: &str, fields: &[(&str, &str)]| {
+        let sent = browser.form(page, fields).send().await.unwrap();
+        assert_eq!(sent.status(), 303);
+        header(&sent, "location")
+    };
+    let tag = [("token", &*token), ("name", "team/app"), ("tag", "v1")];
+    send("delete", &tag).await;
+    retag(&server, "v2", "v1").await;
+    let page = browser.page(&send("restore", &tag).await).await;
+    let kept = "The tag v1 points at another image now, and was not changed.";
+    assert!(
+        page.contains(kept) && !page.contains("was restored"),
+        "{page}"
+    );
+    // Of a repository, the other tags are restored.
+    let v2 = [("token", &*token), ("name", "team/app"), ("tag", "v2")];
+    send("delete", &v2).await;
+    let whole = [("token", &*token), ("name", "team/app")];
+    let location = send("restore", &whole).await;
+    let page = browser.page(&location).await;
+    let kept = "The repository team/app was restored. Tags that point at other images now, and were \
+        not changed: 1";
+    assert!(page.contains(kept), "{page}");
+    assert!(exists(&server, "v2").await);
+    let forged = location.replace("kept=1", "kept=2");
+    assert!(location.contains("kept=1") && !browser.page(&forged).await.contains("was restored"));
+    let page = browser.page(&send("restore", &whole).await).await;
+    assert!(page.contains("Nothing was restored"), "{page}");
+}
+
 #[tokio::test]
 async fn a_foreign_website_cannot_delete() {
     let root = tempfile::tempdir().unwrap();
@@ -152,7 +199,7 @@ async fn a_foreign_website_cannot_delete() {
     let by_address = browser
         .get(&format!("delete?token={token}&name=team%2Fapp&tag=v1"))
         .await;
-    assert_eq!(by_address.status(), 404);
+    assert_eq!(by_address.status(), 405);
     assert!(exists(&server, "v1").await);
     // A name that was pointed at this server is its own origin, but its browser has no session.
     no_cookie.cookie = None;

@@ -1,7 +1,10 @@
 //! Deletes tags and repositories, and restores them.
 
+use std::collections::BTreeSet;
+
 use hyper::Response;
 use imgsync_oci::endpoint::RepositoryOperation;
+use imgsync_oci::ext::trash::RestoreResponse;
 use imgsync_oci::{Endpoint, Reference, Repository, Tag};
 
 use super::super::body::ResponseBody;
@@ -60,11 +63,23 @@ pub(super) async fn restore(
     let reference = target.tag.clone().map(Reference::Tag);
     let PageRequest { app, parts, .. } = request;
     let restored = trash::restore_content(app, &target.repository, reference).await?;
-    let mut response = show_change(request, ChangeKind::Restored, &target);
+    let mut response = show_change(request, restored_kind(&restored.response), &target);
     restored.note_pushes(app, &mut response);
     let caller = &request.visitor.caller;
     changes::record(app, caller, request.forwarded, parts, &mut response).await;
     Ok(response)
+}
+
+/// Returns what a restoration has done. Tags that point at other images now are left alone.
+fn restored_kind(response: &RestoreResponse) -> ChangeKind {
+    // A tag that was deleted more than once is restored from the last deletion.
+    let restored: BTreeSet<&String> = response.tags.iter().collect();
+    let occupied: BTreeSet<&String> = response.occupied.iter().collect();
+    let kept_tags = occupied.difference(&restored).count();
+    if kept_tags > 0 && response.tag_count + response.manifest_count == 0 {
+        return ChangeKind::Kept;
+    }
+    ChangeKind::Restored { kept_tags }
 }
 
 /// Sends the browser to the page that shows what was changed.

@@ -140,13 +140,21 @@ impl PageRequest<'_> {
         }
     }
 
-    /// Returns the address of this page, relative to the other pages.
+    /// Returns the address of this page, relative to the other pages. A request for a part of a page
+    /// has that of the whole page.
     fn here(&self) -> String {
         let (_, name) = self.parts.uri.path().rsplit_once('/').unwrap_or_default();
-        match self.parts.uri.query() {
-            Some(query) => format!("{name}?{query}"),
-            None => name.to_owned(),
+        let query = self.parts.uri.query().unwrap_or_default();
+        let whole = query.split('&').filter(|pair| !pair.starts_with("part="));
+        match whole.collect::<Vec<_>>().join("&").as_str() {
+            "" => name.to_owned(),
+            query => format!("{name}?{query}"),
         }
+    }
+
+    /// Returns whether the script asks for the part of a page that changes.
+    pub(super) fn is_for_part(&self) -> bool {
+        self.query.text("part") == "rows"
     }
 
     /// Returns a token for the address that tells of a change, so that nobody else can write it.
@@ -168,16 +176,23 @@ impl PageRequest<'_> {
         let (done, repository) = (self.query.text("done"), self.query.repository().ok()?);
         let tag = self.query.tag("tag").ok()?;
         let kind = match done {
-            "deleted" if self.may_delete(&repository) => ChangeKind::Deleted,
-            "restored" if self.may_delete(&repository) => ChangeKind::Restored,
+            "deleted" => ChangeKind::Deleted,
+            "restored" => ChangeKind::Restored {
+                kept_tags: self.query.text("kept").parse().unwrap_or_default(),
+            },
+            "kept" => ChangeKind::Kept,
             _ => return None,
         };
+        if !self.may_delete(&repository) {
+            return None;
+        }
         if self.query.text("change") != self.change_token(kind, &repository, tag.as_ref()) {
             return None;
         }
-        Some(match kind {
-            ChangeKind::Deleted => Notice::Deleted(repository, tag),
-            ChangeKind::Restored => Notice::Restored(repository, tag),
+        Some(Notice {
+            kind,
+            repository,
+            tag,
         })
     }
 }
