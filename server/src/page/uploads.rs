@@ -21,6 +21,8 @@ pub(crate) struct UploadsView {
     rows: Vec<OpenUpload>,
     /// The number of all uploads.
     count: usize,
+    /// What all uploads have received, in bytes.
+    received: u64,
 }
 
 impl UploadsView {
@@ -31,9 +33,14 @@ impl UploadsView {
     pub(crate) fn gather(registry: &Registry) -> Result<Self, Error> {
         let mut rows = registry.list_open_uploads()?;
         let count = rows.len();
+        let received = rows.iter().map(|upload| upload.bytes).sum();
         rows.sort_by(|a, b| (b.written_at, a.id).cmp(&(a.written_at, b.id)));
         rows.truncate(ROWS);
-        Ok(Self { rows, count })
+        Ok(Self {
+            rows,
+            count,
+            received,
+        })
     }
 
     /// Renders the whole page.
@@ -57,9 +64,8 @@ impl UploadsView {
         if self.rows.is_empty() {
             return html! { div.sheet.empty { (texts.no_uploads) } };
         }
-        let received: u64 = self.rows.iter().map(|upload| upload.bytes).sum();
         html! {
-            p.trail { (fill(texts.uploads_summary, &[&self.count, &format_bytes(received)])) }
+            p.trail { (fill(texts.uploads_summary, &[&self.count, &format_bytes(self.received)])) }
             div.sheet { table.wide {
                 thead { tr {
                     th scope="col" { (texts.repository) }

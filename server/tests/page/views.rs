@@ -197,6 +197,22 @@ async fn uploads_are_shown_while_they_run() {
 }
 
 #[tokio::test]
+async fn the_sum_of_the_uploads_has_those_that_are_not_shown() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path());
+    for _ in 0..102 {
+        let location = server.start_upload("app").await;
+        assert_eq!(server.patch(&location, 0, &[7; 1000]).await.status(), 202);
+    }
+    let page = Browser::new(&server).page("uploads").await;
+    assert!(
+        page.contains("In progress: 102, received: 102.0 kB"),
+        "{page}"
+    );
+    assert!(page.contains("2 more uploads are not shown."), "{page}");
+}
+
+#[tokio::test]
 async fn the_storage_page_tells_what_a_collection_frees() {
     let root = tempfile::tempdir().unwrap();
     let history = root.path().join("imgsync/disk-history-1");

@@ -15,7 +15,7 @@ pub(super) async fn show(
 ) -> Result<Response<ResponseBody>, PageError> {
     request.authorize_list()?;
     let (registry, frame) = (request.app.registry.clone(), request.frame());
-    let is_part = request.query.text("part") == "rows";
+    let is_part = request.is_for_part();
     let page = move |_: &Walk<'_>| {
         let view = UploadsView::gather(&registry)?;
         Ok(if is_part {

@@ -36,14 +36,25 @@ if (unmeasured) {
 
 const live = document.querySelector("[data-live]");
 if (live) {
-  setInterval(refresh, Number(live.dataset.interval));
+  refreshRepeatedly(Number(live.dataset.interval));
+}
+
+// One request at a time: a slow server must not get more of them.
+async function refreshRepeatedly(interval) {
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, interval));
+    await refresh();
+  }
 }
 
 async function refresh() {
   // The focus would be lost with the row that has it.
   if (document.hidden || live.contains(document.activeElement)) return;
   try {
-    const response = await fetch(live.dataset.live, { credentials: "same-origin" });
+    const signal = AbortSignal.timeout(30000);
+    const response = await fetch(live.dataset.live, { credentials: "same-origin", signal });
+    // The session has ended: the whole page leads to the login.
+    if (response.status === 403) location.reload();
     if (!response.ok) return;
     const fetched = new DOMParser().parseFromString(await response.text(), "text/html");
     live.replaceChildren(...fetched.body.childNodes);
