@@ -81,7 +81,7 @@ pub(super) async fn identify(
 }
 
 /// Returns the label of a refused login in the metrics.
-fn refusal_label(error: &AuthenticationError) -> &'static str {
+pub(super) fn refusal_label(error: &AuthenticationError) -> &'static str {
     match error {
         AuthenticationError::InvalidLogin => "login",
         AuthenticationError::InvalidToken => "token",

@@ -128,11 +128,16 @@ async fn refused_logins_are_counted() {
     };
     assert_eq!(check("guess").await.unwrap().status(), 401);
     assert_eq!(check("secret").await.unwrap().status(), 200);
+    let form = client().post(format!("{}/_imgsync/login", server.url));
+    let form = form
+        .header("origin", &server.url)
+        .body("user=alice&password=guess");
+    assert_eq!(form.send().await.unwrap().status(), 403);
     // A request without a login is no refused login.
     get(format!("{}/v2/", server.url)).await;
     let text = metrics(&server).await;
     let refused = value(&text, "imgsync_logins_refused_total{reason=\"login\"}");
-    assert_eq!(refused, Some(1.0), "{text}");
+    assert_eq!(refused, Some(2.0), "{text}");
 }
 
 #[tokio::test]

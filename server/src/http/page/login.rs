@@ -4,7 +4,7 @@ use hyper::header::{RETRY_AFTER, SET_COOKIE};
 use hyper::{Response, StatusCode};
 use imgsync_oci::ErrorCode;
 
-use super::super::authentication::LOGIN_RETRY_AFTER;
+use super::super::authentication::{LOGIN_RETRY_AFTER, refusal_label};
 use super::super::body::ResponseBody;
 use super::super::request_body::RequestBody;
 use super::visitor::cookie;
@@ -60,10 +60,12 @@ pub(super) async fn log_in(
         };
         html(status, view.render(&request.frame()))
     };
-    let user = match auth
-        .log_in(form.text("user"), form.text("password"), client)
-        .await
-    {
+    let checked = auth.log_in(form.text("user"), form.text("password"), client);
+    let checked = checked.await.inspect_err(|error| {
+        let metrics = &request.app.metrics;
+        metrics.count_refused_login(refusal_label(error));
+    });
+    let user = match checked {
         Ok(user) => user,
         Err(AuthenticationError::Busy) => {
             let mut response = refuse(StatusCode::TOO_MANY_REQUESTS, LoginProblem::Busy);
