@@ -18,6 +18,8 @@ use crate::status::StorageMeasurement;
 
 /// How many tags are on a page.
 const ROWS: usize = 25;
+/// How many platforms of a tag are shown, so that a page stays small.
+const SHOWN_PLATFORMS: usize = 12;
 
 /// The part of a repository that is asked for.
 #[derive(Debug, Clone)]
@@ -188,6 +190,7 @@ impl TagRow {
     fn render(&self, frame: &Frame, name: &str) -> Markup {
         let texts = frame.texts();
         let to_image = link("image", &[("name", name), ("reference", self.tag.as_str())]);
+        let platforms = self.summary.iter().flat_map(|summary| &summary.platforms);
         html! {
             tr {
                 th scope="row" { a href=(to_image) { (self.tag) } }
@@ -195,9 +198,10 @@ impl TagRow {
                     span { @match &self.digest { Some(digest) => (short_digest(digest)), None => span.none { "–" } } }
                 }
                 td data-label=(texts.platforms) { span {
-                    @for platform in self.summary.iter().flat_map(|summary| &summary.platforms) {
+                    @for platform in platforms.clone().take(SHOWN_PLATFORMS) {
                         span.tag { (ShortUntrusted(platform)) }
                     }
+                    @if platforms.count() > SHOWN_PLATFORMS { "…" }
                 } }
                 td.number data-label=(texts.size) {
                     span { (size(self.summary.as_ref().map(|summary| summary.bytes))) }

@@ -54,6 +54,35 @@ async fn a_login_opens_a_session_that_ends_with_the_logout() {
 }
 
 #[tokio::test]
+async fn other_methods_change_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let server = start_with_logins(root.path(), &[]);
+    let browser = Browser::new(&server);
+    let origin = server.url("/");
+    for (method, page, allowed) in [
+        (Method::PUT, "login", "GET, HEAD, POST"),
+        (Method::DELETE, "login", "GET, HEAD, POST"),
+        (Method::PATCH, "login", "GET, HEAD, POST"),
+        (Method::OPTIONS, "login", "GET, HEAD, POST"),
+        (Method::GET, "logout", "POST"),
+        (Method::PUT, "delete", "POST"),
+        (Method::POST, "storage", "GET, HEAD"),
+    ] {
+        let request = browser.request(method.clone(), &format!("/_imgsync/{page}"));
+        let request = request
+            .header("origin", origin.trim_end_matches('/'))
+            .body(format!(
+                "user=alice&password={}",
+                PASSWORD.replace(' ', "+")
+            ));
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 405, "{method} {page}");
+        assert_eq!(header(&response, "allow"), allowed, "{method} {page}");
+        assert_eq!(header(&response, "set-cookie"), "", "{method} {page}");
+    }
+}
+
+#[tokio::test]
 async fn a_session_ends_with_the_password_and_is_no_token() {
     let root = tempfile::tempdir().unwrap();
     let server = start_with_logins(root.path(), &[]);
@@ -151,13 +180,17 @@ async fn anonymous_visitors_see_what_they_may_pull() {
         "",
         "storage",
         "uploads",
-        "uploads?part=rows",
         "repository?name=private",
         "image?name=private&reference=v1",
         "repository?name=missing",
     ] {
         assert_eq!(browser.get(page).await.status(), 303, "{page}");
     }
+    // The script would show a login page within the page.
+    let part = browser.get("uploads?part=rows").await;
+    assert_eq!(part.status(), 403);
+    let part = part.text().await.unwrap();
+    assert!(part.contains("\"login?next=uploads\""), "{part}");
     let browser = Browser::logged_in(&server).await;
     assert!(browser.page("").await.contains("name=private"));
 }

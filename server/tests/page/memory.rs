@@ -123,3 +123,28 @@ async fn a_page_of_a_config_with_many_small_values_takes_little_memory() {
     let growth = server.peak_resident_kib() - before;
     assert!(growth < MAX_PARSING_GROWTH_KIB, "{growth} KiB");
 }
+
+#[tokio::test]
+async fn tags_with_many_platforms_make_a_small_page() {
+    let root = tempfile::tempdir().unwrap();
+    let server = Server::start(root.path());
+    let config = json!({"os": "linux", "architecture": "arm64"}).to_string();
+    let digest = push(&server, "app", "plain", &config, &["layer"]).await;
+    let size = manifest(config.as_bytes(), &[b"layer"]).len();
+    let child = |number: usize| {
+        let os = format!("{number:02}{}", "\"".repeat(60));
+        json!({"mediaType": media::OCI_MANIFEST, "digest": digest, "size": size,
+            "platform": {"os": os, "architecture": "arm64"}})
+    };
+    let children: Vec<Value> = (0..32).map(child).collect();
+    let index = json!({"schemaVersion": 2, "mediaType": media::OCI_INDEX, "manifests": children});
+    let index = index.to_string().into_bytes();
+    for number in 0..30 {
+        let tag = format!("{number:0128}");
+        let pushed = server.put_manifest("app", &tag, media::OCI_INDEX, &index);
+        assert_eq!(pushed.await.status(), 201);
+    }
+    let page = Browser::new(&server).page("repository?name=app").await;
+    assert!(page.len() < MAX_PAGE_BYTES, "{}", page.len());
+    assert!(page.contains("11&quot;") && page.contains("…"), "{page}");
+}

@@ -88,18 +88,18 @@ pub(super) async fn serve(
         query: Parameters::parse(parts.uri.query().unwrap_or_default().as_bytes()),
         visitor: Visitor::identify(app, forwarded, &parts.headers),
     };
-    let answered = match (is_read, name) {
-        (true, "") => repositories::show(&request, body).await,
-        (true, "repository") => repository::show(&request, body).await,
-        (true, "image") => image::show(&request, body).await,
-        (true, "storage") => storage::show(&request, body).await,
-        (true, "uploads") => uploads::show(&request, body).await,
-        (true, "login") => Ok(login::show(&request)),
-        (false, "login") => login::log_in(&request, body).await,
-        (false, "logout") => login::log_out(&request, body).await,
-        (false, "delete") => changes::delete(&request, body).await,
-        (false, "restore") => changes::restore(&request, body).await,
-        _ => Err(PageError::NotFound),
+    let answered = match (parts.method.as_str(), name) {
+        ("GET" | "HEAD", "") => repositories::show(&request, body).await,
+        ("GET" | "HEAD", "repository") => repository::show(&request, body).await,
+        ("GET" | "HEAD", "image") => image::show(&request, body).await,
+        ("GET" | "HEAD", "storage") => storage::show(&request, body).await,
+        ("GET" | "HEAD", "uploads") => uploads::show(&request, body).await,
+        ("GET" | "HEAD", "login") => Ok(login::show(&request)),
+        ("POST", "login") => login::log_in(&request, body).await,
+        ("POST", "logout") => login::log_out(&request, body).await,
+        ("POST", "delete") => changes::delete(&request, body).await,
+        ("POST", "restore") => changes::restore(&request, body).await,
+        _ => Err(allowed_methods(name).map_or(PageError::NotFound, PageError::WrongMethod)),
     };
     let mut response = answered.unwrap_or_else(|error| error.into_response(&request));
     if let Some(user) = request.visitor.caller.user() {
@@ -107,6 +107,16 @@ pub(super) async fn serve(
     }
     headers::protect(&mut response);
     Some(response)
+}
+
+/// Returns the methods of a page; `None` if there is no such page.
+fn allowed_methods(name: &str) -> Option<&'static str> {
+    match name {
+        "" | "repository" | "image" | "storage" | "uploads" => Some("GET, HEAD"),
+        "login" => Some("GET, HEAD, POST"),
+        "logout" | "delete" | "restore" => Some("POST"),
+        _ => None,
+    }
 }
 
 /// Serves `/`: a browser gets to the page, and any other client an empty response.

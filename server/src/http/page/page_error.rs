@@ -1,6 +1,6 @@
 //! Why a page cannot be shown, and the page that says so.
 
-use hyper::header::RETRY_AFTER;
+use hyper::header::{ALLOW, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 use imgsync_oci::ErrorCode;
 
@@ -14,6 +14,8 @@ use crate::registry;
 #[derive(Debug)]
 pub(super) enum PageError {
     NotFound,
+    /// The page exists, with these methods.
+    WrongMethod(&'static str),
     ForeignOrigin,
     NoSession,
     /// The error of the API.
@@ -38,10 +40,12 @@ impl PageError {
         let frame = request.frame();
         let (status, kind) = match &self {
             Self::NotFound => (StatusCode::NOT_FOUND, MessageKind::NotFound),
+            Self::WrongMethod(_) => (StatusCode::METHOD_NOT_ALLOWED, MessageKind::NotFound),
             Self::ForeignOrigin => (StatusCode::FORBIDDEN, MessageKind::ForeignOrigin),
             Self::NoSession => (StatusCode::FORBIDDEN, MessageKind::NoSession),
             Self::Api(error) => match error.code() {
-                ErrorCode::Unauthorized if frame.user.is_none() => {
+                // The script would put the login page into the page.
+                ErrorCode::Unauthorized if frame.user.is_none() && !request.is_for_part() => {
                     return redirect(&login_link(&frame));
                 }
                 ErrorCode::Unauthorized | ErrorCode::Denied | ErrorCode::Unsupported => {
@@ -58,6 +62,10 @@ impl PageError {
             },
         };
         let mut response = html(status, message_page(&frame, kind));
+        if let Self::WrongMethod(allowed) = self {
+            let allowed = HeaderValue::from_static(allowed);
+            response.headers_mut().insert(ALLOW, allowed);
+        }
         if let Self::Api(error) = &self
             && let Some(seconds) = error.headers.get(RETRY_AFTER)
         {
