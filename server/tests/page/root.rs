@@ -38,7 +38,7 @@ async fn only_browsers_are_sent_to_the_page() {
     assert_eq!(head.status(), 200);
     assert!(head.bytes().await.unwrap().is_empty());
     let post = browser.request(Method::POST, "/_imgsync/storage").send();
-    assert_eq!(post.await.unwrap().status(), 404);
+    assert_eq!(post.await.unwrap().status(), 405);
     let missing = browser.get("nothing").await;
     assert_eq!(missing.status(), 404);
     assert!(missing.text().await.unwrap().contains("Not found"));
