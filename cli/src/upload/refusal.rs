@@ -9,6 +9,9 @@ use http::StatusCode;
 
 /// The number of refusals after which the session or the upload mode is given up.
 const MAX_REFUSALS: u32 = 6;
+/// That number while the registry seems to be processing a request whose connection broke: about 12 s or
+/// more. A server ends such a request some seconds after the next one arrives.
+const MAX_BUSY_REFUSALS: u32 = 8;
 
 /// The response of the registry to a request for the offset of the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,9 +68,17 @@ pub(super) fn is_request_refused(status: StatusCode) -> bool {
 pub(super) fn decide(refused: RefusedChunk, reported: SessionStatus) -> RefusalAction {
     let RefusedChunk { first, times, .. } = refused;
     let (accepted, is_clean) = (refused.accepted, refused.is_clean);
+    let is_busy = !is_clean
+        && refused.status == StatusCode::RANGE_NOT_SATISFIABLE
+        && reported == SessionStatus::At(first);
+    let max_refusals = if is_busy {
+        MAX_BUSY_REFUSALS
+    } else {
+        MAX_REFUSALS
+    };
     match reported {
-        _ if times >= MAX_REFUSALS && is_clean => RefusalAction::ChangeMode,
-        _ if times >= MAX_REFUSALS => RefusalAction::NewSession,
+        _ if times >= max_refusals && is_clean => RefusalAction::ChangeMode,
+        _ if times >= max_refusals => RefusalAction::NewSession,
         // The offset was right and there was no fault, so the registry does not accept this chunk
         // at all.
         SessionStatus::At(at) if is_clean && at == first => RefusalAction::ChangeMode,
@@ -163,13 +174,19 @@ mod tests {
     #[test]
     fn a_registry_that_still_processes_a_broken_request_is_asked_again() {
         let mut busy = refused(416, 8, 8, false);
-        for times in 1..MAX_REFUSALS {
+        for times in 1..MAX_BUSY_REFUSALS {
             busy.times = times;
             assert_eq!(
                 decide(busy, SessionStatus::At(8)),
                 RefusalAction::ResumeAt(8)
             );
         }
+        busy.times = MAX_BUSY_REFUSALS;
+        assert_eq!(
+            decide(busy, SessionStatus::At(8)),
+            RefusalAction::NewSession
+        );
+        busy.times = MAX_REFUSALS - 1;
         assert_eq!(
             decide(busy, SessionStatus::At(11)),
             RefusalAction::ResumeAt(11)
