@@ -20,6 +20,14 @@ pub(super) struct MemoryEntries {
     next_number: u64,
 }
 
+/// Entries that were removed because there were too many.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct DroppedEntries {
+    pub(super) count: u64,
+    /// The number of the last one.
+    pub(super) last: u64,
+}
+
 impl MemoryEntries {
     /// Returns no entries. The first one will have the number after `last`.
     pub(super) fn after(last: u64) -> Self {
@@ -53,14 +61,15 @@ impl MemoryEntries {
         number
     }
 
-    /// Removes the oldest entries as long as there are too many. Returns the number of the last one
-    /// that was removed.
-    pub(super) fn drop_excess(&mut self) -> Option<u64> {
-        let mut last = None;
+    /// Removes the oldest entries as long as there are too many; returns `None` if there are not.
+    pub(super) fn drop_excess(&mut self) -> Option<DroppedEntries> {
+        let mut dropped = None;
         while self.entries.len() > MAX_ENTRIES || self.bytes > MAX_BYTES {
-            last = Some(self.pop()?.number);
+            let last = self.pop()?.number;
+            let count = dropped.map_or(0, |dropped: DroppedEntries| dropped.count) + 1;
+            dropped = Some(DroppedEntries { count, last });
         }
-        last
+        dropped
     }
 
     /// Removes the entries up to a number.

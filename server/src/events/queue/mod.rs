@@ -117,7 +117,7 @@ impl EventQueue {
     pub(super) fn flush(&self, is_synced: bool) -> Result<(), store::Error> {
         let mut disk = self.lock_disk();
         let Some(segments) = disk.as_mut() else {
-            self.drop_excess();
+            self.drop_excess(0);
             return Ok(());
         };
         let taken = self.lock_memory().take();
@@ -125,7 +125,7 @@ impl EventQueue {
         let unsent = taken.iter().filter(|entry| entry.number > sent);
         if let Err(error) = segments.append(unsent, is_synced) {
             self.lock_memory().put_back(taken);
-            self.drop_excess();
+            self.drop_excess(segments.end());
             return Err(error);
         }
         while segments.bytes() > MAX_QUEUE_BYTES
@@ -203,11 +203,18 @@ impl EventQueue {
         self.added.load(Relaxed)
     }
 
-    /// Removes the oldest entries if there are too many in memory.
-    fn drop_excess(&self) {
-        let last = self.lock_memory().drop_excess();
-        if let Some(last) = last {
-            self.lose_up_to(last);
+    /// Removes the oldest entries in memory if there are too many. `end` is the number of the last
+    /// entry on the disk.
+    fn drop_excess(&self, end: u64) {
+        let Some(dropped) = self.lock_memory().drop_excess() else {
+            return;
+        };
+        if end > self.sent.load(Relaxed) {
+            // Those on the disk are older, and still to be sent. Until then, the number of those that
+            // wait includes those that are dropped.
+            self.lost.fetch_add(dropped.count, Relaxed);
+        } else {
+            self.lose_up_to(dropped.last);
         }
     }
 

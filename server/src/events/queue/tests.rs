@@ -221,6 +221,24 @@ fn entries_wait_in_memory_while_the_disk_is_full() {
 }
 
 #[test]
+fn too_many_entries_in_memory_do_not_displace_those_on_a_full_disk() {
+    let root = tempfile::tempdir().unwrap();
+    let (store, is_full) = failing_store(root.path());
+    let queue = open_in(&store, None);
+    for text in texts(0..5) {
+        add_durably(&queue, &text);
+    }
+    is_full.store(true, Relaxed);
+    for text in texts(5..1105) {
+        queue.add(text.into(), Importance::Durable);
+    }
+    assert!(queue.flush(true).is_err());
+    assert_eq!(queue.lost(), 100);
+    assert_eq!(drain(&queue, usize::MAX).0, texts((0..5).chain(105..1105)));
+    assert_eq!((queue.waiting(), queue.lost()), (0, 100));
+}
+
+#[test]
 fn an_entry_in_memory_does_not_pass_those_that_cannot_be_read() {
     let root = tempfile::tempdir().unwrap();
     let queue = open(root.path());
