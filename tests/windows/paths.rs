@@ -156,3 +156,20 @@ fn a_folder_of_somebody_else_names_no_files_outside_of_it() {
     outcome.succeeded();
     fixture.assert_pushed("app:v1");
 }
+
+#[test]
+#[ignore = "tests/targets.sh runs it"]
+fn the_cache_is_in_the_profile_if_the_folders_of_the_environment_are_not() {
+    let fixture = WindowsFixture::new();
+    let (archive, _) = fixture.write_image();
+    let outside = wine::path(&fixture.scratch.folder("outside"));
+    let mut command = fixture.command();
+    for variable in ["XDG_CACHE_HOME", "TEMP", "TMP"] {
+        command.env(variable, &outside);
+    }
+    command.args(["push", &wine::path(&archive), &fixture.remote("app:v1")]);
+    let outcome = run(&mut command).succeeded();
+    let used = r"AppData\Local\imgsync\cache is used instead";
+    assert!(outcome.stderr.contains(used), "{outcome}");
+    fixture.assert_pushed("app:v1");
+}
