@@ -66,6 +66,10 @@ pub struct Failure {
     /// Whether the registry limits the rate of requests, so that more requests should not be sent
     /// now.
     pub is_rate_limited: bool,
+    /// Whether the image that the command names does not exist.
+    pub is_missing_image: bool,
+    /// Whether the hint names options that only `imgsync mirror` has.
+    pub is_mirror_hint: bool,
 }
 
 impl Failure {
@@ -76,6 +80,8 @@ impl Failure {
             what: what.into(),
             hint: None,
             is_rate_limited: false,
+            is_missing_image: false,
+            is_mirror_hint: false,
         }
     }
 
@@ -93,6 +99,12 @@ impl Failure {
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Sets a hint that names options of `imgsync mirror`, which other commands do not have.
+    pub fn with_mirror_hint(mut self, hint: impl Into<String>) -> Self {
+        self.is_mirror_hint = true;
+        self.with_hint(hint)
     }
 
     /// Returns the lines to show: an `error:` line, and a `hint:` line if there is a hint. The text may
@@ -148,6 +160,8 @@ impl Failure {
             what: format!("{side}: {error}"),
             hint: hints::hint(error),
             is_rate_limited: error.status() == Some(StatusCode::TOO_MANY_REQUESTS),
+            is_missing_image: false,
+            is_mirror_hint: false,
         }
     }
 }

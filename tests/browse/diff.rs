@@ -179,6 +179,27 @@ fn images_of_both_kinds_of_registries_and_of_each_platform_are_compared() {
 }
 
 #[test]
+fn no_list_is_read_if_all_layers_are_the_same() {
+    let scratch = Scratch::new();
+    let imgsync = Imgsync::new(&scratch.folder("home"));
+    let server = Server::start(&scratch.folder("root"));
+    let app = repository(server.address(), "app");
+    for (tag, variable) in [("v1", "A=1"), ("v2", "A=2")] {
+        let image = built_image(&[BASE], &json!({"Env": [variable]}));
+        app.push_image(Some(tag), &image);
+    }
+    let registry = start_meddler(server.address(), |request, forward| {
+        assert!(!request.target.ends_with("/index"), "{}", request.target);
+        forward()
+    });
+    let names = ["v1", "v2"].map(|tag| format!("{}/app:{tag}", registry.address()));
+    let outcome = run(imgsync.command().arg("diff").args(&names)).succeeded();
+    assert!(outcome.stdout.contains("Env A = 2"), "{outcome}");
+    let files = "  files: 0 added, 0 removed, 0 changed\n";
+    assert!(outcome.stdout.ends_with(files), "{outcome}");
+}
+
+#[test]
 fn the_rest_is_compared_without_the_list_of_files() {
     let scratch = Scratch::new();
     let imgsync = Imgsync::new(&scratch.folder("home"));

@@ -147,11 +147,12 @@ async fn copy_to_repository(
     };
     let copied = copier.copy(from.as_ref(), to.as_ref(), &request).await;
     // Both sides are the same registry, so its errors are those of the target.
-    let copied = copied.map_err(|failure| match failure.kind {
-        FailureKind::Source if failure.what.starts_with("source: there is no ") => {
+    let copied = copied.map_err(|failure| {
+        if failure.is_missing_image {
             not_found(source)
+        } else {
+            as_target(failure)
         }
-        _ => as_target(failure),
     })?;
     for note in &copied.notes {
         report.note(note);
@@ -169,10 +170,7 @@ async fn copy_to_repository(
 /// Returns the failure of a copy as one of the target, with a hint that fits to this command.
 fn as_target(failure: Failure) -> Failure {
     let hint = failure.hint.map(|hint| {
-        let is_for_mirror = ["--referrers", "--platform", "--exclude"]
-            .iter()
-            .any(|option| hint.contains(option));
-        if is_for_mirror {
+        if failure.is_mirror_hint {
             format!("use imgsync mirror instead of imgsync tag: {hint}")
         } else {
             hint
@@ -246,7 +244,7 @@ mod tests {
     #[test]
     fn failures_are_those_of_the_target() {
         let failure = Failure::new(FailureKind::Source, "source: no referrers")
-            .with_hint("pass --referrers none to copy the image without them");
+            .with_mirror_hint("pass --referrers none to copy the image without them");
         let shown = as_target(failure);
         assert_eq!(shown.kind, FailureKind::Target);
         assert_eq!(shown.what, "target: no referrers");

@@ -177,7 +177,7 @@ impl ImageCopy<'_> {
         let platform = platform.map_or(String::new(), |text| format!(" for {text}"));
         let what =
             format!("source: {name} lacks the manifest {digest}{platform} that its index lists");
-        Failure::new(FailureKind::Source, what).with_hint(
+        Failure::new(FailureKind::Source, what).with_mirror_hint(
             "copy only the platforms that exist with --platform, or skip the tag with --exclude",
         )
     }

@@ -124,7 +124,10 @@ impl ImageCopy<'_> {
         }
         head.ok_or_else(|| {
             let what = format!("source: there is no {}", self.source_image());
-            Failure::new(FailureKind::Source, what)
+            Failure {
+                is_missing_image: true,
+                ..Failure::new(FailureKind::Source, what)
+            }
         })
     }
 

@@ -42,7 +42,9 @@ impl FoundReferrers {
                  too large"
             );
             let failure = Failure::new(FailureKind::Source, what);
-            return Err(failure.with_hint("pass --referrers none to copy the image without them"));
+            return Err(
+                failure.with_mirror_hint("pass --referrers none to copy the image without them")
+            );
         }
         self.plans.push(referrer);
         Ok(())

@@ -65,7 +65,7 @@ impl ImageCopy<'_> {
         let list = list.map_err(|error| {
             let what = format!("target: {tag} is not a list of referrers: {error}");
             Failure::new(FailureKind::Target, what)
-                .with_hint("pass --referrers none to copy the image without its referrers")
+                .with_mirror_hint("pass --referrers none to copy the image without its referrers")
         })?;
         Ok(list.manifests)
     }

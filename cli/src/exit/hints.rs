@@ -211,6 +211,8 @@ fn hint_for_status(error: &Error) -> Option<String> {
             "on the machine of {registry}, make the user that runs the registry the owner of its \
              storage folder and of all that is in it; its log names the file"
         ),
+        // The error itself says what to do, and the same command would fail again.
+        _ if error.has_fault(ErrorCode::ManifestDamaged) => return None,
         (status, _) if status.is_server_error() => {
             "see the log of the registry for the cause, and run the same command again".to_owned()
         }

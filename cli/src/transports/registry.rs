@@ -210,7 +210,9 @@ impl RegistrySource {
             Some(kind) => source_failure(format!(
                 "{reference} of {name} is {kind}, which cannot be copied"
             ))
-            .with_hint("push the image again with a current tool, or exclude its tag (--exclude)"),
+            .with_mirror_hint(
+                "push the image again with a current tool, or exclude its tag (--exclude)",
+            ),
             None => source_failure(format!("{reference} of {name}: {error}")),
         }
     }

@@ -30,6 +30,7 @@ pub(super) enum FileComparison {
 }
 
 /// The files of both images.
+#[derive(Default)]
 pub(super) struct ComparedFiles {
     pub(super) old: FileTree,
     pub(super) new: FileTree,
@@ -55,20 +56,22 @@ pub(super) async fn compare_files(
     deadline: Instant,
 ) -> Result<FileComparison, Failure> {
     let not_compared = |why: String| Ok(FileComparison::NotCompared(why));
+    // The layers above decide whether files are compared at all, so one of them is asked for first.
+    let probed = new.1.layers.get(shared_base).map(|layer| (new.0, layer));
+    let probed = probed.or_else(|| old.1.layers.get(shared_base).map(|layer| (old.0, layer)));
+    let Some((side, layer)) = probed else {
+        // All layers are the same, and so are the files in them.
+        return Ok(FileComparison::Compared(ComparedFiles::default()));
+    };
     let layers = old.1.layers.len().max(new.1.layers.len());
     if layers > MAX_LAYERS {
         return not_compared(format!("an image has {layers} layers"));
     }
-    let mut base = FileTree::default();
-    let mut unlisted = Vec::new();
-    // The layers above decide whether files are compared at all, so one of them is asked for first.
-    let probed = new.1.layers.get(shared_base).map(|layer| (new.0, layer));
-    let probed = probed.or_else(|| old.1.layers.get(shared_base).map(|layer| (old.0, layer)));
-    if let Some((side, layer)) = probed
-        && let ListedFiles::Missing(why) = fetch_index(side, layer, deadline).await?
-    {
+    if let ListedFiles::Missing(why) = fetch_index(side, layer, deadline).await? {
         return not_compared(why);
     }
+    let mut base = FileTree::default();
+    let mut unlisted = Vec::new();
     if let Some(error) = add_layers(
         &mut base,
         new.0,

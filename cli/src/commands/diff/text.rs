@@ -150,7 +150,11 @@ fn print_files(output: &StdoutWriter, compared: &ComparedFiles) {
     if let Some(more) = found.changes.len().checked_sub(MAX_LISTED_FILES + 1) {
         output.print(&format!("  and {} more", more + 1));
     }
-    if let Some(line) = unlisted_line(compared) {
+    let is_in_one =
+        |change: &FileChange<'_>| matches!(change.status, FileStatus::Added | FileStatus::Removed);
+    if found.changes.iter().any(is_in_one)
+        && let Some(line) = unlisted_line(compared)
+    {
         output.print(&line);
     }
 }
