@@ -133,7 +133,7 @@ fn nginx_refuses_large_requests() {
     fixture.run(&ENGLISH, &arguments).failed(4, &words);
 }
 
-/// What a command prints on stdout is data, and is the same in all languages; so is a message that has
+/// The output of a command on stdout is data, and is the same in all languages; so is a message that has
 /// no translation.
 #[test]
 fn results_and_messages_without_translation_are_in_english() {

@@ -41,7 +41,7 @@ pub fn command(program: &Path, home: &Path) -> Command {
 pub fn stop_server(home: &Path) {
     let mut server = Command::new("/usr/lib/wine/wineserver64");
     let server = server.arg("--kill").env("WINEPREFIX", home.join(PREFIX));
-    // It may have ended.
+    // The server may have ended.
     let _ = server.status();
 }
 

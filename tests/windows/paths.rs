@@ -103,7 +103,7 @@ fn a_second_push_sends_nothing() {
         assert!(more < 10_000, "{more} bytes for nothing: {again}");
         fixture.assert_pushed("app:v1");
     }
-    // What the tool remembers is in the folder for that.
+    // Everything that the tool remembers is in the folder for that.
     let kept = fixture.scratch.path("home/AppData/Local/imgsync");
     assert!(kept.is_dir(), "{}", kept.display());
 }

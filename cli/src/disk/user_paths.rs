@@ -53,7 +53,7 @@ pub(crate) fn docker_daemon_files() -> Vec<PathBuf> {
     UserPaths::CURRENT.docker_daemons()
 }
 
-/// What determines the folders of a user.
+/// The settings that determine the folders of a user.
 struct UserPaths<V> {
     system: System,
     /// Returns the path in an environment variable.

@@ -1,4 +1,4 @@
-//! What the page tells of the config of an image, which is read leniently.
+//! Facts from the config of an image, which is read leniently.
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;

@@ -1,4 +1,4 @@
-//! What the page tells of an image: platforms and sizes.
+//! Facts about an image: platforms and sizes.
 
 use std::collections::BTreeMap;
 

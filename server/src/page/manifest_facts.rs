@@ -1,4 +1,4 @@
-//! What the page tells of a manifest. Annotations and URLs of descriptors are not kept: they take many
+//! Facts from a manifest. Annotations and URLs of descriptors are not kept: they take many
 //! times the memory of their bytes.
 
 use imgsync_oci::manifest::MAX_DESCRIPTORS;

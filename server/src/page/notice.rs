@@ -1,4 +1,4 @@
-//! What has just happened: a deletion, which can be undone, or a restoration, which may have left tags
+//! The last change: a deletion, which can be undone, or a restoration, which may have left tags
 //! alone.
 
 use imgsync_oci::{Repository, Tag};
@@ -8,7 +8,7 @@ use super::format::link;
 use super::layout::Frame;
 use super::texts::fill;
 
-/// What was done to a tag or a repository.
+/// The kinds of changes to a tag or a repository.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ChangeKind {
     Deleted,
@@ -61,7 +61,7 @@ fn undelete_command(frame: &Frame, repository: &Repository, tag: Option<&Tag>) -
     format!("imgsync undelete {host}/{repository}{tag}")
 }
 
-/// What has just happened to a tag, or without one to the whole repository.
+/// The last change to a tag, or without one to the whole repository.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Notice {
     pub(crate) kind: ChangeKind,

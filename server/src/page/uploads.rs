@@ -21,7 +21,7 @@ pub(crate) struct UploadsView {
     rows: Vec<OpenUpload>,
     /// The number of all uploads.
     count: usize,
-    /// What all uploads have received, in bytes.
+    /// The bytes that all uploads have received.
     received: u64,
 }
 

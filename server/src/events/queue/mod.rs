@@ -210,7 +210,7 @@ impl EventQueue {
             return;
         };
         if end > self.sent.load(Relaxed) {
-            // Those on the disk are older, and still to be sent. Until then, the number of those that
+            // The ones on the disk are older, and still to be sent. Until then, the number of those that
             // wait includes those that are dropped.
             self.lost.fetch_add(dropped.count, Relaxed);
         } else {

@@ -149,7 +149,7 @@ impl Segments {
     pub(super) fn first_after(&mut self, sent: u64) -> Result<Option<QueueEntry>, store::Error> {
         while self.segments.len() > 1 && self.segments[1].first <= sent + 1 {
             if let Err(error) = self.remove_oldest() {
-                // What waits can be read nevertheless. The next call tries again.
+                // The waiting entries can be read nevertheless. The next call tries again.
                 tracing::debug!(%error, "cannot remove events that were sent");
                 break;
             }

@@ -133,7 +133,7 @@ fn messages_are_translated_with_their_parts() {
     }
 }
 
-/// What a registry sends can be long, and can look like messages in messages.
+/// Texts of a registry can be long, and can look like messages in messages.
 #[test]
 fn hostile_messages_are_bounded() {
     let nested = "target: ".repeat(1000) + "interrupted";

@@ -17,7 +17,7 @@ enum Token {
 pub(super) struct SourceText {
     /// All of them.
     pub(super) literals: Vec<String>,
-    /// Those of errors, hints and notes.
+    /// The literals of errors, hints and notes.
     pub(super) messages: Vec<String>,
 }
 
