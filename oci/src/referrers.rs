@@ -2,8 +2,11 @@
 //! SBOMs (OCI distribution-spec, "Listing Referrers").
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{Digest, Manifest, ParseError, media};
 
@@ -26,14 +29,42 @@ pub struct ReferrerDescriptor {
 }
 
 /// The fields of a manifest that only lists of referrers show. A field of another type counts as
-/// missing, because such manifests exist and these fields are not essential.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// missing, because such manifests exist and these fields are not essential. Of a field that is
+/// there twice, the last one counts, as in the parser of Go.
+#[derive(Default)]
 struct ReferrerFields {
-    #[serde(default)]
-    artifact_type: serde_json::Value,
-    #[serde(default)]
-    annotations: serde_json::Value,
+    artifact_type: Value,
+    annotations: Value,
+}
+
+impl<'de> Deserialize<'de> for ReferrerFields {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct FieldsVisitor;
+
+        impl<'de> Visitor<'de> for FieldsVisitor {
+            type Value = ReferrerFields;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a manifest")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Self::Value, M::Error> {
+                let mut fields = ReferrerFields::default();
+                while let Some(name) = map.next_key::<String>()? {
+                    match name.as_str() {
+                        "artifactType" => fields.artifact_type = map.next_value()?,
+                        "annotations" => fields.annotations = map.next_value()?,
+                        _ => {
+                            map.next_value::<IgnoredAny>()?;
+                        }
+                    }
+                }
+                Ok(fields)
+            }
+        }
+
+        deserializer.deserialize_map(FieldsVisitor)
+    }
 }
 
 /// Parses a manifest, and returns its subject with the descriptor for the subject's list of
@@ -100,11 +131,11 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn descriptor(media_type: &str, content: &[u8]) -> serde_json::Value {
+    fn descriptor(media_type: &str, content: &[u8]) -> Value {
         json!({ "mediaType": media_type, "digest": Digest::of(content), "size": content.len() })
     }
 
-    fn image(change: impl FnOnce(&mut serde_json::Value)) -> Option<(Digest, ReferrerDescriptor)> {
+    fn image(change: impl FnOnce(&mut Value)) -> Option<(Digest, ReferrerDescriptor)> {
         let mut image = json!({
             "schemaVersion": 2,
             "mediaType": media::OCI_MANIFEST,
@@ -115,6 +146,31 @@ mod tests {
         change(&mut image);
         let bytes = image.to_string();
         parse_referrer(bytes.as_bytes(), &Digest::of(bytes.as_bytes())).unwrap()
+    }
+
+    /// The parser of Go, and the one of manifests, accept it.
+    #[test]
+    fn of_a_repeated_field_the_last_one_counts() {
+        let image = json!({
+            "schemaVersion": 2,
+            "mediaType": media::OCI_MANIFEST,
+            "config": descriptor("application/x.config", b"{}"),
+            "layers": [],
+            "subject": descriptor(media::OCI_MANIFEST, b"subject"),
+            "annotations": { "a": "first" },
+        });
+        let text = image.to_string();
+        let text = text.replacen(
+            '{',
+            r#"{"annotations": {"a": "0"}, "artifactType": "x", "#,
+            1,
+        );
+        let end = text.rfind('}').unwrap();
+        let bytes = format!(r#"{}, "artifactType": "application/y"}}"#, &text[..end]);
+        let parsed = parse_referrer(bytes.as_bytes(), &Digest::of(bytes.as_bytes()));
+        let (_, referrer) = parsed.unwrap().unwrap();
+        assert_eq!(referrer.artifact_type.as_deref(), Some("application/y"));
+        assert_eq!(referrer.annotations.unwrap()["a"], "first");
     }
 
     #[test]
