@@ -15,9 +15,10 @@ fn a_mirror_to_a_layout_that_is_killed_at_any_moment_continues() {
     let local_reference = format!("oci:{}", folder.display());
     let mut received = 0;
     let mut kills = 0;
-    // A slow connection, so that few bytes are in transit when the mirror is killed.
+    // A slow connection, so that few bytes are in transit when the mirror is killed, also on a busy
+    // machine.
     let slow = Throttle {
-        bytes_per_second: Some(2_000_000),
+        bytes_per_second: Some(600_000),
         ..Throttle::default()
     };
     // Each run gets further than the one before.
