@@ -4,13 +4,14 @@
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// The variable with the path of `imgsync.exe`.
 const PROGRAM: &str = "IMGSYNC_TESTS_WINDOWS";
 /// The variable with a folder of wine (`WINEPREFIX`), which is copied for each home folder.
 const TEMPLATE: &str = "IMGSYNC_TESTS_WINE";
 const LOADER: &str = "/usr/lib/wine/wine64";
+const SERVER: &str = "/usr/lib/wine/wineserver64";
 /// The folder of wine below the home folder of a test.
 const PREFIX: &str = ".wine";
 
@@ -29,17 +30,28 @@ pub fn helper() -> PathBuf {
 pub fn command(program: &Path, home: &Path) -> Command {
     let mut command = Command::new(LOADER);
     command.arg(program).env_clear();
-    command.env("WINEPREFIX", prepare_prefix(home));
+    let prefix = prepare_prefix(home);
+    keep_server(&prefix);
+    command.env("WINEPREFIX", prefix);
     command.env("WINEDEBUG", "-all");
     // Names of files and arguments are converted from this locale.
     command.env("LC_ALL", "C.UTF-8");
     command
 }
 
+/// Starts wine's server for a folder of wine, unless it runs, and keeps it for a while after each program.
+/// Otherwise it ends with a program, and the next one may connect to it at that moment.
+fn keep_server(prefix: &Path) {
+    let mut server = Command::new(SERVER);
+    let server = server.arg("--persistent=20").env("WINEPREFIX", prefix);
+    // The server may run already.
+    let _ = server.stdout(Stdio::null()).stderr(Stdio::null()).status();
+}
+
 /// Ends wine's server for a home folder, which can keep the sockets of a killed program open for
 /// seconds. Windows closes them at once.
 pub fn stop_server(home: &Path) {
-    let mut server = Command::new("/usr/lib/wine/wineserver64");
+    let mut server = Command::new(SERVER);
     let server = server.arg("--kill").env("WINEPREFIX", home.join(PREFIX));
     // The server may have ended.
     let _ = server.status();
