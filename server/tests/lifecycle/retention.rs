@@ -120,10 +120,15 @@ async fn pulls_are_known_after_a_stop_and_the_command_works_alone() {
 
 #[tokio::test]
 async fn a_running_server_reports_new_rules_and_then_applies_them() {
-    let running = Setup::new(CONFIG)
+    // Without a grace period, a collection during the push would remove its config.
+    let mut before = Setup::new(CONFIG).serve();
+    push_old_image(&before, "ci/app", "old").await;
+    before.stop();
+    let root = before.setup().path("registry");
+    let config = CONFIG.replace("{folder}/registry", root.to_str().unwrap());
+    let running = Setup::new(&config)
         .with("REGISTRY_IMGSYNC_GC_INTERVAL", "300ms")
         .serve();
-    push_old_image(&running, "ci/app", "old").await;
     running.wait_for_log("imgsync.retention is new").await;
     running.wait_for_log("retention removed a tag").await;
     assert_eq!(tags(&running, "ci/app").await, [""; 0]);
