@@ -119,9 +119,11 @@ impl<'a> Runner<'a> {
             command.env(name, self.folder.join(name));
         }
         run_watched(command.envs(variables), |child| {
-            if self.is_cancelled.swap(false, Ordering::SeqCst) {
+            if self.is_cancelled.load(Ordering::SeqCst) {
                 let script = format!("kill -KILL -- -{}", child.id());
                 must(Command::new("bash").args(["-c", &script]));
+                // From now on, the relay forwards again.
+                self.is_cancelled.store(false, Ordering::SeqCst);
             }
         })
     }
