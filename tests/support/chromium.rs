@@ -146,7 +146,7 @@ impl Chromium {
     pub fn open(&mut self, url: &str) {
         let opened = self.command("Page.navigate", json!({"url": url}));
         assert!(opened.get("errorText").is_none(), "{url}: {opened}");
-        self.wait_for("document.readyState === 'complete'");
+        self.wait_for("true");
     }
 
     /// Evaluates an expression as if the user had just pressed a key.
@@ -166,11 +166,13 @@ impl Chromium {
         }
     }
 
-    /// Waits until an expression is true. An error counts as false: a page may be loading.
+    /// Waits until the page is complete and an expression is true. An error counts as false: a page may
+    /// be loading.
     pub fn wait_for(&mut self, expression: &str) {
+        let condition = format!("document.readyState === 'complete' && ({expression})");
         let end = Instant::now() + DEADLINE;
         loop {
-            let found = self.try_evaluate(expression);
+            let found = self.try_evaluate(&condition);
             if found.as_ref().is_ok_and(|value| *value == json!(true)) {
                 return;
             }
