@@ -14,7 +14,7 @@ const SECRET: &str = "swordfish-0123456789";
 
 fn start(root: &Path, url: &str) -> Server {
     let list = format!(
-        "[{{url: '{url}', secret: {SECRET}, repositories: ['team/**'], tags: [v*], timeout: 1s}}]"
+        "[{{url: '{url}', secret: {SECRET}, repositories: ['team/**'], tags: [v*], timeout: 30s}}]"
     );
     let variables = [
         ("REGISTRY_IMGSYNC_WEBHOOKS", &*list),
