@@ -206,13 +206,13 @@ impl StormClient<'_> {
     /// Pushes a signature of an image.
     async fn sign(&mut self, repository: &str, subject: &[u8]) {
         let signature = blob(self.random(BLOBS));
+        let began = Instant::now();
         self.upload(repository, &signature).await;
         let manifest = manifest(&signature, &[]);
         let mut manifest: serde_json::Value = serde_json::from_slice(&manifest).unwrap();
         manifest["subject"] = descriptor(media::OCI_MANIFEST, subject);
         let manifest = manifest.to_string().into_bytes();
         let path = format!("/v2/{repository}/manifests/{}", Digest::of(&manifest));
-        let began = Instant::now();
         let answer = self.send(Method::PUT, &path, manifest).await;
         let is_accepted = answer.status() == StatusCode::CREATED;
         assert!(

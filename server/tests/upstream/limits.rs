@@ -63,21 +63,29 @@ async fn get_range(running: &Running, digest: &Digest, range: &str) -> Vec<u8> {
     response.bytes().await.unwrap().into()
 }
 
-/// Returns the number of bytes in all files of the registry.
+/// Returns the number of bytes in all files of the registry. The server may remove some meanwhile.
 fn stored_bytes(running: &Running) -> u64 {
     let mut folders = vec![running.setup().path("registry")];
     let mut sum = 0;
     while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(folder).unwrap() {
+        let entries = unless_removed(std::fs::read_dir(folder));
+        for entry in entries.into_iter().flatten() {
             let entry = entry.unwrap();
             if entry.file_type().unwrap().is_dir() {
                 folders.push(entry.path())
             } else {
-                sum += entry.metadata().unwrap().len()
+                sum += unless_removed(entry.metadata()).map_or(0, |metadata| metadata.len())
             }
         }
     }
     sum
+}
+
+fn unless_removed<T>(found: std::io::Result<T>) -> Option<T> {
+    match found {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+        found => Some(found.unwrap()),
+    }
 }
 
 #[tokio::test]
