@@ -18,6 +18,10 @@ pub(crate) type Target = (&'static str, fn(&[u8]));
 /// The variable with the time for the mutations of each target, in seconds.
 const SECONDS_VARIABLE: &str = "IMGSYNC_FUZZ_SECONDS";
 const DEFAULT_SECONDS: u64 = 1;
+/// The variable with the seed of the mutations.
+const SEED_VARIABLE: &str = "IMGSYNC_FUZZ_SEED";
+/// The seed if neither variable is set: a change of something else finds nothing new.
+const DEFAULT_SEED: u64 = 0;
 /// The largest input in bytes.
 const MAX_INPUT_BYTES: usize = 64 * 1024;
 /// The processor time of one input from which it counts as too slow.
@@ -33,10 +37,16 @@ const MAX_GROWTH_KIB: u64 = 768 * 1024;
 /// # Panics
 /// If an input violates a property, takes too much time or does not end.
 pub(crate) fn run(targets: &[Target]) {
-    let seconds = std::env::var(SECONDS_VARIABLE).map_or(DEFAULT_SECONDS, |text| {
-        text.parse().expect("IMGSYNC_FUZZ_SECONDS is a number")
+    let seconds = number_in(SECONDS_VARIABLE);
+    let limit = Duration::from_secs(seconds.unwrap_or(DEFAULT_SECONDS));
+    let seed = number_in(SEED_VARIABLE).unwrap_or_else(|| {
+        if seconds.is_some() {
+            RandomState::new().hash_one(0)
+        } else {
+            DEFAULT_SEED
+        }
     });
-    let limit = Duration::from_secs(seconds);
+    eprintln!("fuzz targets: {SEED_VARIABLE}={seed}");
     let peak = peak_kib();
     let (sender, results) = channel();
     let mut running = Vec::new();
@@ -44,7 +54,9 @@ pub(crate) fn run(targets: &[Target]) {
         let input = Arc::new(Mutex::new(Vec::new()));
         running.push((name, Arc::clone(&input)));
         let sender = sender.clone();
-        std::thread::spawn(move || sender.send((name, run_target(name, target, limit, &input))));
+        std::thread::spawn(move || {
+            sender.send((name, run_target(name, target, (seed, limit), &input)))
+        });
     }
     let mut failures = Vec::new();
     while !running.is_empty() {
@@ -64,16 +76,24 @@ pub(crate) fn run(targets: &[Target]) {
             }
         }
     }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    let failed = failures.join("\n");
+    assert!(failures.is_empty(), "{SEED_VARIABLE}={seed}: {failed}");
     let growth = peak_kib().saturating_sub(peak);
     assert!(growth < MAX_GROWTH_KIB, "the memory grew by {growth} KiB");
+}
+
+/// Returns the number in a variable, if it is set.
+fn number_in(variable: &str) -> Option<u64> {
+    let text = std::env::var(variable).ok()?;
+    let number = text.parse();
+    Some(number.unwrap_or_else(|_| panic!("{variable} is not a number: {text}")))
 }
 
 /// Returns the number of inputs, or a description of the first input that fails.
 fn run_target(
     name: &str,
     target: fn(&[u8]),
-    limit: Duration,
+    (seed, limit): (u64, Duration),
     current: &Mutex<Vec<u8>>,
 ) -> Result<usize, String> {
     let corpus = read_corpus(name);
@@ -82,7 +102,10 @@ fn run_target(
         check(target, input, current)?;
         count += 1;
     }
-    let mut mutator = Mutator::new(corpus);
+    let mut mutator = Mutator {
+        corpus,
+        state: seed,
+    };
     let start = Instant::now();
     while start.elapsed() < limit {
         check(target, &mutator.next(), current)?;
@@ -158,16 +181,11 @@ const NUMBERS: &[&str] = &[
 /// Changes the files of a corpus at random.
 struct Mutator {
     corpus: Vec<Vec<u8>>,
+    /// The seed, at first.
     state: u64,
 }
 
 impl Mutator {
-    fn new(corpus: Vec<Vec<u8>>) -> Self {
-        // A new seed for each run: a failure prints its input.
-        let state = RandomState::new().hash_one(0);
-        Self { corpus, state }
-    }
-
     /// Returns a number below `end`, which is not zero (SplitMix64).
     fn below(&mut self, end: usize) -> usize {
         self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
