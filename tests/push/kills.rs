@@ -158,7 +158,7 @@ impl KillFixture {
         let moment = self.random_moment();
         if server_dies {
             self.relay
-                .run_at(moment, kill_server(&self.server, &self.kills));
+                .run_at(moment, kill_server(&self.server, &self.relay, &self.kills));
         } else {
             self.relay.run_at(moment, kill_client(client, &self.kills));
         }

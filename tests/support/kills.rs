@@ -4,18 +4,22 @@ use std::process::Child;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::Server;
+use super::{Relay, Server};
 
-/// Returns an action that kills the server, starts it again on the same port, and counts the kill.
+/// Returns an action of the relay that kills the server behind it, starts it again, and counts the
+/// kill. The port is another one: until the server runs again, another test may take the old one.
 pub fn kill_server(
     server: &Arc<Mutex<Server>>,
+    relay: &Relay,
     kills: &Arc<AtomicUsize>,
 ) -> impl FnOnce() + Send + use<> {
-    let (server, kills) = (Arc::clone(server), Arc::clone(kills));
+    let (server, target, kills) = (Arc::clone(server), relay.target(), Arc::clone(kills));
     move || {
         let mut server = server.lock().unwrap();
+        target.disconnect();
         server.kill();
-        server.restart_on_same_port();
+        server.restart();
+        target.forward_to(server.address());
         kills.fetch_add(1, Ordering::SeqCst);
     }
 }

@@ -19,7 +19,7 @@ impl Server {
     /// Starts a server on a free port, with its data in `root`.
     pub fn start(root: &Path) -> Self {
         let logs = tempfile::tempdir().expect("a folder for logs");
-        let (process, address) = launch(root, logs.path(), ANY_PORT);
+        let (process, address) = launch(root, logs.path());
         Self {
             process,
             root: root.to_owned(),
@@ -68,13 +68,7 @@ impl Server {
 
     /// Starts a stopped server on the same folder, on another port.
     pub fn restart(&mut self) {
-        (self.process, self.address) = launch(&self.root, self.logs.path(), ANY_PORT);
-    }
-
-    /// Starts a stopped server on the same folder and the same port.
-    pub fn restart_on_same_port(&mut self) {
-        let address = self.address.to_string();
-        (self.process, self.address) = launch(&self.root, self.logs.path(), &address);
+        (self.process, self.address) = launch(&self.root, self.logs.path());
     }
 
     /// Returns the peak resident memory in bytes.
@@ -83,11 +77,9 @@ impl Server {
     }
 }
 
-const ANY_PORT: &str = "127.0.0.1:0";
-
-fn launch(root: &Path, logs: &Path, address: &str) -> (Process, SocketAddr) {
+fn launch(root: &Path, logs: &Path) -> (Process, SocketAddr) {
     let mut command = Command::new(binary());
-    command.args(["serve", "--addr", address, "--root"]);
+    command.args(["serve", "--addr", "127.0.0.1:0", "--root"]);
     start_process(command.arg(root), logs)
 }
 

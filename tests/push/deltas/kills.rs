@@ -69,7 +69,7 @@ impl KilledPushes {
         };
         if self.random.below(2) == 0 {
             self.relay
-                .run_at(moment, kill_server(&self.server, &self.kills));
+                .run_at(moment, kill_server(&self.server, &self.relay, &self.kills));
         } else {
             self.relay.run_at(moment, kill_client(client, &self.kills));
         }
@@ -127,8 +127,9 @@ fn killed_delta_pushes_complete_in_the_next_run() {
             // Only a kill may make a push fail.
             assert_eq!(status.code(), None, "a push failed by itself");
         }
-        let address = pushes.server.lock().unwrap().address();
-        assert_eq!(check::at_registry(address, &name).config, image.id());
+        let server = pushes.server.lock().unwrap();
+        let found = check::at_registry(server.address(), &name);
+        assert_eq!(found.config, image.id());
     }
     let requests = pushes.relay.requests();
     let writes = || requests.iter().filter(|request| request.writes_blob());

@@ -7,7 +7,7 @@ mod throttle;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use super::request_parser::ObservedRequest;
@@ -15,6 +15,9 @@ use state::State;
 pub use state::{RelayFault, Traffic, Trigger};
 pub use throttle::Throttle;
 use throttle::ThrottledDirection;
+
+/// The longest time to connect to the registry, which is on the same machine.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A running relay on a loopback port, stopped on drop.
 pub struct Relay {
@@ -68,7 +71,12 @@ impl Relay {
 
     /// Connects new connections to another registry.
     pub fn forward_to(&self, target: SocketAddr) {
-        self.shared.state().target = target;
+        self.shared.state().target = Some(target);
+    }
+
+    /// Returns a handle to change the registry, for an action of this relay.
+    pub fn target(&self) -> RelayTarget {
+        RelayTarget(Arc::downgrade(&self.shared))
     }
 
     /// Runs `action` once, when clients have sent this many bytes in total.
@@ -103,6 +111,28 @@ impl Relay {
     }
 }
 
+/// The registry to which a relay connects new connections. Does nothing after the end of the relay,
+/// which owns the actions that own this handle.
+pub struct RelayTarget(Weak<Shared>);
+
+impl RelayTarget {
+    /// Connects new connections to this registry.
+    pub fn forward_to(&self, target: SocketAddr) {
+        self.set(Some(target));
+    }
+
+    /// Closes new connections at once, as if the registry were down.
+    pub fn disconnect(&self) {
+        self.set(None);
+    }
+
+    fn set(&self, target: Option<SocketAddr>) {
+        if let Some(shared) = self.0.upgrade() {
+            shared.state().target = target;
+        }
+    }
+}
+
 impl Drop for Relay {
     fn drop(&mut self) {
         self.shared.is_closing.store(true, Ordering::SeqCst);
@@ -130,7 +160,8 @@ impl Shared {
             state.target
         };
         // If the registry is down, the client sees that its connection is closed.
-        let Ok(registry) = TcpStream::connect_timeout(&target, Duration::from_secs(10)) else {
+        let registry = target.map(|target| TcpStream::connect_timeout(&target, CONNECT_TIMEOUT));
+        let Some(Ok(registry)) = registry else {
             return;
         };
         let _ = (client.set_nodelay(true), registry.set_nodelay(true));

@@ -52,7 +52,8 @@ impl Traffic {
 }
 
 pub(super) struct State {
-    pub(super) target: SocketAddr,
+    /// The registry, or `None` while it is down.
+    pub(super) target: Option<SocketAddr>,
     fault: RelayFault,
     connection_count: usize,
     pub(super) fault_count: usize,
@@ -95,7 +96,7 @@ pub(super) type Action = Box<dyn FnOnce() + Send>;
 impl State {
     pub(super) fn new(target: SocketAddr, fault: RelayFault) -> Self {
         Self {
-            target,
+            target: Some(target),
             fault,
             connection_count: 0,
             fault_count: 0,
