@@ -87,8 +87,10 @@ fn run_resumable<T>(command: impl Future<Output = Result<T, Failure>>) -> Result
 
 /// Runs a command until it ends or is interrupted.
 fn run_until_stopped<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // One thread for all connections. With several, a request that is sent at the moment when its
+    // connection breaks can be lost without an error (hyperium/hyper#4122), and waits for its
+    // timeout. Compression and hashing have threads of their own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| {

@@ -11,7 +11,7 @@ use crate::exit::{Failure, FailureKind};
 use crate::image::{Error, Image, ImageBlobs};
 use crate::report::ProgressTask;
 use crate::transports::daemon::{DaemonImage, ReadImage, ReadMethod};
-use crate::transports::{LayerPacking, SkipLayer, TakeLayer};
+use crate::transports::{LayerPacking, SkipLayer, TakeLayer, wait_for_request};
 
 /// Only moves the tag if the target holds the manifest and everything that it needs. Otherwise
 /// sends the blobs that the target lacks.
@@ -64,11 +64,14 @@ fn skip_present_blobs(context: &PushContext) -> SkipLayer {
         let Some(size) = size.filter(|_| is_reachable) else {
             return false;
         };
-        let request = probe.client.has_blob(&probe.repository, digest, size);
-        let is_present = runtime.block_on(request);
+        let (probe, digest) = (probe.clone(), digest.clone());
+        let is_present = wait_for_request(&runtime, async move {
+            let request = probe.client.has_blob(&probe.repository, &digest, size);
+            request.await.ok()
+        });
         // After a failed request the blobs are kept, and no request is sent for each of the others.
-        is_reachable = is_present.is_ok();
-        is_present.unwrap_or(false)
+        is_reachable = is_present.flatten().is_some();
+        is_present.flatten().unwrap_or(false)
     })
 }
 

@@ -7,11 +7,12 @@
 //! [`LayerFilter`].
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use imgsync_oci::client::Client;
 use imgsync_oci::{Descriptor, Digest, Reference, Tag};
 use tokio::runtime::Handle;
+use tokio::sync::Mutex;
 
 use super::PushSettings;
 use super::packed_layers::PackedLayers;
@@ -21,7 +22,7 @@ use crate::exit::Failure;
 use crate::plan::{BlobCandidate, ClaimPolicy, ClaimVerdict, EvidenceSource};
 use crate::report::Report;
 use crate::spool::Spool;
-use crate::transports::SkipLayer;
+use crate::transports::{SkipLayer, wait_for_request};
 use crate::upload::transfer_rates;
 
 /// The media type of an uncompressed layer in a Docker manifest.
@@ -76,26 +77,30 @@ impl LayerFilter {
     pub(super) fn skip_layer(&self) -> SkipLayer {
         let (lookup, runtime) = (Arc::clone(&self.0), Handle::current());
         Box::new(move |digest, size| {
-            let mut lookup = lookup.lock().unwrap_or_else(PoisonError::into_inner);
-            lookup.settings.is_dry_run || lookup.can_skip(&runtime, digest, size)
+            let (lookup, digest) = (Arc::clone(&lookup), digest.clone());
+            let can_skip = wait_for_request(&runtime, async move {
+                let mut lookup = lookup.lock().await;
+                lookup.settings.is_dry_run || lookup.can_skip(&digest, size).await
+            });
+            can_skip.unwrap_or(false)
         })
     }
 
     /// Returns the client, if there is a working one, and the skipped layers.
-    pub(super) fn finish(self) -> (Option<Client>, SkippedLayers) {
-        let mut lookup = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) async fn finish(self) -> (Option<Client>, SkippedLayers) {
+        let mut lookup = self.0.lock().await;
         let client = lookup.probe.take().map(|probe| probe.client);
         (client, std::mem::take(&mut lookup.skipped))
     }
 }
 
 impl LayerLookup {
-    fn can_skip(&mut self, runtime: &Handle, digest: &Digest, size: Option<u64>) -> bool {
+    async fn can_skip(&mut self, digest: &Digest, size: Option<u64>) -> bool {
         if let Some(layer) = self.spool.find_compressed(digest) {
             self.skipped.packed.insert(digest.clone(), layer);
             return true;
         }
-        match runtime.block_on(self.find_at_target(digest, size)) {
+        match self.find_at_target(digest, size).await {
             Ok(Some(blob)) => {
                 self.skipped.at_target.insert(digest.clone(), blob);
                 return true;

@@ -60,7 +60,7 @@ pub(super) async fn prepare(
         }
         LocatedImage::Local { .. } => (Vec::new(), None),
     };
-    let (client, skipped) = filter.finish();
+    let (client, skipped) = filter.finish().await;
     let client = match client {
         Some(client) => client,
         None => {

@@ -1,4 +1,6 @@
-//! Runs blocking work off the threads that serve the network.
+//! Runs blocking work off the thread that serves the network, and requests from such work.
+
+use tokio::runtime::Handle;
 
 use crate::exit::{Failure, FailureKind};
 
@@ -15,6 +17,18 @@ pub(super) async fn run_blocking<T: Send + 'static>(
             Err(_) => std::future::pending().await,
         },
     }
+}
+
+/// Runs a request on the thread of the runtime, waits for it, and returns its result; `None` after a
+/// panic, or at the end of the runtime. Call this from blocking work.
+///
+/// The request must not run on the calling thread: see the construction of the runtime in
+/// `commands`.
+pub(crate) fn wait_for_request<T: Send + 'static>(
+    runtime: &Handle,
+    request: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    runtime.block_on(runtime.spawn(request)).ok()
 }
 
 /// Returns the failure of a write to the local disk by a target.

@@ -19,6 +19,7 @@ mod testing;
 pub(crate) mod throttle;
 
 pub use crate::image::VerifiedManifest;
+pub(crate) use blocking::wait_for_request;
 pub use copy_request::{BeforeTagHook, CopyRequest, ReferrersPolicy};
 pub use locate::{ImageRequest, LayerPacking, LocatedImage, SkipLayer, TakeLayer};
 
