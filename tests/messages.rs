@@ -1,7 +1,6 @@
 //! Tests the complete error messages and exit codes of pushes that fail for a reason that the user
 //! can fix.
 
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 
@@ -246,9 +245,8 @@ fn an_unknown_host() {
 #[test]
 fn a_closed_port() {
     let fixture = MessageFixture::new();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let host = listener.local_addr().unwrap().to_string();
-    drop(listener);
+    let closed_port = ReservedPort::new();
+    let host = closed_port.address().to_string();
     let outcome = fixture.push(&format!("{host}/app:v1"), &[]);
     assert_message(&outcome, &[(&host, "HOST")], NETWORK, REFUSED);
 }

@@ -13,6 +13,8 @@ mod client;
 mod fake;
 #[path = "../../tests/support/listener.rs"]
 mod listener;
+#[path = "../../tests/support/reserved_port.rs"]
+mod reserved_port;
 
 #[path = "../../tests/invariants.rs"]
 mod invariants;

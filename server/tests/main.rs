@@ -18,6 +18,9 @@ mod fake;
 #[path = "../../tests/support/listener.rs"]
 #[allow(clippy::expect_used, dead_code, unreachable_pub, reason = "as above")]
 mod listener;
+#[path = "../../tests/support/reserved_port.rs"]
+#[allow(clippy::expect_used, unreachable_pub, reason = "as above")]
+mod reserved_port;
 
 mod api;
 mod auth;

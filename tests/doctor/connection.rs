@@ -1,7 +1,5 @@
 //! Tests names, ports, proxies, HTTP and HTTPS, and certificates.
 
-use std::net::TcpListener;
-
 use super::{CHECKS, DoctorFixture};
 use crate::support::authority::CertificateAndKey;
 use crate::support::prelude::*;
@@ -54,9 +52,8 @@ fn a_name_without_an_address_and_a_closed_port() {
         )
         .all(&CHECKS[1..], "not checked");
 
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let closed_port = ReservedPort::new();
+    let address = closed_port.address();
     let ports = format!("  ports: [\"{}:5000\"]", address.port());
     fixture
         .examine(6, &[&format!("{address}/app")])
@@ -106,15 +103,13 @@ fn a_proxy_resolves_the_name_and_one_that_fails_is_named() {
             .all(|line| line.starts_with("CONNECT "))
     );
 
-    let unused = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    fixture.set("HTTPS_PROXY", format!("http://{unused}"));
+    let closed_port = ReservedPort::new();
+    let address = closed_port.address().to_string();
+    fixture.set("HTTPS_PROXY", format!("http://{address}"));
     fixture.examine(6, &[&remote]).has(
         "connection",
         "fault",
-        &[&unused.to_string(), "NO_PROXY=registry.example.com"],
+        &[&address, "NO_PROXY=registry.example.com"],
     );
 }
 

@@ -11,6 +11,6 @@ pub use super::image::layer;
 pub use super::peers::programs_available;
 pub use super::run::{Outcome, must, run, wait_until};
 pub use super::{
-    CertificateAuthority, DockerImage, Image, Imgsync, Podman, Relay, RelayFault, Scratch, Server,
-    StockRegistry, Upstream, archive, bytes, check, http, image, serial, skopeo,
+    CertificateAuthority, DockerImage, Image, Imgsync, Podman, Relay, RelayFault, ReservedPort,
+    Scratch, Server, StockRegistry, Upstream, archive, bytes, check, http, image, serial, skopeo,
 };

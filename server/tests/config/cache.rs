@@ -1,5 +1,6 @@
 //! Tests the configuration of the cache and its upstreams.
 
+use crate::reserved_port::ReservedPort;
 use crate::support::launch::{Setup, stderr, stdout};
 
 const BASE: &str = "version: 0.1\nstorage: {filesystem: {rootdirectory: '{folder}/registry'}}\n\
@@ -8,12 +9,6 @@ const BASE: &str = "version: 0.1\nstorage: {filesystem: {rootdirectory: '{folder
 async fn status(url: &str) -> u16 {
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     client.get(url).send().await.unwrap().status().as_u16()
-}
-
-/// Returns a loopback address where nothing listens.
-fn unused_address() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().to_string()
 }
 
 #[test]
@@ -87,10 +82,11 @@ async fn upstreams_change_while_the_server_runs() {
     let running = Setup::new(BASE).serve();
     let target = format!("{}/v2/up.example/app/manifests/v1", running.url);
     assert_eq!(status(&target).await, 404);
+    let closed_port = ReservedPort::new();
     let with_upstream = |more: &str| {
         let entry = format!(
             "{{prefix: up.example, remoteurl: 'http://{}'{more}}}",
-            unused_address()
+            closed_port.address()
         );
         format!("{BASE}imgsync: {{cache: {{upstreams: [{entry}]}}}}\n")
     };

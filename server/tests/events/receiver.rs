@@ -1,12 +1,13 @@
 //! A receiver of events, which can be stopped and started again on its port.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use crate::fake::{FakeServer, Reply, Request, status};
+use crate::reserved_port::ReservedPort;
 
 /// How long a test waits for events.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -17,6 +18,7 @@ type AcceptedRequests = Arc<Mutex<Vec<Request>>>;
 /// A running receiver, stopped on drop.
 pub(crate) struct EventReceiver {
     pub(crate) server: FakeServer,
+    port: ReservedPort,
     accepted: AcceptedRequests,
 }
 
@@ -30,15 +32,16 @@ impl EventReceiver {
     pub(crate) fn start_with(
         respond: impl Fn(usize, &Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        Self::start_on(listener, Arc::default(), respond)
+        Self::start_on(ReservedPort::new(), Arc::default(), respond)
     }
 
     fn start_on(
-        listener: TcpListener,
+        port: ReservedPort,
         accepted: AcceptedRequests,
         respond: impl Fn(usize, &Request) -> Reply + Send + Sync + 'static,
     ) -> Self {
+        // The thread that accepts connections ends a moment after a receiver is stopped.
+        let listener = wait_until(|| TcpListener::bind(port.address()).map_err(|e| e.to_string()));
         let (log, counter) = (Arc::clone(&accepted), Mutex::new(0));
         let server = FakeServer::start_at(listener, move |request| {
             let number = {
@@ -52,15 +55,18 @@ impl EventReceiver {
             }
             reply
         });
-        Self { server, accepted }
+        Self {
+            server,
+            port,
+            accepted,
+        }
     }
 
     /// Stops the receiver, and returns what [`StoppedReceiver::start`] needs.
     pub(crate) fn stop(self) -> StoppedReceiver {
-        let address = self.server.address().parse().unwrap();
         drop(self.server);
         StoppedReceiver {
-            address,
+            port: self.port,
             accepted: self.accepted,
         }
     }
@@ -104,7 +110,7 @@ impl EventReceiver {
 
 /// A receiver that does not listen.
 pub(crate) struct StoppedReceiver {
-    address: SocketAddr,
+    port: ReservedPort,
     accepted: AcceptedRequests,
 }
 
@@ -114,9 +120,7 @@ impl StoppedReceiver {
         self,
         respond: impl Fn(usize, &Request) -> Reply + Send + Sync + 'static,
     ) -> EventReceiver {
-        // The thread that accepts connections ends a moment after the receiver is stopped.
-        let listener = wait_until(|| TcpListener::bind(self.address).map_err(|e| e.to_string()));
-        EventReceiver::start_on(listener, self.accepted, respond)
+        EventReceiver::start_on(self.port, self.accepted, respond)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 
+use crate::reserved_port::ReservedPort;
 use crate::support::launch::{Setup, stderr, stdout};
 use crate::support::prelude::*;
 
@@ -30,6 +31,9 @@ fn health_asks_the_server_of_the_configuration() {
         // A server that requires a login is healthy.
         "http: {addr: 'localhost:0'}\nauth: {htpasswd: {realm: r, path: '{folder}/users'}}",
     ] {
+        // No other test may listen on the port after the server is killed.
+        let port = ReservedPort::new();
+        let section = section.replace(":0'", &format!(":{}'", port.address().port()));
         let setup = Setup::new(&format!("{BASE}{section}\n"));
         create_certificate(&setup);
         std::fs::write(setup.path("users"), "").unwrap();

@@ -1,7 +1,5 @@
 //! Tests proxies, registries without TLS, and addresses where no program listens.
 
-use std::net::TcpListener;
-
 use super::{LoginFixture, stderr_of, with_tls};
 use crate::support::prelude::*;
 use crate::support::{HttpProxy, SocksProxy};
@@ -120,15 +118,11 @@ fn a_registry_without_tls_needs_plain_http_or_insecure_registries() {
 #[test]
 fn a_refused_connection_is_a_network_error() {
     let fixture = LoginFixture::new();
-    let unused_address: SocketAddr = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let outcome = fixture
-        .run(&["ls", &unused_address.to_string()])
-        .failed(6, &[]);
+    let closed_port = ReservedPort::new();
+    let address = closed_port.address();
+    let outcome = fixture.run(&["ls", &address.to_string()]).failed(6, &[]);
     assert_eq!(
-        stderr_of(&outcome, unused_address),
+        stderr_of(&outcome, address),
         "cannot reach ADDRESS: tcp connect error: Connection refused (os error 111); trying again\n\
          error: target: cannot reach ADDRESS: tcp connect error: Connection refused (os error \
          111)\n\

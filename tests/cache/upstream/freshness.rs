@@ -1,14 +1,13 @@
 //! Tests the freshness of tags, and an upstream that is down, limits requests, or does not answer.
 
-use super::{
-    CacheFixture, LONG_FRESHNESS, NO_FRESHNESS, PREFIX, blob, image, manifest, pull, unused_address,
-};
+use super::{CacheFixture, LONG_FRESHNESS, NO_FRESHNESS, PREFIX, blob, image, manifest, pull};
 use crate::support::http::{Response, send};
 use crate::support::prelude::*;
 
 #[test]
 fn the_server_starts_with_every_upstream_down_and_never_reports_not_found() {
-    let cache = CacheFixture::start_at(unused_address(), LONG_FRESHNESS, "");
+    let closed_port = ReservedPort::new();
+    let cache = CacheFixture::start_at(closed_port.address(), LONG_FRESHNESS, "");
     assert_eq!(cache.get("/v2/").status, 200);
     for target in [manifest("v1"), manifest(&digest(b"x")), blob(&digest(b"x"))] {
         let reply = cache.get(&target);
@@ -32,7 +31,7 @@ fn the_server_starts_with_every_upstream_down_and_never_reports_not_found() {
     // Also with the section of the stock registry.
     let proxy = CacheFixture::start_with(&format!(
         "proxy: {{remoteurl: 'http://{}'}}\n",
-        unused_address()
+        closed_port.address()
     ));
     proxy
         .get("/v2/team/app/manifests/v1")

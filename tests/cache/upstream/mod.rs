@@ -7,7 +7,7 @@ mod names;
 mod pushes;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use crate::support::http::{Response, get};
@@ -168,12 +168,4 @@ fn open_get(address: SocketAddr, target: &str, headers: &str) -> RawResponse {
         length,
         head,
     }
-}
-
-/// Returns an address where no program listens.
-fn unused_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
 }

@@ -1,8 +1,6 @@
 //! Tests pushes to a server with a cache.
 
-use super::{
-    CacheFixture, LONG_FRESHNESS, NO_FRESHNESS, PREFIX, blob, image, manifest, pull, unused_address,
-};
+use super::{CacheFixture, LONG_FRESHNESS, NO_FRESHNESS, PREFIX, blob, image, manifest, pull};
 use crate::support::archive::write_tar;
 use crate::support::http::send;
 use crate::support::prelude::*;
@@ -43,7 +41,8 @@ fn a_pushed_tag_is_not_replaced_by_the_upstream() {
 
 #[test]
 fn pushes_do_not_depend_on_an_upstream() {
-    let cache = CacheFixture::start_at(unused_address(), LONG_FRESHNESS, "");
+    let closed_port = ReservedPort::new();
+    let cache = CacheFixture::start_at(closed_port.address(), LONG_FRESHNESS, "");
     let image = image(70, 100_000);
     let archive = cache.scratch.path("image.tar");
     write_tar(&image.docker_archive("app:v1"), &archive);

@@ -11,6 +11,7 @@ use super::{
     alice, blob_found, chunk, digest, new_client, open, realm, registry, repository, tokens,
 };
 use crate::fake::{FakeServer, status};
+use crate::reserved_port::ReservedPort;
 
 #[tokio::test]
 async fn a_token_is_used_until_its_end_and_one_request_renews_it_for_all() {
@@ -166,9 +167,8 @@ async fn a_wrong_password_is_an_error_and_not_an_anonymous_login() {
 
 #[tokio::test]
 async fn a_token_server_that_is_down_is_named() {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let closed_port = ReservedPort::new();
+    let address = closed_port.address();
     let hub = registry(
         format!("http://{address}/token"),
         |_| true,
