@@ -1,6 +1,5 @@
 //! Tests `examples/deploy`: a push starts a deployment with compose.
 
-use std::net::TcpListener;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::document::top;
@@ -13,6 +12,7 @@ const SECRET: &str = "0123456789abcdef0123456789abcdef";
 struct Receiver {
     process: Process,
     url: String,
+    _port: ReservedPort,
 }
 
 impl Receiver {
@@ -23,11 +23,8 @@ impl Receiver {
             std::fs::write(scratch.path(name), text).unwrap();
             scratch.path(name)
         });
-        let port = {
-            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            listener.local_addr().unwrap().port()
-        };
-        let address = format!("127.0.0.1:{port}");
+        let port = ReservedPort::new();
+        let address = port.address().to_string();
         let mut command = Command::new("systemd-socket-activate");
         command.args(["--accept", "--inetd", "--listen", &address]);
         let has_plugin = Command::new("docker").args(["compose", "version"]).output();
@@ -44,7 +41,11 @@ impl Receiver {
             process.stderr().contains("Listening on").then_some(())
         });
         let url = format!("http://{address}/");
-        Self { process, url }
+        Self {
+            process,
+            url,
+            _port: port,
+        }
     }
 
     /// Sends a body with curl and these headers, and returns the status.

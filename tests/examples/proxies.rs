@@ -148,9 +148,8 @@ fn the_lines_for_caddy_in_the_documents_work() {
     let site = Site::new();
     let page = page();
     let block = page.iter().find(|block| block.is("caddy")).expect("lines");
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    drop(listener);
+    let reserved_port = ReservedPort::new();
+    let port = reserved_port.address().port();
     // The certificate of the test instead of one that Caddy gets from Let's Encrypt.
     let (certificate, key) = (site.pair.certificate.display(), site.pair.key.display());
     let head = format!("localhost:{port} {{\n    tls {certificate} {key}");

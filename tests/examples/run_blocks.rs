@@ -56,9 +56,8 @@ fn shell(script: &str, scratch: &Scratch) -> Command {
 fn run_document(path: &str) -> usize {
     let scratch = Scratch::new();
     create_work_folder(&scratch);
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = format!(":{}", listener.local_addr().unwrap().port());
-    drop(listener);
+    let reserved_port = ReservedPort::new();
+    let port = format!(":{}", reserved_port.address().port());
     let blocks = blocks(&read(path));
     let marked = |mark: &str| -> Vec<&Block> {
         blocks.iter().filter(|block| block.has_mark(mark)).collect()

@@ -14,7 +14,8 @@ fn requests_have_the_names_labels_and_buckets_of_the_stock_registry() {
     let ours = series(&http::get(debug, "/metrics").text());
 
     // The stock registry does not tell the port that it chose for this address.
-    let stock_debug = free_address();
+    let debug_port = ReservedPort::new();
+    let stock_debug = debug_port.address();
     let http_config = format!(", debug: {{addr: '{stock_debug}', prometheus: {{enabled: true}}}}");
     let stock = StockRegistry::start_configured(&scratch.folder("stock"), "", &http_config, "");
     send_requests(stock.address());
@@ -41,9 +42,4 @@ fn normalized(series: &str) -> String {
         Ok(number) if number.is_finite() => format!("{start}le=\"{number}\"{end}"),
         _ => series.to_owned(),
     }
-}
-
-fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
 }

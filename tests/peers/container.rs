@@ -254,10 +254,8 @@ fn docker_shows_whether_the_server_is_healthy() {
     }
     let _docker = serial::docker();
     // The health check asks the address of the configuration, so it must be a fixed one.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = port.local_addr().unwrap();
-    drop(port);
-    let variable = format!("REGISTRY_HTTP_ADDR={address}");
+    let port = ReservedPort::new();
+    let variable = format!("REGISTRY_HTTP_ADDR={}", port.address());
     let container = Container::start(&["--env", &variable, "--health-interval", "1s"], &[]);
     wait_until("a healthy container", || {
         let format = "{{.State.Health.Status}}";

@@ -2,7 +2,7 @@
 //! `docker run` and with compose.
 
 use std::collections::BTreeMap;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::OnceLock;
 
 use super::container::image_name;
@@ -59,11 +59,6 @@ fn stock_image() -> &'static str {
     })
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
-
 /// A machine on which a user types the commands: a working folder with a compose file, and the names and
 /// ports that stand for those of the documents.
 struct Machine {
@@ -72,6 +67,8 @@ struct Machine {
     name: String,
     /// The port of `docker run`, and that of compose.
     ports: [u16; 2],
+    /// Keeps the ports while no container listens on them.
+    _reserved_ports: [ReservedPort; 2],
     /// The tags that were pushed to each port.
     tags: BTreeMap<u16, BTreeSet<String>>,
 }
@@ -80,10 +77,12 @@ impl Machine {
     fn new(compose: &str) -> Self {
         let scratch = Scratch::new();
         let name = unique("replacement").replace('/', "-");
+        let reserved_ports = [ReservedPort::new(), ReservedPort::new()];
         let machine = Self {
             name,
             scratch,
-            ports: [free_port(), free_port()],
+            ports: reserved_ports.each_ref().map(|port| port.address().port()),
+            _reserved_ports: reserved_ports,
             tags: BTreeMap::new(),
         };
         let layers = vec![layer("data", noise(1, 100_000))];

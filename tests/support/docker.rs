@@ -1,7 +1,6 @@
 //! Runs the Docker client, and starts a second daemon.
 
 use std::collections::BTreeSet;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::authority::{CertificateAndKey, CertificateAuthority};
 use super::peers::{program, report_missing};
 use super::process::Process;
+use super::reserved_port::ReservedPort;
 use super::run::must;
 
 /// Runs `docker`, which must succeed, and returns its output.
@@ -136,6 +136,7 @@ pub struct TlsEndpoint {
     pub certificates: PathBuf,
     pub authority: CertificateAuthority,
     pub client: CertificateAndKey,
+    _port: ReservedPort,
 }
 
 impl TlsEndpoint {
@@ -149,13 +150,13 @@ impl TlsEndpoint {
         let client = authority.sign("client", &[]);
         let certificates = subfolder("certificates");
         write_certificates(&certificates, &authority.certificate(), Some(&client));
-        let port = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = port.local_addr().expect("an address");
+        let port = ReservedPort::new();
         Self {
-            host: format!("tcp://{address}"),
+            host: format!("tcp://{}", port.address()),
             certificates,
             authority,
             client,
+            _port: port,
         }
     }
 }

@@ -1,18 +1,18 @@
 //! Starts nginx as a reverse proxy for a registry: TLS for clients, plain HTTP to the registry.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::authority::CertificateAndKey;
 use super::peers;
 use super::process::Process;
-use super::run::wait_until;
+use super::reserved_port::ReservedPort;
 
 /// A running nginx, killed on drop.
 pub struct Nginx {
     _process: Process,
-    address: SocketAddr,
+    port: ReservedPort,
     log: PathBuf,
 }
 
@@ -98,23 +98,17 @@ impl Nginx {
 
     /// Starts nginx with the `server` block that `server` returns for a listening address.
     fn start_server(folder: &Path, server: impl Fn(SocketAddr) -> String) -> Self {
-        // nginx cannot choose a free port itself. If another program takes the port in between,
-        // nginx ends, and the next port is tried.
-        wait_until("a port for nginx", || {
-            let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-            let address = free.local_addr().expect("an address");
-            drop(free);
-            let process = launch(folder, &server(address))?;
-            Some(Self {
-                _process: process,
-                address,
-                log: folder.join(LOG),
-            })
-        })
+        // nginx cannot choose a free port itself.
+        let port = ReservedPort::new();
+        Self {
+            _process: launch(folder, &server(port.address())),
+            port,
+            log: folder.join(LOG),
+        }
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.port.address()
     }
 
     /// Returns the access log. Each line has the status, the method and the size of a request.
@@ -159,7 +153,7 @@ fn server_block(
     )
 }
 
-fn launch(folder: &Path, server: &str) -> Option<Process> {
+fn launch(folder: &Path, server: &str) -> Process {
     let log = folder.join(LOG);
     let config = folder.join("nginx.conf");
     let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -175,11 +169,7 @@ fn launch(folder: &Path, server: &str) -> Option<Process> {
     let mut command = Command::new(peers::program("nginx"));
     command.arg("-p").arg(folder).arg("-c").arg(&config);
     let mut process = Process::start("nginx", &mut command, folder);
-    let has_started = process.wait_for("nginx", |text| {
-        // nginx logs its version when it listens.
-        let listens = text.contains("nginx/");
-        let port_is_taken = text.contains("Address already in use");
-        (listens || port_is_taken).then_some(!port_is_taken)
-    });
-    has_started.then_some(process)
+    // nginx logs its version when it listens.
+    process.wait_for("nginx", |text| text.contains("nginx/").then_some(()));
+    process
 }

@@ -1,18 +1,18 @@
 //! Starts an SSH server on loopback, and a client that trusts it.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::peers::{program, report_missing};
 use super::process::Process;
+use super::reserved_port::ReservedPort;
 use super::run::{must, wait_until};
 
 /// A running SSH server, stopped on drop.
 pub struct SshServer {
     _process: Process,
     folder: PathBuf,
-    port: u16,
+    port: ReservedPort,
 }
 
 impl SshServer {
@@ -33,11 +33,11 @@ impl SshServer {
                     .arg(key),
             );
         }
-        let port = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = port.local_addr().expect("an address").port();
+        let port = ReservedPort::new();
+        let address = port.address();
         let at = |name: &str| folder.join(name).display().to_string();
         let config = format!(
-            "ListenAddress 127.0.0.1\nPort {port}\nHostKey {}\nAuthorizedKeysFile {}\n\
+            "ListenAddress {address}\nHostKey {}\nAuthorizedKeysFile {}\n\
              PidFile none\nStrictModes no\nUsePAM no\nPermitRootLogin yes\n",
             at("host"),
             at("user.pub"),
@@ -61,14 +61,14 @@ impl SshServer {
         };
         server.write_client();
         wait_until("the SSH server", || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+            std::net::TcpStream::connect(address).ok()
         });
         Some(server)
     }
 
     /// Returns the address, without a path.
     pub fn address(&self) -> String {
-        format!("ssh://127.0.0.1:{}", self.port)
+        format!("ssh://{}", self.port.address())
     }
 
     /// Returns a `PATH` in which `ssh` is a client of this server.

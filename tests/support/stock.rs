@@ -6,11 +6,13 @@ use std::process::Command;
 
 use super::peers;
 use super::process::Process;
+use super::reserved_port::ReservedPort;
 
 /// A running stock registry, killed on drop.
 pub struct StockRegistry {
     process: Process,
-    address: SocketAddr,
+    /// Stays closed after [`Self::stop`].
+    port: ReservedPort,
     folder: tempfile::TempDir,
 }
 
@@ -25,27 +27,25 @@ impl StockRegistry {
     pub fn start_configured(root: &Path, storage: &str, http: &str, more: &str) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the configuration");
         let config = folder.path().join("config.yml");
+        let port = ReservedPort::new();
         let text = format!(
             "version: 0.1\n\
              log: {{level: info}}\n\
              storage: {{filesystem: {{rootdirectory: {root:?}}}{storage}}}\n\
-             http: {{addr: '127.0.0.1:0', secret: imgsync-tests{http}}}\n\
-             {more}"
+             http: {{addr: '{}', secret: imgsync-tests{http}}}\n\
+             {more}",
+            port.address()
         );
         std::fs::write(&config, text).expect("a configuration file");
         let mut command = Command::new(peers::program("docker-registry"));
         command.arg("serve").arg(&config);
         let mut process = Process::start("docker-registry", &mut command, folder.path());
-        let address = process.wait_for("the stock registry's address", |text| {
-            let (_, rest) = text.split_once("listening on 127.0.0.1:")?;
-            let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            // The log may end in the middle of the port while the registry writes the line.
-            let is_complete = rest.len() > port.len();
-            is_complete.then(|| SocketAddr::from(([127, 0, 0, 1], port.parse().expect("a port"))))
+        process.wait_for("the stock registry", |text| {
+            text.contains("listening on 127.0.0.1:").then_some(())
         });
         Self {
             process,
-            address,
+            port,
             folder,
         }
     }
@@ -56,7 +56,7 @@ impl StockRegistry {
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.port.address()
     }
 
     /// Stops the registry with SIGTERM, and waits until it has ended.
