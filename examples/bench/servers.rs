@@ -1,10 +1,20 @@
 //! Starts the servers that are measured.
 
+#[path = "../../tests/support/reserved_port.rs"]
+#[allow(
+    clippy::duplicate_mod,
+    unreachable_pub,
+    reason = "shared with the tests, one of which runs a benchmark"
+)]
+mod reserved_port;
+
 use std::io::{BufRead, BufReader};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+use self::reserved_port::ReservedPort;
 
 /// The program of Debian's docker-registry.
 pub(super) const STOCK_PROGRAM: &str = "/usr/bin/docker-registry";
@@ -17,6 +27,8 @@ pub(super) struct Server {
     address: SocketAddr,
     /// The folder with the configuration of the stock registry.
     _folder: Option<tempfile::TempDir>,
+    /// The port of the stock registry, which does not report one that it has chosen.
+    _port: Option<ReservedPort>,
 }
 
 impl Server {
@@ -41,6 +53,7 @@ impl Server {
             process,
             address,
             _folder: None,
+            _port: None,
         }
     }
 
@@ -51,10 +64,8 @@ impl Server {
             return None;
         }
         let folder = tempfile::tempdir().expect("a folder");
-        // The stock registry does not report the port it listens on, so a free port is chosen here.
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let address = listener.local_addr().expect("an address");
-        drop(listener);
+        let port = ReservedPort::new();
+        let address = port.address();
         let config = folder.path().join("config.yml");
         write_stock_config(&config, root, address);
         let process = Command::new(program)
@@ -73,6 +84,7 @@ impl Server {
             process,
             address,
             _folder: Some(folder),
+            _port: Some(port),
         })
     }
 
