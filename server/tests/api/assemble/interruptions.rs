@@ -69,8 +69,12 @@ async fn a_server_that_shuts_down_drops_the_assembly_and_keeps_the_session() {
     let was_held = wait_until_done(&assembly, &server, 1).await;
     server.terminate();
     assert!(server.wait().success());
-    assert_eq!(temporary_files(root.path()), Vec::<PathBuf>::new());
+    // On a busy machine, the thread may not stop in time. The next start then removes its file.
+    if !server.log().contains("did not stop in time") {
+        assert_eq!(temporary_files(root.path()), Vec::<PathBuf>::new());
+    }
     let server = Server::start(root.path());
+    assert_eq!(temporary_files(root.path()), Vec::<PathBuf>::new());
     assert_nothing_is_lost(&assembly, &server, &session, was_held).await;
     assert_eq!(assembly.post(&server, "a").await.status(), 202);
     assembly.assert_held(&assembly.wait(&server, "a").await);
