@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -127,10 +128,16 @@ impl Running {
         self.process.wait().unwrap();
     }
 
-    /// Waits until the log contains `text`.
+    /// Waits until the log contains `text`. Panics if it does not within a minute.
     pub(crate) async fn wait_for_log(&self, text: &str) {
-        while !self.log().contains(text) {
-            tokio::task::yield_now().await;
+        let began = Instant::now();
+        loop {
+            let log = self.log();
+            if log.contains(text) {
+                return;
+            }
+            assert!(began.elapsed().as_secs() < 60, "no {text:?} in {log}");
+            tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 }
